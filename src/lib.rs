@@ -1,0 +1,7 @@
+//! placeholder
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod net;
+pub mod protocol;
