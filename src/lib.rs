@@ -5,3 +5,4 @@ pub mod clock;
 pub mod config;
 pub mod net;
 pub mod protocol;
+pub mod secret;
