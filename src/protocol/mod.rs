@@ -1,1 +1,13 @@
-//! The room protocol.
+//! PostgreSQL's frontend/backend protocol, as far as a pooler must understand it. Pure: bytes in, verdicts out.
+
+pub mod dialogue;
+pub mod frame;
+pub mod message;
+pub mod parameters;
+pub mod pipeline;
+pub mod prepared;
+pub mod replies;
+pub mod requests;
+pub mod run;
+pub mod sides;
+pub mod startup;

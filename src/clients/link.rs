@@ -1,0 +1,263 @@
+//! The hot path: a client tied to a server, frame by frame.
+//!
+//! Both sockets are polled in one turn. What one side sends is read into the worker's scratch buffer, judged in place and written on
+//! from there; only what the other socket refuses is copied. While more than a mark waits for one side, the other side is
+//! not read. Nothing here allocates, locks or sets a timer for a query that passes as it is.
+
+use std::task::{Context, Poll};
+
+use crate::clients::buffers::{MARK, with_gathered, with_scratch};
+use crate::clients::session::{Next, Session, Standing};
+use crate::clock;
+use crate::error::Error;
+use crate::net::stream::Stream;
+use crate::protocol::dialogue::Dialogue;
+use crate::protocol::pipeline::Owed;
+use crate::protocol::requests::Flow;
+use crate::protocol::run::Run;
+use crate::servers::server::Server;
+use crate::stats::census::ClientState;
+use crate::stats::counters::micros;
+
+const LOST: Error = Error::ServerLost("while it worked for this client");
+
+impl Session {
+    /// Lets bytes pass until the server is free or nothing more can be done now.
+    pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
+        loop {
+            let mut has_moved = self.poll_server_out(cx)?;
+            if !self.is_trying && self.server().out.len() < MARK {
+                match self.poll_client(cx)? {
+                    Poll::Ready(Next::Left) => return Poll::Ready(Ok(Next::Left)),
+                    Poll::Ready(Next::On) => has_moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if matches!(self.standing, Standing::Linked(_)) && self.out.len() < MARK {
+                has_moved |= self.poll_server(cx)?;
+            }
+            if !matches!(self.standing, Standing::Linked(_)) {
+                return Poll::Ready(Ok(Next::On));
+            }
+            if !has_moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    pub(super) fn server(&mut self) -> &mut Server {
+        match &mut self.standing {
+            Standing::Linked(lease) => lease.server(),
+            Standing::Idle | Standing::Waiting(_) => unreachable!("only a linked session asks for its server"),
+        }
+    }
+
+    /// Sends what the server's socket did not take before.
+    fn poll_server_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let server = self.server();
+        let mut has_moved = false;
+        while !server.out.is_empty() {
+            match server.stream.poll_write(cx, &server.out) {
+                Poll::Ready(Ok(sent)) => {
+                    server.out.drain(..sent);
+                    has_moved = true;
+                }
+                Poll::Ready(Err(_)) => return Err(LOST),
+                Poll::Pending => return Ok(has_moved),
+            }
+        }
+        if server.stream.has_pending_output()
+            && let Poll::Ready(Err(_)) = server.stream.poll_flush(cx)
+        {
+            return Err(LOST);
+        }
+        Ok(has_moved)
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            return self.client_said(cx, &held).map(Poll::Ready);
+        }
+        with_scratch(|scratch| {
+            let count = match self.stream.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+                Poll::Ready(Ok(count)) => count,
+            };
+            if count == 0 {
+                return self.end_of_input().map(Poll::Ready);
+            }
+            if self.query.is_none() {
+                self.query_begins(clock::now());
+            }
+            self.client_said(cx, &scratch[..count]).map(Poll::Ready)
+        })
+    }
+
+    /// Judges what the client sent and sends it on.
+    pub(super) fn client_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<Next, Error> {
+        with_gathered(|gathered| {
+            if self.is_fresh && !self.settle_in(cx, gathered)? {
+                self.held.extend_from_slice(chunk);
+                return Ok(Next::On);
+            }
+            let mut run = Run::new(chunk, gathered);
+            let mut answers = Vec::new();
+            let flow = self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
+            let bytes = run.finish();
+            self.pool.tally().received.add(chunk.len() as u64);
+            self.to_server(cx, bytes)?;
+            if !answers.is_empty() {
+                self.to_client(cx, &answers)?;
+            }
+            if flow == Flow::Left {
+                return Ok(Next::Left);
+            }
+            self.end_if_over();
+            Ok(Next::On)
+        })
+    }
+
+    /// Begins a link: brings the server to the client's parameters. False when the server has to accept them first.
+    fn settle_in(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Result<bool, Error> {
+        self.is_fresh = false;
+        let is_accepted = self.dialogue(|dialogue| dialogue.prepare(gathered));
+        if gathered.is_empty() {
+            let client = self.card.id;
+            self.server().card.serve(client);
+        }
+        if is_accepted {
+            return Ok(true);
+        }
+        self.is_trying = true;
+        self.to_server(cx, gathered)?;
+        Ok(false)
+    }
+
+    /// Reads the server once; true when something came.
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        with_scratch(|scratch| {
+            let count = match self.server().stream.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(_) | Ok(0)) => return Err(LOST),
+                Poll::Ready(Ok(count)) => count,
+            };
+            self.server_said(cx, &scratch[..count])?;
+            Ok(true)
+        })
+    }
+
+    /// Judges what the server answered and sends it on.
+    fn server_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<(), Error> {
+        let judged = with_gathered(|gathered| {
+            let mut run = Run::new(chunk, gathered);
+            let judged = self.dialogue(|dialogue| dialogue.from_server(chunk, &mut run));
+            let bytes = run.finish();
+            self.pool.tally().sent.add(bytes.len() as u64);
+            self.to_client(cx, bytes)?;
+            judged
+        });
+        judged?;
+        if let Some(refusal) = self.server().side.refused_ours.take() {
+            self.server().side.doomed = Some("it refused a client's parameters");
+            return Err(Error::InvalidParameter(refusal));
+        }
+        let ours_is_under_way = matches!(self.server().side.pipeline.front(), Some(Owed::Ours));
+        if !ours_is_under_way {
+            self.is_trying = false;
+            let client = self.card.id;
+            if self.server().card.serving() == 0 {
+                self.server().card.serve(client);
+            }
+        }
+        if self.query.is_some() && self.held.is_empty() && self.server().side.is_quiet() {
+            self.query_ends();
+        }
+        self.end_if_over();
+        Ok(())
+    }
+
+    /// Notes the end of a query, and of the transaction where it ended too.
+    fn query_ends(&mut self) {
+        let now = clock::now();
+        let tally = &self.pool.tallies[crate::thread::worker() % self.pool.tallies.len()];
+        if let Some(began) = self.query.take() {
+            let took = micros(now.since(began));
+            tally.query_micros.add(took);
+            tally.query_times.record(took);
+        }
+        let is_outside = self.server().side.status == b'I';
+        if !is_outside {
+            self.card.enter(ClientState::Holding, now);
+            return;
+        }
+        self.card.enter(ClientState::Idle, now);
+        if let Some(began) = self.xact.take() {
+            self.pool.tally().xact_micros.add(micros(now.since(began)));
+        }
+    }
+
+    /// Gives the server back when the client needs it no longer.
+    fn end_if_over(&mut self) {
+        let is_over = !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
+        if !is_over || !self.server().out.is_empty() {
+            return;
+        }
+        if self.query.is_some() {
+            self.query_ends();
+        }
+        self.card.link_to(0);
+        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+            lease.release();
+        }
+    }
+
+    fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
+        let Standing::Linked(lease) = &mut self.standing else {
+            unreachable!("only a linked session talks to a server")
+        };
+        let registry = &self.pool.registry;
+        let mut dialogue = Dialogue {
+            client: &mut self.side,
+            server: &mut lease.server().side,
+            rules: self.rules,
+            dictionary: &registry.dictionary,
+            interner: &registry.interner,
+            tally: self.pool.tally(),
+        };
+        job(&mut dialogue)
+    }
+
+    fn to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+        let server = self.server();
+        send(&mut server.stream, &mut server.out, cx, bytes).map_err(|()| LOST)
+    }
+
+    fn to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+        send(&mut self.stream, &mut self.out, cx, bytes).map_err(|()| Error::ClientGone)
+    }
+}
+
+/// Sends `bytes` in one write; what the socket does not take waits in `queue`.
+fn send(stream: &mut Stream, queue: &mut Vec<u8>, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), ()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if !queue.is_empty() {
+        queue.extend_from_slice(bytes);
+        return Ok(());
+    }
+    match stream.poll_write(cx, bytes) {
+        Poll::Ready(Ok(sent)) if sent == bytes.len() => Ok(()),
+        Poll::Ready(Ok(sent)) => {
+            queue.extend_from_slice(&bytes[sent..]);
+            Ok(())
+        }
+        Poll::Pending => {
+            queue.extend_from_slice(bytes);
+            Ok(())
+        }
+        Poll::Ready(Err(_)) => Err(()),
+    }
+}

@@ -1,0 +1,10 @@
+//! The application's side: logging in, and then one session that borrows servers.
+
+pub mod answer;
+pub mod buffers;
+pub mod cancel;
+pub mod credentials;
+pub mod entrance;
+pub mod link;
+pub mod login;
+pub mod session;

@@ -1,0 +1,308 @@
+//! A client that is logged in: idle, in line, or tied to a server.
+//!
+//! One task drives both sockets through one `poll`. An idle client owns its socket and this struct; buffers are the
+//! worker's. What happens while it is tied to a server stands in `link.rs`.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::clients::answer;
+use crate::clients::buffers::{MARK, with_scratch};
+use crate::clock::{self, Moment};
+use crate::error::Error;
+use crate::net::stream::Stream;
+use crate::pools::lease::Lease;
+use crate::pools::limits::ClientPlaces;
+use crate::pools::line::Spot;
+use crate::pools::pool::{Asked, Pool};
+use crate::protocol::dialogue::Rules;
+use crate::protocol::sides::ClientSide;
+use crate::servers::server::Server;
+use crate::stats::census::{ClientCard, ClientState, Order, ServerState};
+use crate::stats::counters::micros;
+
+const QUEUED: &str = "No server connection available in postgres backend, client being queued";
+
+/// Where the client stands.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// No server is held.
+    Idle,
+    /// In line.
+    Waiting(Arc<Spot<Server>>),
+    /// Tied to a server.
+    Linked(Lease),
+}
+
+/// What the client does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It goes on.
+    On,
+    /// It has left.
+    Left,
+}
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) stream: Stream,
+    pub(super) side: ClientSide,
+    pub(super) card: Arc<ClientCard>,
+    pub(super) pool: Arc<Pool>,
+    /// Bytes that the client's socket did not take yet.
+    pub(super) out: Vec<u8>,
+    /// Bytes from the client that no server has seen yet.
+    pub(super) held: Vec<u8>,
+    pub(super) standing: Standing,
+    pub(super) rules: Rules,
+    /// The link has begun and nothing was sent yet.
+    pub(super) is_fresh: bool,
+    /// The server must accept the client's parameters before it gets anything else.
+    pub(super) is_trying: bool,
+    /// When the query under way began.
+    pub(super) query: Option<Moment>,
+    /// When the transaction under way began.
+    pub(super) xact: Option<Moment>,
+    _places: ClientPlaces,
+}
+
+impl Session {
+    /// A session of a client whose login is done.
+    pub fn new(stream: Stream, side: ClientSide, card: Arc<ClientCard>, pool: Arc<Pool>, places: ClientPlaces) -> Self {
+        let rules = pool.plan.load().rules;
+        Self {
+            stream,
+            side,
+            card,
+            pool,
+            out: Vec::new(),
+            held: Vec::new(),
+            standing: Standing::Idle,
+            rules,
+            is_fresh: false,
+            is_trying: false,
+            query: None,
+            xact: None,
+            _places: places,
+        }
+    }
+
+    /// Serves the client until it leaves. The reason is an error where somebody else ended it.
+    pub async fn serve(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| {
+            self.card.wake_by(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        let result = poll_fn(|cx| self.poll(cx)).await;
+        self.leave();
+        if let Err(error) = &result {
+            answer::tell(&mut self.out, error);
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| self.poll_last_words(cx))).await;
+        result
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.obey()?;
+            if let Poll::Ready(Err(_)) = self.poll_out(cx) {
+                return Poll::Ready(Err(Error::ClientGone));
+            }
+            let next = match self.standing {
+                Standing::Idle => ready!(self.poll_idle(cx))?,
+                Standing::Waiting(_) => ready!(self.poll_waiting(cx))?,
+                Standing::Linked(_) => ready!(self.poll_link(cx))?,
+            };
+            if next == Next::Left {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Sends what the client's socket did not take before.
+    pub(super) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let sent = ready!(self.stream.poll_write(cx, &self.out))?;
+            if sent == self.out.len() {
+                self.out = Vec::new();
+            } else {
+                self.out.drain(..sent);
+            }
+        }
+        if self.stream.has_pending_output() { self.stream.poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
+        self.stream.poll_close(cx)
+    }
+
+    /// Does what somebody ordered by the card.
+    fn obey(&mut self) -> Result<(), Error> {
+        let limit = Duration::from_micros;
+        let limits = match self.card.order() {
+            Order::None => return Ok(()),
+            Order::Drain => {
+                let is_at_rest = match &mut self.standing {
+                    Standing::Idle => self.side.walk.is_between(),
+                    Standing::Waiting(_) => false,
+                    Standing::Linked(lease) => lease.server().side.is_free() && self.side.walk.is_between(),
+                };
+                return if is_at_rest && self.held.is_empty() { Err(Error::ShuttingDown) } else { Ok(()) };
+            }
+            _ => self.card.limits(),
+        };
+        Err(match self.card.order() {
+            Order::IdleTimeout => Error::ClientIdleTimeout(limit(limits.client_idle_timeout)),
+            Order::QueryTimeout => Error::QueryTimeout(limit(limits.query_timeout)),
+            Order::WaitTimeout => Error::QueryWaitTimeout(limit(limits.query_wait_timeout)),
+            Order::IdleTransaction => Error::IdleTransactionTimeout(limit(limits.idle_transaction_timeout)),
+            Order::TransactionTimeout => Error::TransactionTimeout(limit(limits.transaction_timeout)),
+            Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
+            Order::Kill => Error::Killed,
+            Order::None | Order::Drain | Order::Shutdown => Error::ShuttingDown,
+        })
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
+        if self.out.len() > MARK {
+            return Poll::Pending;
+        }
+        with_scratch(|scratch| {
+            let count = ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            if count == 0 {
+                return Poll::Ready(self.end_of_input());
+            }
+            Poll::Ready(self.begin(cx, &scratch[..count]))
+        })
+    }
+
+    /// The client closed its end: in peace, if it was between two requests.
+    pub(super) fn end_of_input(&self) -> Result<Next, Error> {
+        Err(Error::ClientGone)
+    }
+
+    /// An idle client has sent something: ask for a server.
+    fn begin(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<Next, Error> {
+        let tail = self.side.copy_tail_in(chunk);
+        let chunk = &chunk[tail..];
+        match chunk.first() {
+            None => return Ok(Next::On),
+            Some(b'X') if self.side.walk.is_between() => return Ok(Next::Left),
+            Some(_) => {}
+        }
+        let now = clock::now();
+        self.query_begins(now);
+        match self.pool.ask(cx.waker(), now) {
+            Asked::Server(server) => {
+                self.link(server);
+                self.client_said(cx, chunk)
+            }
+            Asked::Line(spot) => {
+                self.held.extend_from_slice(chunk);
+                self.card.enter(ClientState::Waiting, now);
+                self.standing = Standing::Waiting(spot);
+                Ok(Next::On)
+            }
+            Asked::Refused(error) => Err(error),
+        }
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
+        let Standing::Waiting(spot) = &self.standing else { return Poll::Ready(Ok(Next::On)) };
+        if let Poll::Ready(given) = spot.poll(cx) {
+            let server = match given?.come_here() {
+                Ok(server) => server,
+                Err(_) => {
+                    self.pool.gone();
+                    return Poll::Ready(Err(Error::ServerLost("while it changed its thread")));
+                }
+            };
+            let now = clock::now();
+            let waited = micros(now.since(spot.since));
+            self.pool.tally().wait_micros.add(waited);
+            self.pool.tally().wait_times.record(waited);
+            self.card.enter(ClientState::Active, now);
+            self.link(server);
+            let held = std::mem::take(&mut self.held);
+            return Poll::Ready(self.client_said(cx, &held));
+        }
+        if self.card.take_notice() {
+            answer::notice(&mut self.out, QUEUED);
+            return Poll::Ready(Ok(Next::On));
+        }
+        // A client that went away must leave the line.
+        if self.held.len() > MARK {
+            return Poll::Pending;
+        }
+        with_scratch(|scratch| {
+            let count = ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            if count == 0 {
+                return Poll::Ready(self.end_of_input());
+            }
+            self.held.extend_from_slice(&scratch[..count]);
+            Poll::Ready(Ok(Next::On))
+        })
+    }
+
+    /// Ties the client to `server`.
+    fn link(&mut self, server: Box<Server>) {
+        self.pool.tally().server_assignments.add(1);
+        server.card.enter(ServerState::Active, clock_of(self.query));
+        self.card.link_to(server.card.id);
+        self.rules = self.pool.plan.load().rules;
+        self.is_fresh = true;
+        self.standing = Standing::Linked(Lease::new(&self.pool, server));
+    }
+
+    /// Notes the beginning of a query, and of a transaction where none is open.
+    pub(super) fn query_begins(&mut self, now: Moment) {
+        if self.query.is_some() {
+            return;
+        }
+        self.query = Some(now);
+        self.pool.tally().queries.add(1);
+        self.card.query_begins(now);
+        self.card.enter(ClientState::Active, now);
+        if self.xact.is_none() {
+            self.xact = Some(now);
+            self.pool.tally().xacts.add(1);
+            self.card.xact_begins(now);
+        }
+    }
+
+    /// Gives the server back, or closes it where it is in the middle of something.
+    fn leave(&mut self) {
+        match std::mem::replace(&mut self.standing, Standing::Idle) {
+            Standing::Idle => {}
+            Standing::Waiting(spot) => {
+                if let Some(server) = spot.leave() {
+                    self.pool.give_back(server);
+                }
+            }
+            Standing::Linked(mut lease) => {
+                let server = lease.server();
+                if server.side.is_free() && server.out.is_empty() && self.side.walk.body == 0 {
+                    lease.release();
+                }
+            }
+        }
+        self.card.link_to(0);
+    }
+}
+
+impl Drop for Session {
+    /// Whatever ended the session, a server that was given in that moment must not be lost.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn clock_of(query: Option<Moment>) -> Moment {
+    query.unwrap_or_default()
+}

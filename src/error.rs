@@ -1,0 +1,310 @@
+//! Every failure of the pooler: one variant per reason, facts as fields.
+//!
+//! [`Error::sqlstate`] is what a client may act on, [`Error::message`], [`Error::detail`] and [`Error::hint`] are for
+//! the person behind it, [`Error::blame`] labels logs and counters. Only `clients/` turns an error into bytes; deeper
+//! code returns it. No variant holds a secret.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Whether a client's session survives the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+impl Severity {
+    /// The word PostgreSQL uses for it on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// Whose doing a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The application did what it must not, or left.
+    Client,
+    /// PostgreSQL, or the way to it, failed.
+    Server,
+    /// The pooler's limits or state.
+    Pooler,
+    /// Somebody with the console, a signal or the configuration.
+    Operator,
+}
+
+/// What a server said when it refused: kept so that the client hears it in the server's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refusal {
+    /// The server's SQLSTATE.
+    pub code: String,
+    /// The server's message.
+    pub message: String,
+}
+
+/// A reason for which something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client waited longer than `query_wait_timeout` for a server.
+    QueryWaitTimeout(Duration),
+    /// A query ran longer than `query_timeout`.
+    QueryTimeout(Duration),
+    /// The client held a transaction open, doing nothing, longer than `idle_transaction_timeout`.
+    IdleTransactionTimeout(Duration),
+    /// A transaction took longer than `transaction_timeout`.
+    TransactionTimeout(Duration),
+    /// The client sent nothing for longer than `client_idle_timeout`.
+    ClientIdleTimeout(Duration),
+    /// The client did not finish its login within `client_login_timeout`.
+    LoginTimeout(Duration),
+    /// `max_client_conn` clients are connected already.
+    TooManyClients(usize),
+    /// The database's client limit is reached.
+    TooManyDatabaseClients(String, usize),
+    /// The user's client limit is reached.
+    TooManyUserClients(String, usize),
+    /// No such database is configured.
+    NoSuchDatabase(String),
+    /// `DISABLE` was said for this database.
+    DatabaseDisabled(String),
+    /// A reload removed the database, or `KILL` ended it.
+    DatabaseRemoved(String),
+    /// The startup packet names no user.
+    NoUser,
+    /// The password, or the proof of one, is wrong, or the user is unknown.
+    LoginFailed(String),
+    /// The user is not in `admin_users` nor in `stats_users`.
+    ConsoleRefused(String),
+    /// The client must use TLS and does not.
+    TlsRequired,
+    /// The client sent bytes in clear where a TLS handshake had to begin.
+    ClearBytesBeforeTls,
+    /// A server's answer to a login, in its own words.
+    ServerRefused(Refusal),
+    /// No connection to the server could be made.
+    ServerUnreachable {
+        /// The address that was tried.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The server went away in the middle of something.
+    ServerLost(&'static str),
+    /// The server said what PostgreSQL does not say.
+    ServerProtocol(&'static str),
+    /// The server did not accept a setting that the client carries.
+    InvalidParameter(Refusal),
+    /// A client's message breaks the protocol.
+    Protocol(String),
+    /// A client's message is larger than it may be.
+    TooLarge(&'static str),
+    /// A feature that the pooler does not have.
+    NotSupported(String),
+    /// BEGIN in statement mode.
+    TransactionInStatementMode,
+    /// `disable_pqexec` is set and the client sent a simple query.
+    SimpleQueryDisallowed,
+    /// The pooler is going down.
+    ShuttingDown,
+    /// `KILL_CLIENT`.
+    Killed,
+    /// What the console was asked for cannot be done.
+    Console(String),
+    /// `auth_query` could not be run.
+    AuthQuery(String),
+    /// The client went away.
+    ClientGone,
+    /// A panic, stopped at the client's border.
+    Internal,
+}
+
+impl Error {
+    /// The code a client may act on (PostgreSQL's appendix A).
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::QueryWaitTimeout(_)
+            | Self::TooManyClients(_)
+            | Self::TooManyDatabaseClients(..)
+            | Self::TooManyUserClients(..) => "53300",
+            Self::QueryTimeout(_) => "57014",
+            Self::IdleTransactionTimeout(_) => "25P03",
+            Self::TransactionTimeout(_) => "25P04",
+            Self::ClientIdleTimeout(_) => "57P05",
+            Self::LoginTimeout(_) => "08006",
+            Self::NoSuchDatabase(_) => "3D000",
+            Self::DatabaseDisabled(_) => "57P03",
+            Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::Killed => "57P01",
+            Self::NoUser | Self::ConsoleRefused(_) | Self::TlsRequired => "28000",
+            Self::LoginFailed(_) => "28P01",
+            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => &refusal.code,
+            Self::ServerUnreachable { .. } | Self::ServerLost(_) | Self::ClientGone => "08006",
+            Self::ServerProtocol(_)
+            | Self::Protocol(_)
+            | Self::ClearBytesBeforeTls
+            | Self::SimpleQueryDisallowed
+            | Self::Console(_) => "08P01",
+            Self::TooLarge(_) => "54000",
+            Self::NotSupported(_) | Self::TransactionInStatementMode => "0A000",
+            Self::AuthQuery(_) => "58000",
+            Self::Internal => "XX000",
+        }
+    }
+
+    /// Whether the session ends: all of the pooler's own errors end it, but those of the console.
+    pub fn severity(&self) -> Severity {
+        if matches!(self, Self::Console(_)) { Severity::Error } else { Severity::Fatal }
+    }
+
+    /// Whose doing it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::IdleTransactionTimeout(_)
+            | Self::ClientIdleTimeout(_)
+            | Self::LoginTimeout(_)
+            | Self::NoSuchDatabase(_)
+            | Self::NoUser
+            | Self::LoginFailed(_)
+            | Self::ConsoleRefused(_)
+            | Self::TlsRequired
+            | Self::ClearBytesBeforeTls
+            | Self::InvalidParameter(_)
+            | Self::Protocol(_)
+            | Self::TooLarge(_)
+            | Self::NotSupported(_)
+            | Self::TransactionInStatementMode
+            | Self::SimpleQueryDisallowed
+            | Self::Console(_)
+            | Self::ClientGone => Blame::Client,
+            Self::ServerRefused(_)
+            | Self::ServerUnreachable { .. }
+            | Self::ServerLost(_)
+            | Self::ServerProtocol(_)
+            | Self::QueryTimeout(_)
+            | Self::TransactionTimeout(_) => Blame::Server,
+            Self::QueryWaitTimeout(_)
+            | Self::TooManyClients(_)
+            | Self::TooManyDatabaseClients(..)
+            | Self::TooManyUserClients(..)
+            | Self::AuthQuery(_)
+            | Self::Internal => Blame::Pooler,
+            Self::DatabaseDisabled(_) | Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::Killed => {
+                Blame::Operator
+            }
+        }
+    }
+
+    /// What happened, in a sentence.
+    pub fn message(&self) -> String {
+        match self {
+            Self::QueryWaitTimeout(_) => "query_wait_timeout: no server became free in time".into(),
+            Self::QueryTimeout(_) => "query timeout: the query ran longer than query_timeout".into(),
+            Self::IdleTransactionTimeout(_) => "idle transaction timeout".into(),
+            Self::TransactionTimeout(_) => "transaction timeout".into(),
+            Self::ClientIdleTimeout(_) => "client_idle_timeout: the connection was idle for too long".into(),
+            Self::LoginTimeout(_) => "client_login_timeout: the login took too long".into(),
+            Self::TooManyClients(_) => "no more connections allowed (max_client_conn)".into(),
+            Self::TooManyDatabaseClients(..) => "client connections exceeded (max_db_client_connections)".into(),
+            Self::TooManyUserClients(..) => "client connections exceeded (max_user_client_connections)".into(),
+            Self::NoSuchDatabase(name) => format!("no such database: {name}"),
+            Self::DatabaseDisabled(name) => format!("database \"{name}\" is disabled"),
+            Self::DatabaseRemoved(name) => format!("database \"{name}\" was removed"),
+            Self::NoUser => "no user name in the startup packet".into(),
+            Self::LoginFailed(user) => format!("password authentication failed for user \"{user}\""),
+            Self::ConsoleRefused(user) => format!("user \"{user}\" is not allowed on the console"),
+            Self::TlsRequired => "SSL required".into(),
+            Self::ClearBytesBeforeTls => "received unencrypted data after SSL request".into(),
+            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => refusal.message.clone(),
+            Self::ServerUnreachable { address, .. } => format!("cannot connect to the server at {address}"),
+            Self::ServerLost(_) => "the server closed the connection unexpectedly".into(),
+            Self::ServerProtocol(_) => "the server broke the protocol".into(),
+            Self::Protocol(what) => what.clone(),
+            Self::TooLarge(what) => format!("{what} is too large"),
+            Self::NotSupported(what) => format!("{what} is not supported"),
+            Self::TransactionInStatementMode => {
+                "transaction blocks not allowed in statement pooling mode".into()
+            }
+            Self::SimpleQueryDisallowed => "PQexec disallowed".into(),
+            Self::ShuttingDown => "terminating connection: the pooler is shutting down".into(),
+            Self::Killed => "admin forced disconnect".into(),
+            Self::Console(what) => what.clone(),
+            Self::AuthQuery(_) => "auth_query failed".into(),
+            Self::ClientGone => "client unexpected eof".into(),
+            Self::Internal => "internal error of the pooler".into(),
+        }
+    }
+
+    /// The facts behind the message, where there are some.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::QueryWaitTimeout(limit)
+            | Self::QueryTimeout(limit)
+            | Self::IdleTransactionTimeout(limit)
+            | Self::TransactionTimeout(limit)
+            | Self::ClientIdleTimeout(limit)
+            | Self::LoginTimeout(limit) => Some(format!("The limit is {limit:?}.")),
+            Self::TooManyClients(limit)
+            | Self::TooManyDatabaseClients(_, limit)
+            | Self::TooManyUserClients(_, limit) => Some(format!("The limit is {limit}.")),
+            Self::ServerUnreachable { reason, .. } => Some(reason.clone()),
+            Self::ServerLost(when) => Some(format!("It happened {when}.")),
+            Self::ServerProtocol(what) => Some((*what).into()),
+            Self::InvalidParameter(_) => Some("The setting came with the connection's startup packet.".into()),
+            Self::AuthQuery(why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where the pooler can tell.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::QueryWaitTimeout(_) => {
+                Some("All servers of the pool are busy: shorten transactions, or raise pool_size or query_wait_timeout.")
+            }
+            Self::TooManyClients(_) => Some("Raise max_client_conn, or let idle clients go (client_idle_timeout)."),
+            Self::NoSuchDatabase(_) => Some("Add it under [databases] in the pooler's configuration, or add a \"*\" entry."),
+            Self::TlsRequired => Some("Connect with sslmode=require."),
+            Self::TransactionInStatementMode => Some("Use pool_mode = \"transaction\" for this database."),
+            Self::ServerLost(_) => Some("If a COMMIT was under way its outcome is unknown: check before repeating it."),
+            Self::ServerUnreachable { .. } => Some("Check that PostgreSQL runs there and that host and port in [databases] are right."),
+            Self::Internal => Some("This is a bug: the pooler's log says where."),
+            Self::ConsoleRefused(_) => Some("Add the user to admin_users or stats_users."),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message())?;
+        if let Some(detail) = self.detail() {
+            write!(formatter, " ({detail})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Refusal, Severity};
+
+    #[test]
+    fn only_the_console_goes_on_after_an_error() {
+        assert_eq!(Error::Console("x".into()).severity(), Severity::Error);
+        assert_eq!(Error::Killed.severity(), Severity::Fatal);
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_servers_own_code_and_words() {
+        let refused = Error::ServerRefused(Refusal { code: "3D000".into(), message: "no".into() });
+        assert_eq!((refused.sqlstate(), refused.message().as_str()), ("3D000", "no"));
+    }
+}

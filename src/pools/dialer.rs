@@ -1,0 +1,160 @@
+//! Opens, checks, resets and closes servers, each in a task of its own.
+//!
+//! A client is never tied to a dial of its own: it takes whatever server is free first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::clock;
+use crate::error::Error;
+use crate::net::stream::Stream;
+use crate::pools::pool::Pool;
+use crate::servers::login;
+use crate::servers::query;
+use crate::servers::server::Server;
+
+/// How long PostgreSQL may take to close its end of a connection that ends.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How long the reset or the check query may take.
+const TESTING: Duration = Duration::from_secs(10);
+/// Between two attempts to reach a server.
+const RETRY: Duration = Duration::from_millis(210);
+
+/// Spawns on the calling thread's runtime. Without one (the process ends) the future is dropped.
+fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(future);
+    }
+}
+
+/// The seat of a server that is being dialled: freed even if the dialling panics.
+struct Dialing {
+    pool: Arc<Pool>,
+    is_settled: bool,
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.pool.failed(&Error::Internal);
+        }
+    }
+}
+
+/// Opens one server for `pool`.
+pub fn dial(pool: Arc<Pool>) {
+    spawn(async move {
+        let mut dialing = Dialing { pool, is_settled: false };
+        let result = open(&dialing.pool).await;
+        dialing.is_settled = true;
+        match result {
+            Ok(server) => dialing.pool.arrived(server),
+            Err(error) => {
+                let pool = &dialing.pool;
+                tracing::warn!(database = %pool.database.name, user = %pool.user, %error, "server login failed");
+                pool.failed(&error);
+            }
+        }
+    });
+}
+
+async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
+    let generation = pool.generation();
+    let plan = pool.plan.load_full();
+    let registry = &pool.registry;
+    let keys = pool.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let tls = registry.server_tls.load_full();
+    let login = login::Login {
+        target: &plan.target,
+        tls,
+        keys,
+        database: &pool.database.name,
+        census: &registry.census,
+        interner: &registry.interner,
+        generation,
+    };
+    let dialled = tokio::time::timeout(plan.target.timeout, Box::pin(login::log_in(login))).await;
+    dialled.unwrap_or_else(|_| {
+        Err(Error::ServerUnreachable {
+            address: format!("{}:{}", plan.target.host, plan.target.port),
+            reason: format!("connect timeout: no answer within {:?}", plan.target.timeout),
+        })
+    })
+}
+
+/// Lets `pool` try again a little later.
+pub fn try_later(pool: Arc<Pool>) {
+    spawn(async move {
+        tokio::time::sleep(RETRY).await;
+        pool.grow();
+    });
+}
+
+/// Runs the reset query on a server that a client is done with.
+pub fn reset(pool: Arc<Pool>, server: Box<Server>) {
+    let sql = pool.plan.load().reset_query.clone();
+    test(pool, server, sql);
+}
+
+/// Runs the check query on a server that was idle for long.
+pub fn check(pool: Arc<Pool>, server: Box<Server>) {
+    let sql = pool.plan.load().check_query.clone().unwrap_or_default();
+    test(pool, server, sql);
+}
+
+fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
+    spawn(async move {
+        let Ok(mut server) = server.come_here() else {
+            pool.tested_and_gone();
+            return;
+        };
+        let asked = tokio::time::timeout(TESTING, query::ask(&mut server, &pool.registry.interner, &sql)).await;
+        match asked {
+            Ok(Ok(_)) if server.side.is_free() => {
+                server.used = clock::now();
+                pool.tested(server);
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(server = server.card.id, %error, sql, "reset or check query failed");
+                pool.failed_test(server);
+            }
+            Ok(Ok(_)) | Err(_) => pool.failed_test(server),
+        }
+    });
+}
+
+/// Says goodbye and waits until PostgreSQL has closed its end: only then is the seat free.
+pub fn close(pool: Arc<Pool>, server: Box<Server>) {
+    let id = server.card.id;
+    let seat = Seat { pool, id };
+    spawn(async move {
+        let mut server = server;
+        let _ = tokio::time::timeout(CLOSING, say_goodbye(&mut server.stream)).await;
+        drop(server);
+        drop(seat);
+    });
+}
+
+/// The seat of a server that is being closed: freed however the closing ends.
+struct Seat {
+    pool: Arc<Pool>,
+    id: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pool.registry.census.servers.remove(&self.id);
+        self.pool.gone();
+    }
+}
+
+async fn say_goodbye(stream: &mut Stream) {
+    const TERMINATE: &[u8] = b"X\0\0\0\x04";
+    if stream.write_all(TERMINATE).await.is_err() {
+        return;
+    }
+    let mut scratch = [0; 8192];
+    while let Ok(1..) = stream.read_some(&mut scratch).await {}
+}

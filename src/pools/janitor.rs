@@ -1,0 +1,134 @@
+//! Periodic upkeep: time limits of clients, idle servers, forgotten names.
+//!
+//! Nothing on the path of a query sets a timer: a client's card says since when it stands where, and the janitor looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, Moment};
+use crate::pools::registry::Registry;
+use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order};
+
+/// Between two rounds; so much later than its limit a client is ended at most.
+pub const ROUND: Duration = Duration::from_millis(100);
+/// Rounds between two sweeps of the tables of names.
+const SWEEP: u64 = 100;
+
+/// Looks after everything, for ever.
+pub async fn keep(registry: Arc<Registry>) {
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count: u64 = 0;
+    loop {
+        rounds.tick().await;
+        count += 1;
+        let now = clock::now();
+        for card in &registry.census.clients {
+            look_at(&card, now);
+        }
+        if count.is_multiple_of(3) {
+            tidy(&registry, now);
+        }
+        if count.is_multiple_of(SWEEP) {
+            registry.dictionary.sweep();
+            registry.interner.sweep();
+        }
+    }
+}
+
+fn tidy(registry: &Registry, now: Moment) {
+    let settings = registry.settings.load_full();
+    let pool_limit = settings.pooler.pool_idle_timeout;
+    for pool in registry.pools() {
+        pool.tidy(now);
+        let standing = pool.standing();
+        let is_empty = standing.open == 0 && standing.waiting == 0 && pool.database.clients.used() == 0;
+        if !pool_limit.is_zero() && is_empty && now.since(pool.last_used()) >= pool_limit {
+            registry.forget_pool(&pool);
+        }
+        let auto_limit = settings.pooler.autodb_idle_timeout;
+        if pool.database.is_auto && is_empty && !auto_limit.is_zero() && now.since(pool.last_used()) >= auto_limit {
+            registry.forget_pool(&pool);
+            registry.forget_database(&pool.database.name);
+        }
+    }
+}
+
+fn look_at(card: &ClientCard, now: Moment) {
+    let limits = card.limits();
+    let state = card.state();
+    let order = overdue(limits, state, since(card, state), now.since(card.xact_start()));
+    if order != Order::None {
+        card.give(order);
+    }
+    let waits = state == ClientState::Waiting && card.order() == Order::None;
+    let waited = micros(now.since(card.since()));
+    let round = micros(ROUND);
+    if waits && limits.query_wait_notify > 0 && waited > limits.query_wait_notify && waited <= limits.query_wait_notify + 2 * round {
+        card.notice_is_due();
+    }
+}
+
+fn since(card: &ClientCard, state: ClientState) -> Duration {
+    let start = if state == ClientState::Active { card.query_start() } else { card.since() };
+    clock::now().since(start)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The order that is due to a client that stands in `state` for so long, in a transaction that is so old.
+fn overdue(limits: ClientLimits, state: ClientState, stands: Duration, xact_age: Duration) -> Order {
+    let over = |limit: u64, span: Duration| limit > 0 && micros(span) >= limit;
+    match state {
+        ClientState::Idle if over(limits.client_idle_timeout, stands) => Order::IdleTimeout,
+        ClientState::Waiting if over(limits.query_wait_timeout, stands) => Order::WaitTimeout,
+        ClientState::Waiting | ClientState::Active if over(limits.query_timeout, stands) => Order::QueryTimeout,
+        ClientState::Holding if over(limits.idle_transaction_timeout, stands) => Order::IdleTransaction,
+        ClientState::Holding | ClientState::Active if over(limits.transaction_timeout, xact_age) => {
+            Order::TransactionTimeout
+        }
+        ClientState::Idle | ClientState::Waiting | ClientState::Active | ClientState::Holding => Order::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::overdue;
+    use crate::stats::census::{ClientLimits, ClientState, Order};
+    use std::time::Duration;
+
+    const LIMITS: ClientLimits = ClientLimits {
+        client_idle_timeout: 10,
+        query_timeout: 20,
+        query_wait_timeout: 30,
+        query_wait_notify: 0,
+        idle_transaction_timeout: 40,
+        transaction_timeout: 50,
+    };
+
+    fn order(state: ClientState, stands: u64, age: u64) -> Order {
+        overdue(LIMITS, state, Duration::from_micros(stands), Duration::from_micros(age))
+    }
+
+    #[test]
+    fn each_limit_ends_only_clients_in_its_own_state() {
+        assert_eq!(order(ClientState::Idle, 10, 0), Order::IdleTimeout);
+        assert_eq!(order(ClientState::Active, 10, 0), Order::None);
+        assert_eq!(order(ClientState::Active, 20, 0), Order::QueryTimeout);
+        assert_eq!(order(ClientState::Holding, 20, 0), Order::None);
+        assert_eq!(order(ClientState::Holding, 40, 0), Order::IdleTransaction);
+        assert_eq!(order(ClientState::Holding, 1, 50), Order::TransactionTimeout);
+        assert_eq!(order(ClientState::Idle, 1, 500), Order::None);
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let none = ClientLimits::default();
+        let long = Duration::from_secs(1_000_000);
+        for state in [ClientState::Idle, ClientState::Waiting, ClientState::Active, ClientState::Holding] {
+            assert_eq!(overdue(none, state, long, long), Order::None);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Limits that several pools share: servers per database and per user, and clients per database and per user.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// How many there are, of at most so many.
+#[derive(Debug, Default)]
+pub struct Quota {
+    used: AtomicUsize,
+    starving: AtomicBool,
+}
+
+impl Quota {
+    /// Takes one place of `max`; 0 is no limit. False when all are taken.
+    pub fn take(&self, max: usize) -> bool {
+        self.used
+            .fetch_update(SeqCst, SeqCst, |used| (max == 0 || used < max).then_some(used + 1))
+            .is_ok()
+    }
+
+    /// Gives one place back.
+    pub fn give_back(&self) {
+        self.used.fetch_sub(1, SeqCst);
+    }
+
+    /// How many are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(SeqCst)
+    }
+
+    /// Notes that somebody found no place and waits for one.
+    pub fn starve(&self) {
+        self.starving.store(true, SeqCst);
+    }
+
+    /// Whether somebody waits for a place.
+    pub fn is_starving(&self) -> bool {
+        self.starving.load(SeqCst)
+    }
+
+    /// Clears that somebody waits; true when somebody did.
+    pub fn feed(&self) -> bool {
+        self.starving.swap(false, SeqCst)
+    }
+}
+
+/// What all pools of one database share.
+#[derive(Debug)]
+pub struct Database {
+    /// The name that clients use.
+    pub name: String,
+    /// It came out of the `"*"` entry.
+    pub is_auto: bool,
+    /// Its servers.
+    pub servers: Quota,
+    /// Its clients.
+    pub clients: Quota,
+    /// PAUSE was said.
+    pub paused: AtomicBool,
+    /// DISABLE was said.
+    pub disabled: AtomicBool,
+}
+
+impl Database {
+    /// A database that nobody uses yet.
+    pub fn new(name: &str, is_auto: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_auto,
+            servers: Quota::default(),
+            clients: Quota::default(),
+            paused: AtomicBool::new(false),
+            disabled: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What all pools of one user share.
+#[derive(Debug, Default)]
+pub struct User {
+    /// Servers logged in as this user.
+    pub servers: Quota,
+    /// Clients logged in as this user.
+    pub clients: Quota,
+}
+
+/// A client's places in its database and its user, given back when dropped.
+#[derive(Debug)]
+pub struct ClientPlaces {
+    /// The database it connected to.
+    pub database: Arc<Database>,
+    /// The user it logged in as.
+    pub user: Arc<User>,
+}
+
+impl Drop for ClientPlaces {
+    fn drop(&mut self) {
+        self.database.clients.give_back();
+        self.user.clients.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Quota;
+
+    #[test]
+    fn a_quota_is_never_exceeded() {
+        let quota = Quota::default();
+        assert!(quota.take(2) && quota.take(2) && !quota.take(2));
+        quota.give_back();
+        assert!(quota.take(2));
+        assert_eq!(quota.used(), 2);
+    }
+
+    #[test]
+    fn no_limit_is_no_limit() {
+        let quota = Quota::default();
+        assert!((0..100).all(|_| quota.take(0)));
+    }
+}

@@ -1,0 +1,206 @@
+//! The line before a pool: first come, first served within a worker.
+//!
+//! Each worker has a line of its own, so that a server that comes back is used in the same turn; it crosses over to another worker
+//! when that worker's oldest client has waited over a millisecond longer. A client that gives up leaves no hole, and a
+//! server that was given to it in that very moment comes back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::error::Error;
+
+/// How much longer another worker's oldest must have waited.
+const CROSSING: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+enum Standing<S> {
+    Waiting(Waker),
+    Given(Box<S>),
+    Failed(Error),
+    Left,
+}
+
+/// One client's place in line.
+#[derive(Debug)]
+pub struct Spot<S> {
+    standing: Mutex<Standing<S>>,
+    /// When it lined up.
+    pub since: Moment,
+}
+
+impl<S> Spot<S> {
+    /// A place for who is woken by `waker`.
+    pub fn new(waker: &Waker, since: Moment) -> Self {
+        Self { standing: Mutex::new(Standing::Waiting(waker.clone())), since }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standing<S>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has come.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Box<S>, Error>> {
+        let mut standing = self.lock();
+        match std::mem::replace(&mut *standing, Standing::Left) {
+            Standing::Given(server) => Poll::Ready(Ok(server)),
+            Standing::Failed(error) => Poll::Ready(Err(error)),
+            Standing::Waiting(mut waker) => {
+                waker.clone_from(cx.waker());
+                *standing = Standing::Waiting(waker);
+                Poll::Pending
+            }
+            Standing::Left => Poll::Pending,
+        }
+    }
+
+    /// Leaves the line. A server that was given already is handed out.
+    pub fn leave(&self) -> Option<Box<S>> {
+        match std::mem::replace(&mut *self.lock(), Standing::Left) {
+            Standing::Given(server) => Some(server),
+            Standing::Waiting(_) | Standing::Failed(_) | Standing::Left => None,
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(*self.lock(), Standing::Waiting(_))
+    }
+
+    fn settle(&self, with: Standing<S>) -> Result<(), Standing<S>> {
+        let mut standing = self.lock();
+        if !matches!(*standing, Standing::Waiting(_)) {
+            return Err(with);
+        }
+        if let Standing::Waiting(waker) = std::mem::replace(&mut *standing, with) {
+            drop(standing);
+            waker.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The lines of all workers.
+#[derive(Debug)]
+pub struct Lines<S> {
+    lines: Vec<VecDeque<Arc<Spot<S>>>>,
+}
+
+impl<S> Lines<S> {
+    /// Empty lines for so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self { lines: (0..workers.max(1)).map(|_| VecDeque::new()).collect() }
+    }
+
+    /// Puts `spot` at the end of its worker's line.
+    pub fn join(&mut self, worker: usize, spot: Arc<Spot<S>>) {
+        let index = worker % self.lines.len();
+        self.lines[index].push_back(spot);
+    }
+
+    fn tidy(&mut self) {
+        for line in &mut self.lines {
+            while line.front().is_some_and(|spot| !spot.is_waiting()) {
+                line.pop_front();
+            }
+        }
+    }
+
+    /// Since when the oldest waits.
+    pub fn oldest(&mut self) -> Option<Moment> {
+        self.tidy();
+        self.lines.iter().filter_map(|line| line.front()).map(|spot| spot.since).min()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lines.iter().map(|line| line.iter().filter(|spot| spot.is_waiting()).count()).sum()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&mut self) -> bool {
+        self.tidy();
+        self.lines.iter().all(VecDeque::is_empty)
+    }
+
+    /// Gives `server` to whose turn it is; back to the caller when nobody waits.
+    pub fn give(&mut self, worker: usize, mut server: Box<S>) -> Option<Box<S>> {
+        loop {
+            self.tidy();
+            let Some(index) = self.turn(worker % self.lines.len()) else { return Some(server) };
+            let Some(spot) = self.lines[index].pop_front() else { return Some(server) };
+            match spot.settle(Standing::Given(server)) {
+                Err(Standing::Given(back)) => server = back,
+                Ok(()) | Err(_) => return None,
+            }
+        }
+    }
+
+    fn turn(&self, worker: usize) -> Option<usize> {
+        let since = |index: usize| self.lines[index].front().map(|spot| spot.since);
+        let eldest = (0..self.lines.len()).filter(|index| since(*index).is_some()).min_by_key(|index| since(*index))?;
+        match (since(worker), since(eldest)) {
+            (Some(own), Some(other)) if own.since(other) <= CROSSING => Some(worker),
+            _ => Some(eldest),
+        }
+    }
+
+    /// Tells everybody who waits that it is in vain.
+    pub fn fail_all(&mut self, error: &Error) {
+        for spot in self.lines.iter_mut().flat_map(|line| line.drain(..)) {
+            let _ = spot.settle(Standing::Failed(error.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lines, Spot};
+    use crate::clock::Moment;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    fn spot(millis: u64) -> Arc<Spot<u32>> {
+        Arc::new(Spot::new(Waker::noop(), Moment::from_micros(millis * 1000)))
+    }
+
+    fn got(spot: &Spot<u32>) -> Option<u32> {
+        match spot.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(server)) => Some(*server),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn first_come_first_served() {
+        let (mut lines, first, second) = (Lines::new(1), spot(1), spot(2));
+        lines.join(0, Arc::clone(&first));
+        lines.join(0, Arc::clone(&second));
+        assert!(lines.give(0, Box::new(7)).is_none());
+        assert_eq!((got(&first), got(&second)), (Some(7), None));
+    }
+
+    #[test]
+    fn who_gives_up_leaves_no_hole_and_loses_no_server() {
+        let (mut lines, first, second) = (Lines::new(1), spot(1), spot(2));
+        lines.join(0, Arc::clone(&first));
+        lines.join(0, Arc::clone(&second));
+        assert!(first.leave().is_none());
+        assert!(lines.give(0, Box::new(7)).is_none());
+        assert_eq!(second.leave(), Some(Box::new(7)), "it was given, and comes back");
+        assert_eq!(lines.give(0, Box::new(8)), Some(Box::new(8)));
+    }
+
+    #[test]
+    fn a_server_crosses_over_to_a_worker_whose_oldest_waits_over_a_millisecond_longer() {
+        let (mut lines, own, other) = (Lines::new(2), spot(10), spot(9));
+        lines.join(0, Arc::clone(&own));
+        lines.join(1, Arc::clone(&other));
+        assert!(lines.give(0, Box::new(1)).is_none());
+        assert_eq!(got(&own), Some(1), "one millisecond is not enough");
+        lines.join(0, spot(20));
+        assert!(lines.give(0, Box::new(2)).is_none());
+        assert_eq!(got(&other), Some(2));
+    }
+}

@@ -1,0 +1,11 @@
+//! Servers on loan: the promise of `pool_size`, the line before it, and who opens and closes servers.
+
+pub mod dialer;
+pub mod janitor;
+pub mod lease;
+pub mod limits;
+pub mod line;
+pub mod plan;
+pub mod policy;
+pub mod pool;
+pub mod registry;

@@ -1,0 +1,138 @@
+//! What the settings mean for one pool: a plain snapshot, made anew at each reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::password::Verifier;
+use crate::config::settings::{DatabaseSettings, Settings};
+use crate::net::stream::SocketOptions;
+use crate::pools::policy::Upkeep;
+use crate::protocol::dialogue::Rules;
+use crate::servers::target::Target;
+
+/// The settings in force for one pool.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where its servers are.
+    pub target: Arc<Target>,
+    /// For the judge.
+    pub rules: Rules,
+    /// `pool_size`.
+    pub size: usize,
+    /// `min_pool_size`.
+    pub min_size: usize,
+    /// `reserve_pool_size`.
+    pub reserve: usize,
+    /// `reserve_pool_timeout`.
+    pub reserve_timeout: Duration,
+    /// `max_db_connections`.
+    pub max_db: usize,
+    /// `max_user_connections`.
+    pub max_user: usize,
+    /// For servers that come back.
+    pub upkeep: Upkeep,
+    /// `server_idle_timeout`.
+    pub idle_timeout: Duration,
+    /// `server_reset_query`.
+    pub reset_query: String,
+    /// `server_check_query`, with `<empty>` made into an empty text; `None` is no check.
+    pub check_query: Option<String>,
+    /// `server_check_delay`.
+    pub check_delay: Duration,
+    /// `server_login_retry`.
+    pub login_retry: Duration,
+    /// FIFO of idle servers.
+    pub round_robin: bool,
+    /// The user is forced, so the pool fills up without clients.
+    pub is_forced: bool,
+}
+
+/// Who the pool's servers log in as, when a client is `user`.
+pub fn server_user<'a>(database: &'a DatabaseSettings, user: &'a str) -> &'a str {
+    database.user.as_deref().unwrap_or(user)
+}
+
+/// Makes the plan for the pool of `name` (with its `database` settings) and the server-side `user`, whose password, where
+/// one is known, is `password`.
+pub fn plan(
+    settings: &Settings,
+    name: &str,
+    database: &DatabaseSettings,
+    user: &str,
+    password: Option<Verifier>,
+) -> Plan {
+    let all = &settings.pooler;
+    let own = settings.users.get(user);
+    let mode = own.and_then(|own| own.pool_mode).or(database.pool_mode).unwrap_or(all.pool_mode);
+    let positive = |count: Option<usize>| count.filter(|count| *count > 0);
+    let startup = [
+        ("client_encoding", &database.client_encoding),
+        ("DateStyle", &database.datestyle),
+        ("TimeZone", &database.timezone),
+        ("application_name", &database.application_name),
+    ];
+    let target = Target {
+        host: database.host.clone().unwrap_or_else(|| all.unix_socket_dir.clone()),
+        port: database.port,
+        dbname: database.dbname.clone().unwrap_or_else(|| name.to_owned()),
+        user: user.to_owned(),
+        password: database.password.as_ref().map(|secret| Verifier::parse(secret.expose())).or(password),
+        tls: all.server_tls_sslmode,
+        startup: startup
+            .into_iter()
+            .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))
+            .collect(),
+        connect_query: database.connect_query.clone(),
+        timeout: all.server_connect_timeout,
+        socket: socket_options(settings),
+    };
+    Plan {
+        target: Arc::new(target),
+        rules: Rules {
+            mode,
+            max_prepared: all.max_prepared_statements,
+            max_packet: all.max_packet_size,
+            no_simple_query: all.disable_pqexec,
+        },
+        size: own.and_then(|own| own.pool_size).or(database.pool_size).unwrap_or(all.default_pool_size),
+        min_size: database.min_pool_size.unwrap_or(all.min_pool_size),
+        reserve: own
+            .and_then(|own| own.reserve_pool_size)
+            .or(database.reserve_pool_size)
+            .unwrap_or(all.reserve_pool_size),
+        reserve_timeout: all.reserve_pool_timeout,
+        max_db: positive(database.max_db_connections).unwrap_or(all.max_db_connections),
+        max_user: positive(own.and_then(|own| own.max_user_connections)).unwrap_or(all.max_user_connections),
+        upkeep: Upkeep {
+            mode,
+            lifetime: database.server_lifetime.filter(|span| !span.is_zero()).unwrap_or(all.server_lifetime),
+            has_reset: !all.server_reset_query.is_empty(),
+            reset_always: all.server_reset_query_always,
+        },
+        idle_timeout: all.server_idle_timeout,
+        reset_query: all.server_reset_query.clone(),
+        check_query: match all.server_check_query.as_str() {
+            "" => None,
+            "<empty>" => Some(String::new()),
+            query => Some(query.to_owned()),
+        },
+        check_delay: all.server_check_delay,
+        login_retry: all.server_login_retry,
+        round_robin: all.server_round_robin,
+        is_forced: database.user.is_some(),
+    }
+}
+
+/// The options of TCP sockets, both sides'.
+pub fn socket_options(settings: &Settings) -> SocketOptions {
+    let all = &settings.pooler;
+    let set = |span: Duration| (!span.is_zero()).then_some(span);
+    SocketOptions {
+        keepalive: all.tcp_keepalive,
+        keepcnt: (all.tcp_keepcnt > 0).then_some(all.tcp_keepcnt),
+        keepidle: set(all.tcp_keepidle),
+        keepintvl: set(all.tcp_keepintvl),
+        user_timeout: set(all.tcp_user_timeout),
+        socket_buffer: (all.tcp_socket_buffer > 0).then_some(all.tcp_socket_buffer),
+    }
+}

@@ -1,0 +1,205 @@
+//! What becomes of a server, decided from plain facts.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::config::value::PoolMode;
+
+/// Why a server is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is in the middle of something.
+    Dirty,
+    /// RECONNECT, or its address or login changed.
+    Obsolete,
+    /// It is older than `server_lifetime`.
+    Lifetime,
+    /// It was idle longer than `server_idle_timeout`.
+    Idle,
+    /// It said something, or went away, while idle.
+    Unasked,
+    /// The reset or check query failed.
+    Reset,
+    /// The pool has become smaller.
+    TooMany,
+    /// Another pool of the database or the user needs its place.
+    Evicted,
+    /// PAUSE, KILL or the end of the process.
+    Ordered,
+}
+
+impl Reason {
+    /// The reason, in the words of the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dirty => "client went away in the middle of something",
+            Self::Obsolete => "connect string changed",
+            Self::Lifetime => "server lifetime over",
+            Self::Idle => "server idle timeout",
+            Self::Unasked => "server spoke or closed while idle",
+            Self::Reset => "reset or check query failed",
+            Self::TooMany => "too many servers in the pool",
+            Self::Evicted => "evicted",
+            Self::Ordered => "closed by order",
+        }
+    }
+}
+
+/// What to do with a server that a client gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterUse {
+    /// Lend it again.
+    Keep,
+    /// Run `server_reset_query` first.
+    Reset,
+    /// Close it.
+    Close(Reason),
+}
+
+/// The facts about a server that comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Returned {
+    /// It is outside any transaction and owes nothing.
+    pub is_free: bool,
+    /// It must be closed: RECONNECT, or its target changed.
+    pub is_obsolete: bool,
+    /// How long ago it was opened.
+    pub age: Duration,
+}
+
+/// What the pool's settings say about servers that come back.
+#[derive(Debug, Clone, Copy)]
+pub struct Upkeep {
+    /// When servers go back.
+    pub mode: PoolMode,
+    /// `server_lifetime`; 0 uses each server once.
+    pub lifetime: Duration,
+    /// A reset query is set.
+    pub has_reset: bool,
+    /// It runs in all modes.
+    pub reset_always: bool,
+}
+
+/// What becomes of a server when its client is done with it.
+pub fn after_use(server: Returned, upkeep: Upkeep) -> AfterUse {
+    if !server.is_free {
+        return AfterUse::Close(Reason::Dirty);
+    }
+    if server.is_obsolete {
+        return AfterUse::Close(Reason::Obsolete);
+    }
+    if server.age >= upkeep.lifetime {
+        return AfterUse::Close(Reason::Lifetime);
+    }
+    if upkeep.has_reset && (upkeep.reset_always || upkeep.mode == PoolMode::Session) {
+        return AfterUse::Reset;
+    }
+    AfterUse::Keep
+}
+
+/// How many servers a pool may open now, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Seats {
+    /// `pool_size`; 0 is no limit.
+    pub size: usize,
+    /// `reserve_pool_size`.
+    pub reserve: usize,
+    /// `reserve_pool_timeout`; 0 turns the reserve off.
+    pub reserve_timeout: Duration,
+    /// Servers that live, those that are being opened included.
+    pub open: usize,
+    /// Servers that are being opened.
+    pub dialing: usize,
+    /// Clients in line.
+    pub waiting: usize,
+    /// Since when the oldest waits.
+    pub oldest: Option<Moment>,
+}
+
+/// Where a new server's seat comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// None is to be had, or none is needed.
+    None,
+    /// From `pool_size`.
+    Ordinary,
+    /// From the reserve.
+    Reserve,
+}
+
+/// Whether one more server is to be opened for the clients in line.
+pub fn seat_for_next(seats: Seats, now: Moment) -> Seat {
+    if seats.waiting <= seats.dialing {
+        return Seat::None;
+    }
+    if seats.size == 0 || seats.open < seats.size {
+        return Seat::Ordinary;
+    }
+    let waited = seats.oldest.map_or(Duration::ZERO, |since| now.since(since));
+    let reserve_is_on = seats.reserve > 0 && !seats.reserve_timeout.is_zero();
+    if reserve_is_on && waited >= seats.reserve_timeout && seats.open < seats.size + seats.reserve {
+        return Seat::Reserve;
+    }
+    Seat::None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AfterUse, Reason, Returned, Seat, Seats, Upkeep, after_use, seat_for_next};
+    use crate::clock::Moment;
+    use crate::config::value::PoolMode;
+    use std::time::Duration;
+
+    const UPKEEP: Upkeep = Upkeep {
+        mode: PoolMode::Transaction,
+        lifetime: Duration::from_secs(10),
+        has_reset: true,
+        reset_always: false,
+    };
+    const FREE: Returned = Returned { is_free: true, is_obsolete: false, age: Duration::ZERO };
+
+    #[test]
+    fn a_server_in_the_middle_of_something_is_never_lent_again() {
+        assert_eq!(after_use(Returned { is_free: false, ..FREE }, UPKEEP), AfterUse::Close(Reason::Dirty));
+    }
+
+    #[test]
+    fn only_session_mode_resets_unless_told_always() {
+        assert_eq!(after_use(FREE, UPKEEP), AfterUse::Keep);
+        assert_eq!(after_use(FREE, Upkeep { mode: PoolMode::Session, ..UPKEEP }), AfterUse::Reset);
+        assert_eq!(after_use(FREE, Upkeep { reset_always: true, ..UPKEEP }), AfterUse::Reset);
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_uses_each_server_once() {
+        let upkeep = Upkeep { lifetime: Duration::ZERO, ..UPKEEP };
+        assert_eq!(after_use(FREE, upkeep), AfterUse::Close(Reason::Lifetime));
+    }
+
+    const SEATS: Seats = Seats {
+        size: 2,
+        reserve: 1,
+        reserve_timeout: Duration::from_secs(5),
+        open: 0,
+        dialing: 0,
+        waiting: 1,
+        oldest: Some(Moment::from_micros(0)),
+    };
+
+    #[test]
+    fn one_server_is_opened_per_client_in_line_up_to_the_size() {
+        let now = Moment::from_micros(10);
+        assert_eq!(seat_for_next(SEATS, now), Seat::Ordinary);
+        assert_eq!(seat_for_next(Seats { dialing: 1, open: 1, ..SEATS }, now), Seat::None);
+        assert_eq!(seat_for_next(Seats { open: 2, ..SEATS }, now), Seat::None);
+        assert_eq!(seat_for_next(Seats { open: 200, size: 0, ..SEATS }, now), Seat::Ordinary);
+    }
+
+    #[test]
+    fn the_reserve_is_for_who_waited_long_enough() {
+        let late = Moment::from_micros(5_000_000);
+        assert_eq!(seat_for_next(Seats { open: 2, ..SEATS }, late), Seat::Reserve);
+        assert_eq!(seat_for_next(Seats { open: 3, ..SEATS }, late), Seat::None);
+        assert_eq!(seat_for_next(Seats { open: 2, reserve_timeout: Duration::ZERO, ..SEATS }, late), Seat::None);
+    }
+}

@@ -1,0 +1,578 @@
+//! One pool: the servers of one database and one user.
+//!
+//! `pool_size` is a promise to PostgreSQL: a server counts from before it is dialled until PostgreSQL has closed its end, and the
+//! count is exact over all workers, because everything that decides lies behind one short lock. Idle servers lie with
+//! the worker whose runtime watches them; a worker without one takes another's.
+//!
+//! A server travels only as a lease. It comes back by [`Pool::give_back`], or is closed by [`Pool::close`]; both free what is to be
+//! freed and serve who waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::auth::scram::Keys;
+use crate::clock::{self, Moment};
+use crate::error::Error;
+use crate::pools::dialer;
+use crate::pools::limits::{Database, User};
+use crate::pools::line::{Lines, Spot};
+use crate::pools::plan::Plan;
+use crate::pools::policy::{AfterUse, Reason, Returned, Seat, Seats, after_use, seat_for_next};
+use crate::pools::registry::Registry;
+use crate::servers::server::Server;
+use crate::stats::census::ServerState;
+use crate::stats::counters::Tally;
+use crate::thread;
+
+/// For how long a pool tries again and again before it tells clients that its server cannot be reached.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What went wrong the last times a server was dialled.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The first time, since the last success.
+    pub since: Moment,
+    /// The last time.
+    pub last: Moment,
+    /// What happened.
+    pub error: Error,
+}
+
+#[derive(Debug)]
+struct State {
+    idle: Vec<VecDeque<Box<Server>>>,
+    parked: Vec<Box<Server>>,
+    lines: Lines<Server>,
+    open: usize,
+    dialing: usize,
+    tested: usize,
+    paused: bool,
+    generation: u64,
+    failure: Option<Failure>,
+}
+
+/// How many servers of a pool stand where, and who waits.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the names are the columns of SHOW POOLS")]
+pub struct Standing {
+    pub open: usize,
+    pub idle: usize,
+    pub dialing: usize,
+    pub tested: usize,
+    pub parked: usize,
+    pub waiting: usize,
+    pub oldest: Option<Moment>,
+    pub paused: bool,
+}
+
+/// What a client that asks for a server gets.
+#[derive(Debug)]
+pub enum Asked {
+    /// A server.
+    Server(Box<Server>),
+    /// A place in line.
+    Line(Arc<Spot<Server>>),
+    /// There is no server to be had.
+    Refused(Error),
+}
+
+/// The servers of one database and user.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its database.
+    pub database: Arc<Database>,
+    /// Who its servers log in as.
+    pub user: String,
+    /// The limits of that user.
+    pub owner: Arc<User>,
+    /// The settings in force.
+    pub plan: ArcSwap<Plan>,
+    /// Per worker.
+    pub tallies: Box<[Tally]>,
+    /// The keys that a client's SCRAM login gave, for logging in to servers whose password is known only as a verifier.
+    pub keys: Mutex<Option<Arc<Keys>>>,
+    /// What all pools share.
+    pub registry: Arc<Registry>,
+    state: Mutex<State>,
+    welcome: Mutex<Option<Arc<Vec<(String, String)>>>>,
+    me: Weak<Self>,
+}
+
+impl Pool {
+    /// A pool without servers.
+    pub fn new(registry: &Arc<Registry>, database: Arc<Database>, user: &str, plan: Plan) -> Arc<Self> {
+        let workers = registry.workers;
+        let state = State {
+            idle: (0..workers).map(|_| VecDeque::new()).collect(),
+            parked: Vec::new(),
+            lines: Lines::new(workers),
+            open: 0,
+            dialing: 0,
+            tested: 0,
+            paused: database.paused.load(SeqCst),
+            generation: 0,
+            failure: None,
+        };
+        Arc::new_cyclic(|me| Self {
+            database,
+            user: user.to_owned(),
+            owner: registry.user(user),
+            plan: ArcSwap::from_pointee(plan),
+            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            keys: Mutex::new(None),
+            registry: Arc::clone(registry),
+            state: Mutex::new(state),
+            welcome: Mutex::new(None),
+            me: me.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counts of this worker.
+    #[inline]
+    pub fn tally(&self) -> &Tally {
+        &self.tallies[thread::worker() % self.tallies.len()]
+    }
+
+    /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
+    pub fn welcome(&self) -> Option<Arc<Vec<(String, String)>>> {
+        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for a server: an idle one, or a place in line, where `waker` is woken.
+    pub fn ask(&self, waker: &Waker, now: Moment) -> Asked {
+        loop {
+            let mut state = self.lock();
+            if !state.paused && state.lines.is_empty() {
+                let round_robin = self.plan.load().round_robin;
+                if let Some(server) = take_idle(&mut state, thread::worker(), round_robin) {
+                    drop(state);
+                    match self.vet(server, now) {
+                        Some(server) => return Asked::Server(server),
+                        None => continue,
+                    }
+                }
+            }
+            if let Some(error) = self.hopeless(&state, now) {
+                return Asked::Refused(error);
+            }
+            let spot = Arc::new(Spot::new(waker, now));
+            state.lines.join(thread::worker(), Arc::clone(&spot));
+            drop(state);
+            self.grow();
+            return Asked::Line(spot);
+        }
+    }
+
+    /// An idle server that may be lent as it is. Others are closed or checked, and come back later.
+    fn vet(&self, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
+        let plan = self.plan.load();
+        if server.card.close_needed() {
+            self.close(server, Reason::Obsolete);
+            return None;
+        }
+        if !server.is_silent(&self.registry.interner) {
+            self.close(server, Reason::Unasked);
+            return None;
+        }
+        if plan.check_query.is_some() && now.since(server.used) >= plan.check_delay {
+            self.lock().tested += 1;
+            server.card.enter(ServerState::Tested, now);
+            dialer::check(self.arc(), server);
+            return None;
+        }
+        match server.come_here() {
+            Ok(server) => Some(server),
+            Err(_) => {
+                self.gone();
+                None
+            }
+        }
+    }
+
+    fn arc(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a pool that is called lives")
+    }
+
+    /// The last error, while servers cannot be had and it is too early to try again.
+    fn hopeless(&self, state: &State, now: Moment) -> Option<Error> {
+        let failure = state.failure.as_ref()?;
+        let retry = self.plan.load().login_retry.min(PATIENCE);
+        let tried_long = failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error);
+        (state.open == 0 && tried_long && now.since(failure.last) < retry).then(|| failure.error.clone())
+    }
+
+    /// Opens servers for who waits, as far as the limits allow.
+    pub fn grow(&self) {
+        while self.grow_by_one() {}
+    }
+
+    fn grow_by_one(&self) -> bool {
+        let plan = self.plan.load_full();
+        let now = clock::now();
+        let mut state = self.lock();
+        if state.paused {
+            return false;
+        }
+        let seats = Seats {
+            size: plan.size,
+            reserve: plan.reserve,
+            reserve_timeout: plan.reserve_timeout,
+            open: state.open,
+            dialing: state.dialing + state.tested,
+            waiting: state.lines.len(),
+            oldest: state.lines.oldest(),
+        };
+        let seat = seat_for_next(seats, now);
+        if seat == Seat::None {
+            return false;
+        }
+        if let Some(failure) = &state.failure
+            && (state.dialing > 0 || now.since(failure.last) < Duration::from_millis(200))
+        {
+            return false;
+        }
+        state.open += 1;
+        state.dialing += 1;
+        drop(state);
+        if !self.take_places(&plan) {
+            let mut state = self.lock();
+            state.open -= 1;
+            state.dialing -= 1;
+            return false;
+        }
+        if seat == Seat::Reserve {
+            tracing::warn!(database = %self.database.name, user = %self.user, "taking connection from reserve_pool");
+        }
+        dialer::dial(self.arc());
+        true
+    }
+
+    /// Takes a place of the database's and of the user's servers, or asks for one to be freed.
+    fn take_places(&self, plan: &Plan) -> bool {
+        if !self.database.servers.take(plan.max_db) {
+            self.database.servers.starve();
+            self.registry.evict_for_database(&self.database.name, self);
+            return false;
+        }
+        if !self.owner.servers.take(plan.max_user) {
+            self.database.servers.give_back();
+            self.owner.servers.starve();
+            self.registry.evict_for_user(&self.user, self);
+            return false;
+        }
+        true
+    }
+
+    /// Opens one server beyond who waits, when fewer than `min_pool_size` are open.
+    pub fn fill(&self) {
+        let plan = self.plan.load_full();
+        let mut state = self.lock();
+        let wanted = if plan.size == 0 { plan.min_size } else { plan.min_size.min(plan.size) };
+        if state.paused || state.dialing > 0 || state.open >= wanted || state.failure.is_some() {
+            return;
+        }
+        state.open += 1;
+        state.dialing += 1;
+        drop(state);
+        let has_places = self.database.servers.take(plan.max_db) && {
+            let taken = self.owner.servers.take(plan.max_user);
+            if !taken {
+                self.database.servers.give_back();
+            }
+            taken
+        };
+        if has_places {
+            dialer::dial(self.arc());
+        } else {
+            let mut state = self.lock();
+            state.open -= 1;
+            state.dialing -= 1;
+        }
+    }
+
+    /// The reign under which a server that is dialled now belongs.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// A dialled server has logged in.
+    pub fn arrived(&self, server: Box<Server>) {
+        {
+            let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+            if welcome.is_none() {
+                *welcome = Some(Arc::clone(&server.reported));
+            }
+        }
+        let mut state = self.lock();
+        state.dialing -= 1;
+        state.failure = None;
+        let is_obsolete = server.generation != state.generation;
+        drop(state);
+        if is_obsolete {
+            self.close(server, Reason::Obsolete);
+        } else {
+            self.shelve(server);
+        }
+    }
+
+    /// A server could not be dialled.
+    pub fn failed(&self, error: &Error) {
+        let now = clock::now();
+        let mut state = self.lock();
+        state.dialing -= 1;
+        state.open -= 1;
+        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        state.failure = Some(Failure { since, last: now, error: error.clone() });
+        let give_up = is_final(error) || (now.since(since) >= PATIENCE && !is_starting(error));
+        if give_up && state.open == 0 {
+            state.lines.fail_all(error);
+        }
+        let retry = !state.lines.is_empty();
+        drop(state);
+        self.leave_places();
+        if retry {
+            dialer::try_later(self.arc());
+        }
+    }
+
+    /// Takes back a server that a client is done with.
+    pub fn give_back(&self, mut server: Box<Server>) {
+        let now = clock::now();
+        server.used = now;
+        let plan = self.plan.load();
+        let returned = Returned {
+            is_free: server.side.is_free() && server.out.is_empty(),
+            is_obsolete: server.card.close_needed(),
+            age: now.since(server.born),
+        };
+        match after_use(returned, plan.upkeep) {
+            AfterUse::Close(reason) => self.close(server, reason),
+            AfterUse::Reset => {
+                self.lock().tested += 1;
+                server.card.enter(ServerState::Tested, now);
+                dialer::reset(self.arc(), server);
+            }
+            AfterUse::Keep => self.shelve(server),
+        }
+    }
+
+    /// A server that was reset or checked is ready again.
+    pub fn tested(&self, server: Box<Server>) {
+        self.lock().tested -= 1;
+        self.shelve(server);
+    }
+
+    /// A server that was reset or checked is of no more use.
+    pub fn failed_test(&self, server: Box<Server>) {
+        self.lock().tested -= 1;
+        self.close(server, Reason::Reset);
+    }
+
+    /// Lends a clean server to who waits, or lays it down.
+    fn shelve(&self, mut server: Box<Server>) {
+        let plan = self.plan.load();
+        let mut state = self.lock();
+        if state.paused || server.generation != state.generation {
+            drop(state);
+            return self.close(server, Reason::Ordered);
+        }
+        if server.card.is_being_cancelled() {
+            server.card.enter(ServerState::BeingCanceled, server.used);
+            state.parked.push(server);
+            let settled = state.parked.iter().position(|parked| !parked.card.is_being_cancelled());
+            match settled {
+                None => return,
+                Some(index) => server = state.parked.swap_remove(index),
+            }
+        }
+        let others_starve = self.database.servers.is_starving() || self.owner.servers.is_starving();
+        if others_starve && state.lines.is_empty() {
+            drop(state);
+            return self.close(server, Reason::Evicted);
+        }
+        if plan.size > 0 && state.open > plan.size + plan.reserve {
+            drop(state);
+            return self.close(server, Reason::TooMany);
+        }
+        if let Some(server) = state.lines.give(thread::worker(), server) {
+            server.card.enter(ServerState::Idle, server.used);
+            let home = server.home % state.idle.len();
+            state.idle[home].push_back(server);
+        }
+    }
+
+    /// A cancel request has been delivered: servers that were put aside for it come back.
+    pub fn unpark(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(index) = state.parked.iter().position(|server| !server.card.is_being_cancelled()) else {
+                return;
+            };
+            let server = state.parked.swap_remove(index);
+            drop(state);
+            self.give_back(server);
+        }
+    }
+
+    /// Closes a server. Its seat is free when PostgreSQL has closed its end.
+    pub fn close(&self, server: Box<Server>, reason: Reason) {
+        tracing::debug!(
+            server = server.card.id, database = %self.database.name, user = %self.user,
+            reason = reason.as_str(), "server closed"
+        );
+        server.card.enter(ServerState::Closing, clock::now());
+        dialer::close(self.arc(), server);
+    }
+
+    /// A server is closed at both ends.
+    pub fn gone(&self) {
+        self.lock().open -= 1;
+        self.leave_places();
+        self.grow();
+    }
+
+    fn leave_places(&self) {
+        self.database.servers.give_back();
+        self.owner.servers.give_back();
+        let (database, user) = (self.database.servers.feed(), self.owner.servers.feed());
+        if database || user {
+            self.registry.grow_all();
+        }
+    }
+
+    /// Closes the idle server that was used least recently; false when there is none. Used to make room for others.
+    pub fn evict_one(&self) -> bool {
+        let mut state = self.lock();
+        let oldest = (0..state.idle.len())
+            .filter(|index| !state.idle[*index].is_empty())
+            .min_by_key(|index| state.idle[*index].front().map(|server| server.used));
+        let Some(server) = oldest.and_then(|index| state.idle[index].pop_front()) else { return false };
+        drop(state);
+        self.close(server, Reason::Evicted);
+        true
+    }
+
+    /// When the idle server that was used least recently was used.
+    pub fn oldest_idle(&self) -> Option<Moment> {
+        self.lock().idle.iter().filter_map(|store| store.front()).map(|server| server.used).min()
+    }
+
+    /// Closes idle servers that are too old, idle for too long, too many, or no longer silent; opens what is missing.
+    pub fn tidy(&self, now: Moment) {
+        let plan = self.plan.load_full();
+        let mut state = self.lock();
+        let mut doomed = Vec::new();
+        let surplus = if plan.size == 0 { 0 } else { state.open.saturating_sub(plan.size + plan.reserve) };
+        let spare = state.open.saturating_sub(plan.min_size);
+        let mut idlers = 0;
+        for index in 0..state.idle.len() {
+            let store = std::mem::take(&mut state.idle[index]);
+            for mut server in store {
+                let is_old = now.since(server.born) >= plan.upkeep.lifetime && !plan.upkeep.lifetime.is_zero();
+                let is_idle = !plan.idle_timeout.is_zero() && now.since(server.used) >= plan.idle_timeout;
+                let reason = if server.card.close_needed() {
+                    Some(Reason::Obsolete)
+                } else if doomed.len() < surplus {
+                    Some(Reason::TooMany)
+                } else if is_old {
+                    Some(Reason::Lifetime)
+                } else if is_idle && idlers < spare {
+                    idlers += 1;
+                    Some(Reason::Idle)
+                } else {
+                    (!server.is_silent(&self.registry.interner)).then_some(Reason::Unasked)
+                };
+                match reason {
+                    Some(reason) => doomed.push((server, reason)),
+                    None => state.idle[index].push_back(server),
+                }
+            }
+        }
+        drop(state);
+        for (server, reason) in doomed {
+            self.close(server, reason);
+        }
+        self.grow();
+        self.fill();
+    }
+
+    /// Puts a new plan in force. Servers of another place are closed when they are free.
+    pub fn follow(&self, plan: Plan) {
+        let moved = !plan.target.is_same_place(&self.plan.load().target);
+        self.plan.store(Arc::new(plan));
+        if moved {
+            self.reconnect();
+        }
+        self.lock().failure = None;
+        self.tidy(clock::now());
+    }
+
+    /// Closes every server as soon as it is free; new ones take their places.
+    pub fn reconnect(&self) {
+        self.lock().generation += 1;
+        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        for card in &self.registry.census.servers {
+            if card.facts.database == self.database.name && card.facts.user == self.user {
+                card.need_close();
+            }
+        }
+        self.tidy(clock::now());
+    }
+
+    /// Stops lending and closes idle servers; or goes on.
+    pub fn pause(&self, paused: bool) {
+        let mut state = self.lock();
+        state.paused = paused;
+        let idle: Vec<_> = if paused { state.idle.iter_mut().flat_map(|store| store.drain(..)).collect() } else { vec![] };
+        drop(state);
+        for server in idle {
+            self.close(server, Reason::Ordered);
+        }
+        self.grow();
+    }
+
+    /// How many servers stand where.
+    pub fn standing(&self) -> Standing {
+        let mut state = self.lock();
+        Standing {
+            open: state.open,
+            idle: state.idle.iter().map(VecDeque::len).sum(),
+            dialing: state.dialing,
+            tested: state.tested,
+            parked: state.parked.len(),
+            waiting: state.lines.len(),
+            oldest: state.lines.oldest(),
+            paused: state.paused,
+        }
+    }
+}
+
+fn take_idle(state: &mut State, worker: usize, round_robin: bool) -> Option<Box<Server>> {
+    let own = worker % state.idle.len();
+    let store = if state.idle[own].is_empty() {
+        let fullest = (0..state.idle.len()).max_by_key(|index| state.idle[*index].len())?;
+        &mut state.idle[fullest]
+    } else {
+        &mut state.idle[own]
+    };
+    if round_robin { store.pop_front() } else { store.pop_back() }
+}
+
+/// Whether trying again cannot help: the server itself refused the login.
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::ServerRefused(_)) && !is_starting(error)
+}
+
+/// Whether the server said that it is starting up.
+fn is_starting(error: &Error) -> bool {
+    matches!(error, Error::ServerRefused(refusal) if refusal.code == "57P03")
+}

@@ -1,0 +1,291 @@
+//! What everybody shares: the settings in force, all pools, all databases and users, the census.
+//!
+//! A pool is made when its first client logs in (or at once, where the user is forced and `min_pool_size` is set), and
+//! follows every reload.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use dashmap::DashMap;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::auth::password::Verifier;
+use crate::auth::users::Users;
+use crate::config::settings::{FALLBACK, Settings};
+use crate::pools::limits::{Database, User};
+use crate::pools::plan::{Plan, plan, server_user};
+use crate::pools::pool::Pool;
+use crate::protocol::parameters::Interner;
+use crate::protocol::prepared::Dictionary;
+use crate::stats::census::{Census, Order};
+
+/// What the process is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It lets clients go one by one and takes no new ones.
+    Draining,
+    /// It waits until no server is open.
+    Closing,
+}
+
+/// What everybody shares.
+#[derive(Debug)]
+pub struct Registry {
+    /// The settings in force.
+    pub settings: ArcSwap<Settings>,
+    /// Passwords, out of `auth_file` and `[users]`.
+    pub users: ArcSwap<Users>,
+    /// TLS towards clients; none when it is off.
+    pub client_tls: ArcSwapOption<ServerConfig>,
+    /// TLS towards servers; none when it is off.
+    pub server_tls: ArcSwapOption<ClientConfig>,
+    /// Who lives.
+    pub census: Census,
+    /// All prepared statements.
+    pub dictionary: Dictionary,
+    /// All parameter sets.
+    pub interner: Interner,
+    /// How many workers there are.
+    pub workers: usize,
+    pools: DashMap<(String, String), Arc<Pool>>,
+    databases: DashMap<String, Arc<Database>>,
+    owners: DashMap<String, Arc<User>>,
+    phase: AtomicU8,
+    paused: std::sync::atomic::AtomicBool,
+}
+
+impl Registry {
+    /// A registry without pools.
+    pub fn new(
+        settings: Settings,
+        users: Users,
+        client_tls: Option<Arc<ServerConfig>>,
+        server_tls: Option<Arc<ClientConfig>>,
+        workers: usize,
+    ) -> Arc<Self> {
+        let registry = Self {
+            settings: ArcSwap::from_pointee(settings),
+            users: ArcSwap::from_pointee(users),
+            client_tls: ArcSwapOption::new(client_tls),
+            server_tls: ArcSwapOption::new(server_tls),
+            census: Census::default(),
+            dictionary: Dictionary::default(),
+            interner: Interner::default(),
+            workers: workers.max(1),
+            pools: DashMap::new(),
+            databases: DashMap::new(),
+            owners: DashMap::new(),
+            phase: AtomicU8::new(Phase::Serving as u8),
+            paused: std::sync::atomic::AtomicBool::new(false),
+        };
+        for name in registry.settings.load().databases.keys().filter(|name| *name != FALLBACK) {
+            registry.databases.insert(name.clone(), Arc::new(Database::new(name, false)));
+        }
+        let registry = Arc::new(registry);
+        registry.open_forced_pools();
+        registry
+    }
+
+    /// What the process is about to do.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(SeqCst) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Closing,
+        }
+    }
+
+    /// Enters another phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, SeqCst);
+    }
+
+    /// The database that clients call `name`; one is made out of the `"*"` entry where that is configured.
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        if let Some(known) = self.databases.get(name) {
+            return Some(Arc::clone(&known));
+        }
+        if name == FALLBACK || !self.settings.load().databases.contains_key(FALLBACK) {
+            return None;
+        }
+        tracing::info!(database = name, "registered new auto-database");
+        let made = self.databases.entry(name.to_owned()).or_insert_with(|| {
+            let database = Database::new(name, true);
+            database.paused.store(self.paused.load(SeqCst), SeqCst);
+            Arc::new(database)
+        });
+        Some(Arc::clone(&made))
+    }
+
+    /// All databases, by name.
+    pub fn databases(&self) -> Vec<Arc<Database>> {
+        let mut all: Vec<_> = self.databases.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.sort_by(|one, two| one.name.cmp(&two.name));
+        all
+    }
+
+    /// The limits of user `name`.
+    pub fn user(&self, name: &str) -> Arc<User> {
+        if let Some(known) = self.owners.get(name) {
+            return Arc::clone(&known);
+        }
+        Arc::clone(&self.owners.entry(name.to_owned()).or_default())
+    }
+
+    /// All pools, by database and user.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let mut all: Vec<_> = self.pools.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.sort_by(|one, two| (&one.database.name, &one.user).cmp(&(&two.database.name, &two.user)));
+        all
+    }
+
+    /// The pools of one database.
+    pub fn pools_of(&self, database: &str) -> Vec<Arc<Pool>> {
+        self.pools().into_iter().filter(|pool| pool.database.name == database).collect()
+    }
+
+    /// The pool for clients of `database` that are `user`, whose password, where the login found one, is `password`.
+    pub fn pool(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        user: &str,
+        password: Option<Verifier>,
+    ) -> Option<Arc<Pool>> {
+        let settings = self.settings.load();
+        let user = {
+            let entry = settings.databases.get(&database.name).or_else(|| settings.databases.get(FALLBACK))?;
+            server_user(entry, user)
+        };
+        let key = (database.name.clone(), user.to_owned());
+        if let Some(known) = self.pools.get(&key) {
+            let pool = Arc::clone(&known);
+            drop(known);
+            if let Some(password) = password
+                && pool.plan.load().target.password.is_none()
+                && let Some(plan) = self.plan_for(&database.name, user, Some(password))
+            {
+                pool.plan.store(Arc::new(plan));
+            }
+            return Some(pool);
+        }
+        let plan = self.plan_for(&database.name, user, password)?;
+        let made = self.pools.entry(key).or_insert_with(|| Pool::new(self, Arc::clone(database), user, plan));
+        Some(Arc::clone(&made))
+    }
+
+    fn plan_for(&self, database: &str, user: &str, password: Option<Verifier>) -> Option<Plan> {
+        let settings = self.settings.load();
+        let entry = settings.databases.get(database).or_else(|| settings.databases.get(FALLBACK))?;
+        let password = self.users.load().get(user).cloned().or(password);
+        Some(plan(&settings, database, entry, user, password))
+    }
+
+    fn open_forced_pools(self: &Arc<Self>) {
+        let settings = self.settings.load_full();
+        for (name, entry) in settings.databases.iter().filter(|(name, _)| *name != FALLBACK) {
+            let wants = entry.min_pool_size.unwrap_or(settings.pooler.min_pool_size) > 0;
+            if let (Some(user), true, Some(database)) = (&entry.user, wants, self.database(name)) {
+                self.pool(&database, user, None);
+            }
+        }
+    }
+
+    /// Puts new settings in force for everybody: pools get new plans, databases that are gone end their clients.
+    pub fn follow(self: &Arc<Self>, settings: Settings, users: Users) {
+        let settings = Arc::new(settings);
+        self.settings.store(Arc::clone(&settings));
+        self.users.store(Arc::new(users));
+        let has_fallback = settings.databases.contains_key(FALLBACK);
+        let gone: HashSet<String> = self
+            .databases
+            .iter()
+            .filter(|entry| {
+                !settings.databases.contains_key(entry.key()) && !(entry.value().is_auto && has_fallback)
+            })
+            .map(|entry| entry.key().clone())
+            .collect();
+        for name in &gone {
+            self.end_clients(name);
+            self.databases.remove(name);
+            for pool in self.pools_of(name) {
+                pool.pause(true);
+                self.pools.remove(&(name.clone(), pool.user.clone()));
+            }
+        }
+        for name in settings.databases.keys().filter(|name| *name != FALLBACK) {
+            self.databases.entry(name.clone()).or_insert_with(|| Arc::new(Database::new(name, false)));
+        }
+        for pool in self.pools() {
+            let password = pool.plan.load().target.password.clone();
+            if let Some(plan) = self.plan_for(&pool.database.name, &pool.user, password) {
+                pool.follow(plan);
+            }
+        }
+        self.open_forced_pools();
+    }
+
+    /// Ends every client of a database.
+    pub fn end_clients(&self, database: &str) {
+        for card in &self.census.clients {
+            if card.facts.database == database {
+                card.give(Order::DatabaseRemoved);
+            }
+        }
+    }
+
+    /// Notes PAUSE or RESUME of everything, for databases that are yet to come.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, SeqCst);
+    }
+
+    /// Whether everything is paused.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
+    /// Frees a server's place in `database` for `starving`.
+    pub fn evict_for_database(&self, database: &str, starving: &Pool) {
+        self.evict(starving, |pool| pool.database.name == database);
+    }
+
+    /// Frees a server's place of `user` for `starving`.
+    pub fn evict_for_user(&self, user: &str, starving: &Pool) {
+        self.evict(starving, |pool| pool.user == user);
+    }
+
+    fn evict(&self, starving: &Pool, belongs: impl Fn(&Pool) -> bool) {
+        let victim = self
+            .pools()
+            .into_iter()
+            .filter(|pool| !std::ptr::eq(&raw const **pool, &raw const *starving) && belongs(pool))
+            .filter_map(|pool| pool.oldest_idle().map(|used| (used, pool)))
+            .min_by_key(|(used, _)| *used);
+        if let Some((_, pool)) = victim {
+            pool.evict_one();
+        }
+    }
+
+    /// Lets every pool open what its clients wait for.
+    pub fn grow_all(&self) {
+        for pool in self.pools() {
+            pool.grow();
+        }
+    }
+
+    /// Drops a pool that nobody uses.
+    pub fn forget_pool(&self, pool: &Pool) {
+        self.pools.remove_if(&(pool.database.name.clone(), pool.user.clone()), |_, known| {
+            std::ptr::eq(&raw const **known, &raw const *pool) && known.standing().open == 0
+        });
+    }
+
+    /// Drops a database that came out of the `"*"` entry and that nobody uses.
+    pub fn forget_database(&self, name: &str) {
+        self.databases.remove_if(name, |_, database| database.is_auto && database.clients.used() == 0);
+    }
+}

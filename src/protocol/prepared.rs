@@ -1,0 +1,230 @@
+//! Prepared statements that outlive a borrowed server.
+//!
+//! A client's name means a [`Statement`]: one text with its parameter types, known to every server under one name of the
+//! pooler's own and shared by all clients that prepared the same bytes. Which statements a server holds is
+//! [`OnServer`], a least-recently-used list of `max_prepared_statements`; which names a client gave is a plain map.
+//! Text is never decoded: names are replaced in raw bytes, so no client encoding is ever broken.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+
+/// What comes before the number in a server-side name; no client name begins so by chance.
+const PREFIX: &str = "POOLER_";
+
+/// One text and its parameter types.
+#[derive(Debug)]
+pub struct Statement {
+    /// Its number; the name on servers is made of it.
+    pub id: u64,
+    /// What follows the name in its Parse message: text, zero byte, count and types.
+    pub definition: Box<[u8]>,
+    retired: AtomicBool,
+}
+
+impl Statement {
+    /// Appends its name on servers, without the zero byte.
+    pub fn write_name(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(PREFIX.as_bytes());
+        out.extend_from_slice(self.id.to_string().as_bytes());
+    }
+
+    /// Appends the Parse message that creates it on a server.
+    pub fn write_parse(&self, out: &mut Vec<u8>) {
+        let at = begin(out, b'P');
+        self.write_name(out);
+        out.push(0);
+        out.extend_from_slice(&self.definition);
+        end(out, at);
+    }
+}
+
+/// Appends the Close message for the statement that servers know by number `id`.
+pub fn write_close(id: u64, out: &mut Vec<u8>) {
+    let at = begin(out, b'C');
+    out.push(b'S');
+    out.extend_from_slice(PREFIX.as_bytes());
+    out.extend_from_slice(id.to_string().as_bytes());
+    out.push(0);
+    end(out, at);
+}
+
+/// Begins a message with `tag`; [`end`] fills in its length.
+pub fn begin(out: &mut Vec<u8>, tag: u8) -> usize {
+    out.push(tag);
+    out.extend_from_slice(&[0; 4]);
+    out.len() - 4
+}
+
+/// Fills in the length of the message begun at `at`.
+pub fn end(out: &mut [u8], at: usize) {
+    let length = u32::try_from(out.len() - at).unwrap_or(u32::MAX);
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// All statements that some client has prepared, by their bytes.
+#[derive(Debug, Default)]
+pub struct Dictionary {
+    by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
+    last_id: AtomicU64,
+}
+
+impl Dictionary {
+    /// The statement with this definition, known or new.
+    pub fn find(&self, definition: &[u8]) -> Arc<Statement> {
+        if let Some(known) = self.by_definition.get(definition)
+            && let Some(statement) = known.upgrade()
+            && !statement.retired.load(Relaxed)
+        {
+            return statement;
+        }
+        let id = self.last_id.fetch_add(1, Relaxed) + 1;
+        let statement = Arc::new(Statement { id, definition: definition.into(), retired: AtomicBool::new(false) });
+        self.by_definition.insert(definition.into(), Arc::downgrade(&statement));
+        statement
+    }
+
+    /// Forgets texts that no client holds any more; called now and then.
+    pub fn sweep(&self) {
+        self.by_definition.retain(|_, statement| statement.strong_count() > 0);
+    }
+
+    /// How many texts are known.
+    pub fn len(&self) -> usize {
+        self.by_definition.len()
+    }
+
+    /// Whether no text is known.
+    pub fn is_empty(&self) -> bool {
+        self.by_definition.is_empty()
+    }
+}
+
+impl Statement {
+    /// Its result type has changed under it: who prepares the text from now on gets a fresh statement, under another
+    /// name, so that no server's stale plan is met again.
+    pub fn retire(&self) {
+        self.retired.store(true, Relaxed);
+    }
+}
+
+/// The names that one client gave.
+pub type Names = HashMap<Box<[u8]>, Arc<Statement>>;
+
+/// The statements that one server holds.
+#[derive(Debug, Default)]
+pub struct OnServer {
+    held: HashMap<u64, (Arc<Statement>, u64)>,
+    stale: Vec<u64>,
+    turn: u64,
+}
+
+impl OnServer {
+    /// Whether the server holds `id`; asking counts as use.
+    pub fn touch(&mut self, id: u64) -> bool {
+        self.turn += 1;
+        let turn = self.turn;
+        self.held.get_mut(&id).is_some_and(|(_, used)| {
+            *used = turn;
+            true
+        })
+    }
+
+    /// The server is about to hold `statement`.
+    pub fn add(&mut self, statement: &Arc<Statement>) {
+        self.turn += 1;
+        self.held.insert(statement.id, (Arc::clone(statement), self.turn));
+    }
+
+    /// The statement that was used least recently, taken out, when more than `limit` are held.
+    pub fn take_oldest_above(&mut self, limit: usize) -> Option<Arc<Statement>> {
+        if self.held.len() <= limit {
+            return None;
+        }
+        let oldest = self.held.values().min_by_key(|(_, used)| *used).map(|(statement, _)| statement.id)?;
+        self.held.remove(&oldest).map(|(statement, _)| statement)
+    }
+
+    /// The server does not hold `id`.
+    pub fn forget(&mut self, id: u64) {
+        self.held.remove(&id);
+    }
+
+    /// The server's plan of `id` no longer fits: close it before it is prepared again.
+    pub fn spoil(&mut self, id: u64) {
+        if let Some((statement, _)) = self.held.remove(&id) {
+            statement.retire();
+            self.stale.push(id);
+        }
+    }
+
+    /// The stale statements still to be closed, taken out.
+    pub fn take_stale(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// Whether stale statements wait to be closed.
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// The server has forgotten everything (DISCARD ALL, DEALLOCATE ALL) except what `keep` was prepared afterwards.
+    pub fn clear_except(&mut self, keep: &[u64]) {
+        self.held.retain(|id, _| keep.contains(id));
+        self.stale.clear();
+    }
+
+    /// How many it holds.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dictionary, OnServer};
+    use std::sync::Arc;
+
+    #[test]
+    fn the_same_bytes_are_one_statement_for_everybody() {
+        let dictionary = Dictionary::default();
+        let (one, two) = (dictionary.find(b"select 1\0\0\0"), dictionary.find(b"select 1\0\0\0"));
+        assert!(Arc::ptr_eq(&one, &two));
+        assert_ne!(one.id, dictionary.find(b"select 2\0\0\0").id);
+    }
+
+    #[test]
+    fn a_retired_statement_is_not_given_out_again() {
+        let dictionary = Dictionary::default();
+        let old = dictionary.find(b"select * from t\0\0\0");
+        old.retire();
+        assert_ne!(dictionary.find(b"select * from t\0\0\0").id, old.id);
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_are_forgotten() {
+        let dictionary = Dictionary::default();
+        let held = dictionary.find(b"a\0\0\0");
+        drop(dictionary.find(b"b\0\0\0"));
+        dictionary.sweep();
+        assert_eq!(dictionary.len(), 1);
+        drop(held);
+    }
+
+    #[test]
+    fn the_least_recently_used_statement_goes_first() {
+        let (dictionary, mut server) = (Dictionary::default(), OnServer::default());
+        let statements: Vec<_> = [&b"a"[..], b"b", b"c"].iter().map(|text| dictionary.find(text)).collect();
+        statements.iter().for_each(|statement| server.add(statement));
+        assert!(server.touch(statements[0].id));
+        assert_eq!(server.take_oldest_above(2).unwrap().id, statements[1].id);
+        assert!(server.take_oldest_above(2).is_none());
+    }
+}

@@ -1,0 +1,250 @@
+//! What a server answers: matched with what it owes, noted, and passed on.
+//!
+//! A reply that nobody asked for is left out, an answer of the pooler's own is put where its turn is. A server that says what
+//! PostgreSQL would not say at this point is doomed: it is closed, and its client told.
+
+use std::sync::Arc;
+
+use crate::config::value::PoolMode;
+use crate::error::{Error, Refusal};
+use crate::protocol::dialogue::{Dialogue, Look, head, walk};
+use crate::protocol::parameters::is_carried;
+use crate::protocol::pipeline::Owed;
+use crate::protocol::run::Run;
+
+/// How much of an error is looked at: the SQLSTATE stands at its beginning.
+const ERROR_HEAD: usize = 1024;
+const LARGEST_PARAMETER: usize = 1 << 20;
+const DISCARD_ALL: &[u8] = b"DISCARD ALL\0";
+const DEALLOCATE_ALL: &[u8] = b"DEALLOCATE ALL\0";
+
+impl Dialogue<'_> {
+    /// Judges `chunk` from the server. What goes to the client is in `run`.
+    ///
+    /// # Errors
+    /// [`Error::ServerProtocol`] when the server breaks the protocol; [`Error::TransactionInStatementMode`].
+    pub fn from_server(&mut self, chunk: &[u8], run: &mut Run<'_>) -> Result<(), Error> {
+        walk(self, |dialogue| &mut dialogue.server.walk, chunk, run, Self::reply)
+    }
+
+    fn reply(&mut self, view: &[u8], run: &mut Run<'_>) -> Result<Look, Error> {
+        let (tag, size) = head(view);
+        let Some(size) = size else { return self.nonsense("a message has an impossible length") };
+        let is_ours = matches!(self.server.pipeline.front(), Some(Owed::Ours));
+        let seen = match tag {
+            b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
+            b'Z' => 6,
+            b'E' => size.min(ERROR_HEAD),
+            b'S' => size,
+            b'C' if size == 5 + DISCARD_ALL.len() || size == 5 + DEALLOCATE_ALL.len() => size,
+            _ => 5,
+        };
+        if view.len() < seen {
+            return if seen > LARGEST_PARAMETER { self.nonsense("a parameter is too large") } else { Ok(Look::Need(seen)) };
+        }
+        match tag {
+            b'D' | b'd' | b't' | b'c' | b'V' => {
+                if self.server.pipeline.is_empty() {
+                    return self.nonsense("rows that nobody asked for");
+                }
+            }
+            b'1' | b'2' | b'3' | b'T' | b'n' | b's' | b'I' | b'C' => {
+                return self.completion(tag, view, size, is_ours, run);
+            }
+            b'G' | b'W' | b'H' => self.copy_begins(tag),
+            b'E' => return self.failure(&view[..seen], size, is_ours, run),
+            b'S' => self.parameter(&view[5..size], is_ours),
+            b'Z' => return self.ready(view[5], size, run),
+            b'A' => return Ok(Look::Pass(size)),
+            b'N' => {}
+            _ => return self.nonsense("an unknown or unexpected message"),
+        }
+        Ok(if is_ours { Look::Hide(size) } else { Look::Pass(size) })
+    }
+
+    fn nonsense<T>(&mut self, what: &'static str) -> Result<T, Error> {
+        self.server.doomed = Some(what);
+        Err(Error::ServerProtocol(what))
+    }
+
+    fn completion(
+        &mut self,
+        tag: u8,
+        view: &[u8],
+        size: usize,
+        is_ours: bool,
+        run: &mut Run<'_>,
+    ) -> Result<Look, Error> {
+        if tag == b'C' && view.len() >= size && matches!(&view[5..size], DISCARD_ALL | DEALLOCATE_ALL) {
+            self.discarded(view[5..size] == *DISCARD_ALL);
+        }
+        let (settles, hidden) = match (self.server.pipeline.front(), tag) {
+            (Some(Owed::Parse), b'1')
+            | (Some(Owed::Bind(_)), b'2')
+            | (Some(Owed::Close), b'3')
+            | (Some(Owed::Describe), b'T' | b'n')
+            | (Some(Owed::Execute(_)), b'C' | b'I' | b's') => (true, false),
+            (Some(Owed::HiddenParse), b'1') | (Some(Owed::HiddenClose), b'3') => (true, true),
+            (Some(Owed::Query | Owed::Execute(_)), b'C' | b'I' | b'T') => (false, false),
+            (Some(Owed::Ours), b'C' | b'I' | b'T') => (false, is_ours),
+            _ => return self.nonsense("a reply that nobody asked for"),
+        };
+        if settles {
+            self.server.pipeline.settle();
+            if hidden {
+                self.give_answers(run);
+                return Ok(Look::Hide(size));
+            }
+            if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
+                return Ok(self.pass_then_answer(view, size, run));
+            }
+        }
+        Ok(if hidden { Look::Hide(size) } else { Look::Pass(size) })
+    }
+
+    /// The frame ends a reply and answers of ours follow it: they must come after the whole frame, so the frame is taken whole.
+    fn pass_then_answer(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Look {
+        if view.len() < size {
+            // Too large to be in view: the answers wait for the next frame's turn, which comes at the latest with ReadyForQuery.
+            return Look::Pass(size);
+        }
+        run.put(&view[..size]);
+        self.give_answers(run);
+        Look::Took { seen: size, size }
+    }
+
+    fn give_answers(&mut self, run: &mut Run<'_>) {
+        while let Some(Owed::Answer(bytes)) = self.server.pipeline.front() {
+            run.put(bytes);
+            self.server.pipeline.settle();
+        }
+    }
+
+    fn discarded(&mut self, everything: bool) {
+        let (ids, names) = self.server.pipeline.still_to_come();
+        self.server.held.clear_except(&ids);
+        self.client.names.retain(|name, _| names.contains(name));
+        if everything {
+            self.server.params = Arc::clone(&self.server.base);
+        }
+    }
+
+    fn copy_begins(&mut self, tag: u8) {
+        if tag == b'H' {
+            return;
+        }
+        self.server.copying = true;
+        // The Sync that was sent along with Execute is ignored by a server that takes COPY data.
+        if matches!(self.server.pipeline.front(), Some(Owed::Execute(_)))
+            && matches!(self.server.pipeline.second(), Some(Owed::Sync))
+        {
+            self.server.pipeline.drop_second();
+            self.server.batch_open = true;
+        }
+    }
+
+    fn failure(&mut self, view: &[u8], size: usize, is_ours: bool, run: &mut Run<'_>) -> Result<Look, Error> {
+        let code = error_field(&view[5..], b'C').unwrap_or(b"XX000");
+        match self.server.pipeline.front() {
+            None => {
+                self.server.doomed = Some("the server said an error that nobody asked for");
+                return Ok(Look::Pass(size));
+            }
+            Some(Owed::Ours) => {
+                let message = error_field(&view[5..], b'M').unwrap_or(b"");
+                self.server.refused_ours = Some(Refusal {
+                    code: String::from_utf8_lossy(code).into_owned(),
+                    message: String::from_utf8_lossy(message).into_owned(),
+                });
+                return Ok(if is_ours { Look::Hide(size) } else { Look::Pass(size) });
+            }
+            Some(Owed::Query | Owed::Function | Owed::Sync) => {
+                self.end_copy();
+                return Ok(Look::Pass(size));
+            }
+            Some(Owed::Bind(id)) if code == b"0A000" && *id != 0 => {
+                let id = *id;
+                self.server.held.spoil(id);
+            }
+            Some(_) => {}
+        }
+        self.end_copy();
+        let refusal = match self.server.pipeline.front() {
+            Some(Owed::Refusal(said)) if code == b"42P05" => Some(said.clone()),
+            _ => None,
+        };
+        let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
+        self.undo(undo);
+        self.server.skipping = !sync_was_sent;
+        self.server.batch_open = self.server.batch_open && sync_was_sent;
+        let Some(said) = refusal else { return Ok(Look::Pass(size)) };
+        run.put(&said);
+        Ok(Look::Hide(size))
+    }
+
+    /// The server gave the COPY up; the client may not know yet.
+    fn end_copy(&mut self) {
+        if self.server.copying {
+            self.server.copying = false;
+            self.client.copy_tail = true;
+        }
+    }
+
+    fn parameter(&mut self, body: &[u8], is_ours: bool) {
+        let mut parts = body.split(|byte| *byte == 0);
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return };
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        if !is_carried(&name) {
+            return;
+        }
+        let same = Arc::ptr_eq(&self.server.params, &self.client.params);
+        self.server.params = self.interner.with(&self.server.params, &name, &value);
+        if same {
+            self.client.params = Arc::clone(&self.server.params);
+        } else if !is_ours {
+            self.client.params = self.interner.with(&self.client.params, &name, &value);
+        }
+    }
+
+    fn ready(&mut self, status: u8, size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
+        if size != 6 || !matches!(status, b'I' | b'T' | b'E') {
+            return self.nonsense("a broken ReadyForQuery");
+        }
+        self.give_answers(run);
+        let is_ours = match self.server.pipeline.front() {
+            Some(Owed::Ours) => true,
+            Some(Owed::Query | Owed::Sync | Owed::Function) => false,
+            _ => return self.nonsense("a ReadyForQuery that nobody asked for"),
+        };
+        self.server.pipeline.settle();
+        self.server.status = status;
+        if is_ours {
+            if self.server.refused_ours.is_none() {
+                self.client.params.accept();
+            }
+            return Ok(Look::Hide(size));
+        }
+        if status != b'I' && self.rules.mode == PoolMode::Statement {
+            self.server.doomed = Some("a transaction block in statement mode");
+            return Err(Error::TransactionInStatementMode);
+        }
+        if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
+            run.put(&[b'Z', 0, 0, 0, 5, status]);
+            self.give_answers(run);
+            return Ok(Look::Took { seen: size, size });
+        }
+        Ok(Look::Pass(size))
+    }
+}
+
+/// The value of one field of an ErrorResponse's body, as far as it is in view.
+fn error_field(mut body: &[u8], field: u8) -> Option<&[u8]> {
+    while let [kind, rest @ ..] = body {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        if *kind == field {
+            return Some(&rest[..end]);
+        }
+        body = &rest[end + 1..];
+    }
+    None
+}

@@ -1,0 +1,132 @@
+//! What a link must know of both its ends, without a socket.
+
+use std::sync::Arc;
+
+use crate::error::Refusal;
+use crate::protocol::parameters::Parameters;
+use crate::protocol::pipeline::Pipeline;
+use crate::protocol::prepared::{Names, OnServer};
+
+/// Where the walk over a side's bytes stands between two reads.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// The beginning of a frame of which more must be seen.
+    pub stash: Vec<u8>,
+    /// How many bytes of it must be seen.
+    pub want: usize,
+    /// How many bytes of the frame's body are still to come, when its head has been judged.
+    pub body: usize,
+    /// Whether that body is left out.
+    pub hide: bool,
+}
+
+impl Walk {
+    /// Whether it stands between two frames.
+    pub fn is_between(&self) -> bool {
+        self.body == 0 && self.stash.is_empty()
+    }
+}
+
+/// The state of a client that outlives its links.
+#[derive(Debug)]
+pub struct ClientSide {
+    /// Its prepared statements.
+    pub names: Names,
+    /// Its session parameters.
+    pub params: Arc<Parameters>,
+    /// The walk over what it sends.
+    pub walk: Walk,
+    /// The server gave up a COPY whose data may still be coming: such frames mean nothing any more.
+    pub copy_tail: bool,
+}
+
+impl ClientSide {
+    /// A client that has just logged in with `params`.
+    pub fn new(params: Arc<Parameters>) -> Self {
+        Self { names: Names::new(), params, walk: Walk::default(), copy_tail: false }
+    }
+
+    /// How many bytes of `chunk`, sent while no server is held, are the tail of a COPY that the server gave up.
+    ///
+    /// Whole frames are counted, and a last one that is cut off (`walk.body` then says how much of it is still to come).
+    pub fn copy_tail_in(&mut self, chunk: &[u8]) -> usize {
+        let mut at = 0;
+        while self.copy_tail && at < chunk.len() {
+            if self.walk.body > 0 {
+                let part = self.walk.body.min(chunk.len() - at);
+                (self.walk.body, at) = (self.walk.body - part, at + part);
+                continue;
+            }
+            let rest = &chunk[at..];
+            self.copy_tail = matches!(rest[0], b'd' | b'c' | b'f');
+            let Some(length) = rest.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else {
+                break;
+            };
+            if self.copy_tail {
+                self.copy_tail = rest[0] == b'd';
+                self.walk.body = usize::try_from(length).unwrap_or(0) + 1;
+            }
+        }
+        at
+    }
+}
+
+/// The state of a server.
+#[derive(Debug)]
+pub struct ServerSide {
+    /// The replies it owes.
+    pub pipeline: Pipeline,
+    /// `I`, `T` or `E`, as its last ReadyForQuery said.
+    pub status: u8,
+    /// The statements it holds.
+    pub held: OnServer,
+    /// The session parameters in force.
+    pub params: Arc<Parameters>,
+    /// Those it had after its login.
+    pub base: Arc<Parameters>,
+    /// The walk over what it sends.
+    pub walk: Walk,
+    /// It ignores what comes until a Sync.
+    pub skipping: bool,
+    /// Extended messages were sent that no Sync has followed yet.
+    pub batch_open: bool,
+    /// It takes COPY data.
+    pub copying: bool,
+    /// What it said to a query of the pooler's own that failed.
+    pub refused_ours: Option<Refusal>,
+    /// Why it must never be lent again.
+    pub doomed: Option<&'static str>,
+}
+
+impl ServerSide {
+    /// A server that has just logged in with `params` in force.
+    pub fn new(params: Arc<Parameters>) -> Self {
+        Self {
+            pipeline: Pipeline::default(),
+            status: b'I',
+            held: OnServer::default(),
+            base: Arc::clone(&params),
+            params,
+            walk: Walk::default(),
+            skipping: false,
+            batch_open: false,
+            copying: false,
+            refused_ours: None,
+            doomed: None,
+        }
+    }
+
+    /// Whether it is outside any transaction, owes nothing and has said everything: ready for another client.
+    pub fn is_free(&self) -> bool {
+        self.status == b'I' && self.is_quiet() && self.doomed.is_none()
+    }
+
+    /// Whether it owes nothing and waits for nothing, inside a transaction or not.
+    pub fn is_quiet(&self) -> bool {
+        self.pipeline.is_empty()
+            && !self.batch_open
+            && !self.copying
+            && !self.skipping
+            && self.walk.is_between()
+    }
+}

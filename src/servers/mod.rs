@@ -1,0 +1,7 @@
+//! One connection to PostgreSQL: opening it, logging in, asking it something ourselves.
+
+pub mod frames;
+pub mod login;
+pub mod query;
+pub mod server;
+pub mod target;

@@ -1,0 +1,95 @@
+//! A server: one connection to PostgreSQL that is logged in.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::clock::Moment;
+use crate::net::stream::Stream;
+use crate::protocol::parameters::{Interner, is_carried};
+use crate::protocol::sides::ServerSide;
+use crate::stats::census::ServerCard;
+use crate::thread;
+
+/// A connection to PostgreSQL, what is known of its state, and its card in the census.
+#[derive(Debug)]
+pub struct Server {
+    /// The socket.
+    pub stream: Stream,
+    /// The state of the other end.
+    pub side: ServerSide,
+    /// Its card.
+    pub card: Arc<ServerCard>,
+    /// Bytes that the socket did not take yet.
+    pub out: Vec<u8>,
+    /// When it was opened.
+    pub born: Moment,
+    /// When it was last given back.
+    pub used: Moment,
+    /// The reign of RECONNECT under which it was opened.
+    pub generation: u64,
+    /// The parameters its login reported, in the order they came.
+    pub reported: Arc<Vec<(String, String)>>,
+    /// The worker whose runtime watches the socket.
+    pub home: usize,
+}
+
+impl Server {
+    /// Brings the socket to the calling worker's runtime, if another's watches it.
+    ///
+    /// # Errors
+    /// What the system says; the server is then gone.
+    pub fn come_here(self: Box<Self>) -> io::Result<Box<Self>> {
+        if self.home == thread::worker() {
+            return Ok(self);
+        }
+        let Self { stream, side, card, out, born, used, generation, reported, .. } = *self;
+        let stream = stream.rehome()?.adopt()?;
+        let home = thread::worker();
+        Ok(Box::new(Self { stream, side, card, out, born, used, generation, reported, home }))
+    }
+
+    /// Whether an idle server has said nothing that ends it. Parameters and notices are taken note of.
+    ///
+    /// Costs no system call while the server was silent.
+    pub fn is_silent(&mut self, interner: &Interner) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut scratch = [0; 4096];
+        while self.stream.read_ready(&mut cx) {
+            match self.stream.poll_read(&mut cx, &mut scratch) {
+                Poll::Pending => return true,
+                Poll::Ready(Err(_) | Ok(0)) => return false,
+                Poll::Ready(Ok(count)) => {
+                    if !self.take_note(&scratch[..count], interner) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes note of whole ParameterStatus and Notice messages; false for anything else.
+    fn take_note(&mut self, mut bytes: &[u8], interner: &Interner) -> bool {
+        while let [tag, a, b, c, d, rest @ ..] = bytes {
+            let Some(length) = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok().and_then(|n| n.checked_sub(4))
+            else {
+                return false;
+            };
+            if rest.len() < length || !matches!(tag, b'S' | b'N') {
+                return false;
+            }
+            let (body, after) = rest.split_at(length);
+            if *tag == b'S' {
+                let mut parts = body.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+                if let (Some(name), Some(value)) = (parts.next(), parts.next())
+                    && is_carried(&name)
+                {
+                    self.side.params = interner.with(&self.side.params, &name, &value);
+                }
+            }
+            bytes = after;
+        }
+        bytes.is_empty()
+    }
+}

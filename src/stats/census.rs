@@ -1,0 +1,470 @@
+//! Every client and every server that is alive, each with a card.
+//!
+//! A card is written by the task it belongs to (plain relaxed stores, no lock on the path of a query) and read by the
+//! console and the janitor. It is also the way to reach the task: whoever wants a client to end leaves an [`Order`] on its card and wakes it.
+//!
+//! **Cancel.** A cancel request may reach a server only while the server works for the client that asked. The canceller
+//! announces itself on the server's card *before* it looks whom the server serves; the client's task clears `serving`
+//! *before* it looks whether a canceller is there. With sequentially consistent accesses one of the two always sees the other.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+
+use dashmap::DashMap;
+
+use crate::clock::Moment;
+
+/// Where a client stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClientState {
+    /// No request is under way and no server is held.
+    Idle,
+    /// In line for a server.
+    Waiting,
+    /// A server works for it.
+    Active,
+    /// It holds a server inside a transaction (or a session) and asks nothing.
+    Holding,
+}
+
+/// Where a server stands; PgBouncer's states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ServerState {
+    /// Logging in.
+    Login,
+    /// In the store.
+    Idle,
+    /// On loan.
+    Active,
+    /// The reset or the check query runs.
+    Tested,
+    /// Put aside until a cancel request has been delivered.
+    BeingCanceled,
+    /// Being closed.
+    Closing,
+}
+
+/// What a client must do next, said from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Order {
+    /// Go on.
+    None,
+    /// End at the next idle point (shutdown).
+    Drain,
+    /// End: `client_idle_timeout`.
+    IdleTimeout,
+    /// End: `query_timeout`.
+    QueryTimeout,
+    /// End: `query_wait_timeout`.
+    WaitTimeout,
+    /// End: `idle_transaction_timeout`.
+    IdleTransaction,
+    /// End: `transaction_timeout`.
+    TransactionTimeout,
+    /// End: the database is gone.
+    DatabaseRemoved,
+    /// End: `KILL_CLIENT`.
+    Kill,
+    /// End: the process goes down now.
+    Shutdown,
+}
+
+const ORDERS: [Order; 10] = [
+    Order::None,
+    Order::Drain,
+    Order::IdleTimeout,
+    Order::QueryTimeout,
+    Order::WaitTimeout,
+    Order::IdleTransaction,
+    Order::TransactionTimeout,
+    Order::DatabaseRemoved,
+    Order::Kill,
+    Order::Shutdown,
+];
+
+/// The time limits of one client in microseconds; 0 means none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the settings")]
+pub struct ClientLimits {
+    pub client_idle_timeout: u64,
+    pub query_timeout: u64,
+    pub query_wait_timeout: u64,
+    pub query_wait_notify: u64,
+    pub idle_transaction_timeout: u64,
+    pub transaction_timeout: u64,
+}
+
+/// What is known of a client when its login is done.
+#[derive(Debug, Clone, Default)]
+pub struct ClientFacts {
+    /// The database it named.
+    pub database: String,
+    /// The user it logged in as.
+    pub user: String,
+    /// Its address: an IP or `unix`.
+    pub address: String,
+    /// Its port; 0 on a Unix socket.
+    pub port: u16,
+    /// The pooler's address it came to.
+    pub local_address: String,
+    /// The pooler's port.
+    pub local_port: u16,
+    /// `TLSv1.3/…`, or empty.
+    pub tls: String,
+    /// Seconds since 1970.
+    pub connected: u64,
+    /// The process at the other end of a Unix socket.
+    pub remote_pid: u32,
+}
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub struct ClientCard {
+    /// One counter for clients and servers.
+    pub id: u64,
+    /// What its login said.
+    pub facts: ClientFacts,
+    state: AtomicU8,
+    since: AtomicU64,
+    query_start: AtomicU64,
+    xact_start: AtomicU64,
+    link: AtomicU64,
+    order: AtomicU8,
+    notice_due: AtomicBool,
+    waker: OnceLock<Waker>,
+    limits: Mutex<ClientLimits>,
+    application_name: Mutex<String>,
+    prepared: AtomicUsize,
+}
+
+impl ClientCard {
+    /// A card for a client that has just logged in.
+    pub fn new(id: u64, facts: ClientFacts, limits: ClientLimits, now: Moment) -> Self {
+        Self {
+            id,
+            facts,
+            state: AtomicU8::new(ClientState::Idle as u8),
+            since: AtomicU64::new(now.as_micros()),
+            query_start: AtomicU64::new(now.as_micros()),
+            xact_start: AtomicU64::new(now.as_micros()),
+            link: AtomicU64::new(0),
+            order: AtomicU8::new(0),
+            notice_due: AtomicBool::new(false),
+            waker: OnceLock::new(),
+            limits: Mutex::new(limits),
+            application_name: Mutex::new(String::new()),
+            prepared: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes that the client is in `state` since `now`.
+    #[inline]
+    pub fn enter(&self, state: ClientState, now: Moment) {
+        self.state.store(state as u8, Relaxed);
+        self.since.store(now.as_micros(), Relaxed);
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> ClientState {
+        match self.state.load(Relaxed) {
+            0 => ClientState::Idle,
+            1 => ClientState::Waiting,
+            2 => ClientState::Active,
+            _ => ClientState::Holding,
+        }
+    }
+
+    /// Since when it stands there.
+    pub fn since(&self) -> Moment {
+        Moment::from_micros(self.since.load(Relaxed))
+    }
+
+    /// Notes the beginning of a query.
+    #[inline]
+    pub fn query_begins(&self, now: Moment) {
+        self.query_start.store(now.as_micros(), Relaxed);
+    }
+
+    /// When the last query began.
+    pub fn query_start(&self) -> Moment {
+        Moment::from_micros(self.query_start.load(Relaxed))
+    }
+
+    /// Notes the beginning of a transaction.
+    #[inline]
+    pub fn xact_begins(&self, now: Moment) {
+        self.xact_start.store(now.as_micros(), Relaxed);
+    }
+
+    /// When the last transaction began.
+    pub fn xact_start(&self) -> Moment {
+        Moment::from_micros(self.xact_start.load(Relaxed))
+    }
+
+    /// Notes the server that works for it; 0 for none.
+    #[inline]
+    pub fn link_to(&self, server: u64) {
+        self.link.store(server, SeqCst);
+    }
+
+    /// The id of the server that works for it; 0 for none.
+    pub fn link(&self) -> u64 {
+        self.link.load(SeqCst)
+    }
+
+    /// Where the client's task can be woken. Called once, by that task.
+    pub fn wake_by(&self, waker: &Waker) {
+        let _ = self.waker.set(waker.clone());
+    }
+
+    /// Leaves an order and wakes the client's task. A stronger order is never replaced by a weaker one.
+    pub fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The order that lies there.
+    #[inline]
+    pub fn order(&self) -> Order {
+        let order = self.order.load(Relaxed);
+        if order == 0 { Order::None } else { ORDERS[usize::from(order)] }
+    }
+
+    /// Says that the notice of `query_wait_notify` is due.
+    pub fn notice_is_due(&self) {
+        self.notice_due.store(true, SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the notice is due; asking clears it.
+    pub fn take_notice(&self) -> bool {
+        self.notice_due.load(Relaxed) && self.notice_due.swap(false, SeqCst)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> ClientLimits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts other limits in force, after a reload.
+    pub fn set_limits(&self, limits: ClientLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// The client's `application_name`.
+    pub fn application_name(&self) -> String {
+        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the client's `application_name`.
+    pub fn set_application_name(&self, name: &str) {
+        let mut kept = self.application_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept != name {
+            *kept = name.to_owned();
+        }
+    }
+
+    /// How many statements it has prepared.
+    pub fn prepared(&self) -> usize {
+        self.prepared.load(Relaxed)
+    }
+
+    /// Notes how many statements it has prepared.
+    pub fn set_prepared(&self, count: usize) {
+        self.prepared.store(count, Relaxed);
+    }
+}
+
+/// What is known of a server when its login is done.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFacts {
+    /// The database's name in the configuration.
+    pub database: String,
+    /// The user it is logged in as.
+    pub user: String,
+    /// Its address: an IP or `unix`.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// The pooler's end.
+    pub local_address: String,
+    /// The pooler's end.
+    pub local_port: u16,
+    /// `TLSv1.3/…`, or empty.
+    pub tls: String,
+    /// Seconds since 1970.
+    pub connected: u64,
+    /// The backend's process id.
+    pub pid: u32,
+}
+
+/// A server connection.
+#[derive(Debug)]
+pub struct ServerCard {
+    /// One counter for clients and servers.
+    pub id: u64,
+    /// What its login said.
+    pub facts: ServerFacts,
+    /// The bytes that cancel what it does (process id and secret).
+    pub key: Vec<u8>,
+    state: AtomicU8,
+    since: AtomicU64,
+    serving: AtomicU64,
+    cancels: AtomicU32,
+    close_needed: AtomicBool,
+    prepared: AtomicUsize,
+}
+
+impl ServerCard {
+    /// A card for a server that has just logged in.
+    pub fn new(id: u64, facts: ServerFacts, key: Vec<u8>, now: Moment) -> Self {
+        Self {
+            id,
+            facts,
+            key,
+            state: AtomicU8::new(ServerState::Login as u8),
+            since: AtomicU64::new(now.as_micros()),
+            serving: AtomicU64::new(0),
+            cancels: AtomicU32::new(0),
+            close_needed: AtomicBool::new(false),
+            prepared: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes that the server is in `state` since `now`.
+    #[inline]
+    pub fn enter(&self, state: ServerState, now: Moment) {
+        self.state.store(state as u8, Relaxed);
+        self.since.store(now.as_micros(), Relaxed);
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> ServerState {
+        match self.state.load(Relaxed) {
+            0 => ServerState::Login,
+            1 => ServerState::Idle,
+            2 => ServerState::Active,
+            3 => ServerState::Tested,
+            4 => ServerState::BeingCanceled,
+            _ => ServerState::Closing,
+        }
+    }
+
+    /// Since when it stands there.
+    pub fn since(&self) -> Moment {
+        Moment::from_micros(self.since.load(Relaxed))
+    }
+
+    /// Notes the client it works for; 0 for none.
+    #[inline]
+    pub fn serve(&self, client: u64) {
+        self.serving.store(client, SeqCst);
+    }
+
+    /// The client it works for; 0 for none.
+    pub fn serving(&self) -> u64 {
+        self.serving.load(SeqCst)
+    }
+
+    /// Announces a cancel request meant for what the server does for `client`. False, with nothing announced, when the
+    /// server does not work for that client any more.
+    pub fn begin_cancel(&self, client: u64) -> bool {
+        self.cancels.fetch_add(1, SeqCst);
+        if self.serving.load(SeqCst) == client {
+            return true;
+        }
+        self.cancels.fetch_sub(1, SeqCst);
+        false
+    }
+
+    /// The cancel request has been delivered. True when it was the last one under way.
+    pub fn end_cancel(&self) -> bool {
+        self.cancels.fetch_sub(1, SeqCst) == 1
+    }
+
+    /// Whether a cancel request is under way: such a server is not lent out.
+    #[inline]
+    pub fn is_being_cancelled(&self) -> bool {
+        self.cancels.load(SeqCst) > 0
+    }
+
+    /// Says that the server must be closed when it is free.
+    pub fn need_close(&self) {
+        self.close_needed.store(true, SeqCst);
+    }
+
+    /// Whether the server must be closed when it is free.
+    #[inline]
+    pub fn close_needed(&self) -> bool {
+        self.close_needed.load(Relaxed)
+    }
+
+    /// How many statements are prepared on it.
+    pub fn prepared(&self) -> usize {
+        self.prepared.load(Relaxed)
+    }
+
+    /// Notes how many statements are prepared on it.
+    pub fn set_prepared(&self, count: usize) {
+        self.prepared.store(count, Relaxed);
+    }
+}
+
+/// All who live.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// The clients that are logged in, by id.
+    pub clients: DashMap<u64, Arc<ClientCard>>,
+    /// The servers, by id.
+    pub servers: DashMap<u64, Arc<ServerCard>>,
+    /// Cancel key to client.
+    pub keys: DashMap<Vec<u8>, Arc<ClientCard>>,
+    /// Client sockets of any kind, those that still log in included.
+    pub sockets: AtomicUsize,
+    last_id: AtomicU64,
+}
+
+impl Census {
+    /// The next id; clients and servers share one counter.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Relaxed) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientCard, ClientFacts, ClientLimits, Order, ServerCard, ServerFacts};
+    use crate::clock::Moment;
+
+    const NOW: Moment = Moment::from_micros(1);
+
+    #[test]
+    fn a_stronger_order_is_not_replaced_by_a_weaker_one() {
+        let card = ClientCard::new(1, ClientFacts::default(), ClientLimits::default(), NOW);
+        card.give(Order::Kill);
+        card.give(Order::Drain);
+        assert_eq!(card.order(), Order::Kill);
+    }
+
+    #[test]
+    fn a_cancel_meant_for_another_clients_query_is_not_announced() {
+        let card = ServerCard::new(2, ServerFacts::default(), vec![], NOW);
+        card.serve(7);
+        assert!(!card.begin_cancel(8));
+        assert!(!card.is_being_cancelled());
+        assert!(card.begin_cancel(7));
+        assert!(card.is_being_cancelled());
+        assert!(card.end_cancel());
+    }
+}

@@ -1,0 +1,6 @@
+//! What moves and who is alive: counters, and the census of clients and servers.
+//!
+//! Nothing here knows that it is ever shown.
+
+pub mod census;
+pub mod counters;

@@ -1,0 +1,19 @@
+//! Which worker this thread is.
+//!
+//! Every worker counts and keeps servers under its own number, so that the path of a query shares nothing it need not.
+
+use std::cell::Cell;
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says that this thread is worker `number`; called once, by the thread itself.
+pub fn become_worker(number: usize) {
+    WORKER.set(number);
+}
+
+/// The number of this worker, counted from 0; other threads count as worker 0.
+pub fn worker() -> usize {
+    WORKER.get()
+}
