@@ -44,7 +44,7 @@ pub struct Secure {
     ended: bool,
     /// Goodbye has been said to the other side.
     said_goodbye: bool,
-    /// rustls' own buffer has grown past what an idle connection should hold.
+    /// rustls' own buffer may have grown past what an idle connection should hold.
     swollen: bool,
 }
 
@@ -368,9 +368,8 @@ impl Secure {
         if records.is_empty() || self.unread > UNREAD {
             return Ok(false);
         }
-        let before = records.len();
         self.rustls.read_tls(records)?;
-        self.swollen |= before > 4096;
+        self.swollen = true;
         let state = match self.rustls.process_new_packets() {
             Ok(state) => state,
             Err(error) => {

@@ -14,8 +14,10 @@ use std::task::{Context, Poll, ready};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::net::certificate::end_point_hash;
 use crate::net::secure::Secure;
 use crate::net::socket::{LooseSocket, Socket};
+use crate::net::tls::describe;
 
 pub use crate::net::socket::{Address, SocketOptions};
 
@@ -310,7 +312,9 @@ impl Stream {
 
     /// Version and cipher in OpenSSL's words, like `TLSv1.3/TLS_AES_256_GCM_SHA384`.
     pub fn tls_description(&self) -> Option<String> {
-        None
+        let connection = self.tls.as_ref()?.connection();
+        let suite = connection.negotiated_cipher_suite()?.suite();
+        Some(describe(connection.protocol_version()?, suite))
     }
 
     /// The certificate the other side showed.
@@ -323,6 +327,6 @@ impl Stream {
     ///
     /// See RFC 5929, section 4.
     pub fn server_end_point_binding(&self) -> Option<Vec<u8>> {
-        None
+        end_point_hash(self.tls.as_ref()?.server_certificate()?)
     }
 }
