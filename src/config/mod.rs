@@ -2,5 +2,6 @@
 //!
 //! `settings` is the plain data that every other room reads; the other files make it, check it, compare it and show it.
 
+pub mod effective;
 pub mod settings;
 pub mod value;
