@@ -3,5 +3,10 @@
 //! `settings` is the plain data that every other room reads; the other files make it, check it, compare it and show it.
 
 pub mod effective;
+pub mod environment;
+pub mod problem;
+pub mod schema;
 pub mod settings;
+pub mod slot;
+pub mod source;
 pub mod value;
