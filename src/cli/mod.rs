@@ -5,7 +5,11 @@
 
 pub mod ask;
 pub mod cluster;
+pub mod demo;
+pub mod driver;
 pub mod guardian;
 pub mod packets;
 pub mod postgres;
 pub mod problem;
+pub mod tally;
+pub mod view;
