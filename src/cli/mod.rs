@@ -1,1 +1,15 @@
-//! The room cli.
+//! The verbs of the command line beside `run`, and what they need.
+//!
+//! `demo` brings its own PostgreSQL: [`postgres`] finds or fetches the programs, [`cluster`] runs servers in a folder of
+//! their own, [`guardian`] sees that none outlives us. Tests that want a real server start from the same three.
+
+pub mod ask;
+pub mod cluster;
+pub mod demo;
+pub mod driver;
+pub mod guardian;
+pub mod packets;
+pub mod postgres;
+pub mod problem;
+pub mod tally;
+pub mod view;

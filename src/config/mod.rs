@@ -1,1 +1,12 @@
-//! The room config.
+//! Settings: what the operator wants, read strictly and checked as a whole.
+//!
+//! `settings` is the plain data that every other room reads; the other files make it, check it, compare it and show it.
+
+pub mod effective;
+pub mod environment;
+pub mod problem;
+pub mod schema;
+pub mod settings;
+pub mod slot;
+pub mod source;
+pub mod value;

@@ -1,0 +1,625 @@
+//! A primary and its streaming replicas, in a folder of their own, gone when dropped.
+//!
+//! Replicas are copies of the primary's data folder made before it first starts: a copy of a stopped server is a base backup,
+//! and it needs no `pg_basebackup` and no second of waiting.
+//!
+//! Everybody reaches the servers through their Unix sockets without a password, but the sockets lie in a folder that only the
+//! owner may enter; TCP on 127.0.0.1 asks what [`Auth`] says. What must differ between nodes stands in `node.conf`, the rest
+//! in `postgresql.conf`, alike on all. `fsync` is off: a crash of the machine loses data that nobody will miss.
+
+use std::fs::{self, DirBuilder, File};
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::cli::ask;
+use crate::cli::guardian::{Guardian, signal};
+use crate::cli::packets::Answer;
+use crate::cli::postgres::{Account, Binaries, is_reachable, run, tail};
+use crate::cli::problem::Problem;
+use crate::clock;
+
+/// The superuser.
+pub const SUPERUSER: &str = "postgres";
+/// How long a server may take to start, stop or catch up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at something that is not there yet.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// The same on all nodes.
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+unix_socket_permissions = 0700
+fsync = off
+max_connections = 200
+shared_buffers = '32MB'
+wal_keep_size = '512MB'
+wal_retrieve_retry_interval = '200ms'
+wal_receiver_status_interval = '1s'
+max_wal_senders = 20
+password_encryption = 'scram-sha-256'
+logging_collector = off
+log_destination = 'stderr'
+";
+
+/// How a cluster is to be.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How many streaming replicas beside the primary.
+    pub replicas: usize,
+    /// More lines of `postgresql.conf`, name and value, for all nodes; they win over ours.
+    pub settings: Vec<(String, String)>,
+    /// Lines put before ours in `pg_hba.conf`.
+    pub hba: Vec<String>,
+    /// What TCP asks for.
+    pub auth: Auth,
+    /// The primary's port, and the replicas' after it. 0 takes free ones.
+    pub port: u16,
+}
+
+/// What a client that comes by TCP must prove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Nothing.
+    #[default]
+    Trust,
+    /// A password, by SCRAM-SHA-256.
+    Scram {
+        /// The superuser's.
+        password: String,
+    },
+}
+
+/// How a server is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Waits for its clients to leave.
+    Smart,
+    /// Ends its clients, then writes a checkpoint.
+    Fast,
+    /// Ends at once; the next start recovers.
+    Immediate,
+}
+
+/// A primary (node 0) and its replicas (node 1 …), running.
+///
+/// Dropping it stops the servers and removes the folder; so does our own death, by a [`Guardian`].
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: servers, the guardian, the folder.
+    nodes: Vec<Node>,
+    guardian: Guardian,
+    folder: Folder,
+    binaries: Binaries,
+}
+
+#[derive(Debug)]
+struct Node {
+    port: u16,
+    server: Option<Server>,
+}
+
+/// A running postmaster: stopped at once when dropped.
+#[derive(Debug)]
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
+        if signal(self.0.id(), "QUIT").is_err() || !ended(&mut self.0, Duration::from_secs(10)) {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder that goes when dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Cluster {
+    /// Makes and starts a cluster. Returns when the primary takes writes and every replica streams from it.
+    ///
+    /// # Errors
+    /// Whatever goes wrong, with the end of the server's log. Nothing is left running or lying around then.
+    pub fn start(binaries: &Binaries, options: &Options) -> Result<Self, Problem> {
+        let folder = Folder::new(binaries.account())?;
+        let mut cluster = Self {
+            guardian: Guardian::over(&folder.0)?,
+            nodes: Vec::new(),
+            folder,
+            binaries: binaries.clone(),
+        };
+        cluster.make(options)?;
+        for node in 0..cluster.nodes.len() {
+            cluster.launch(node)?;
+        }
+        if let Auth::Scram { password } = &options.auth {
+            let quoted = password.replace('\'', "''");
+            cluster.query(
+                0,
+                "postgres",
+                &format!("ALTER ROLE {SUPERUSER} PASSWORD '{quoted}'"),
+            )?;
+        }
+        cluster.wait_for(
+            0,
+            &format!(
+                "SELECT count(*) >= {} FROM pg_stat_replication WHERE state = 'streaming'",
+                options.replicas
+            ),
+        )?;
+        Ok(cluster)
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no node; there always is.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The TCP port of `node` on 127.0.0.1.
+    pub fn port(&self, node: usize) -> u16 {
+        self.nodes[node].port
+    }
+
+    /// The folder of the Unix sockets, and of everything else. It is removed at the end; whoever needs a place for files
+    /// that live as long as the cluster may put them here.
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// The folder to give as `host` to reach a node by its Unix socket, as [`SUPERUSER`] and without a password.
+    pub fn socket_dir(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// The data folder of `node`.
+    pub fn data_dir(&self, node: usize) -> PathBuf {
+        self.folder.0.join(format!("node{node}"))
+    }
+
+    /// The log of `node`.
+    pub fn log(&self, node: usize) -> PathBuf {
+        self.folder.0.join(format!("node{node}.log"))
+    }
+
+    /// The process id of `node`'s postmaster, if it runs.
+    pub fn pid(&self, node: usize) -> Option<u32> {
+        self.nodes[node].server.as_ref().map(|server| server.0.id())
+    }
+
+    /// Who sees to it that nothing outlives us; others may have their processes watched too.
+    pub fn guardian(&mut self) -> &mut Guardian {
+        &mut self.guardian
+    }
+
+    /// The Unix socket of `node`.
+    pub fn socket(&self, node: usize) -> PathBuf {
+        self.folder
+            .0
+            .join(format!(".s.PGSQL.{}", self.nodes[node].port))
+    }
+
+    /// Runs `sql` on `node` as superuser, on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`ask::ask`].
+    pub fn query(&self, node: usize, database: &str, sql: &str) -> Result<Answer, Problem> {
+        ask::ask(&self.socket(node), SUPERUSER, database, sql)
+    }
+
+    /// Waits until `sql` answers `t` on `node`.
+    ///
+    /// # Errors
+    /// [`Problem::NotReady`] after a minute; [`Problem::Refused`] and the like at once.
+    pub fn wait_for(&self, node: usize, sql: &str) -> Result<(), Problem> {
+        let answer = until(|| {
+            let answer = self.query(node, "postgres", sql)?;
+            Ok((answer.first() == Some("t")).then_some(()))
+        })?;
+        answer.ok_or_else(|| Problem::NotReady {
+            what: sql.to_owned(),
+            log: self.log_tail(node),
+        })
+    }
+
+    /// Waits until every running replica has replayed what `primary` has written so far.
+    ///
+    /// # Errors
+    /// As [`Cluster::wait_for`].
+    pub fn catch_up(&self, primary: usize) -> Result<(), Problem> {
+        let written = self.query(primary, "postgres", "SELECT pg_current_wal_insert_lsn()")?;
+        let written = written.first().unwrap_or("0/0");
+        for node in (0..self.nodes.len()).filter(|node| *node != primary) {
+            if self.nodes[node].server.is_some() {
+                self.wait_for(
+                    node,
+                    &format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops `node` and waits until it has ended. Nothing happens when it does not run.
+    ///
+    /// # Errors
+    /// [`Problem::NotReady`] when it still runs after a minute.
+    pub fn stop(&mut self, node: usize, how: Stop) -> Result<(), Problem> {
+        let Some(mut server) = self.nodes[node].server.take() else {
+            return Ok(());
+        };
+        let name = match how {
+            Stop::Smart => "TERM",
+            Stop::Fast => "INT",
+            Stop::Immediate => "QUIT",
+        };
+        let pid = server.0.id();
+        let sent = signal(pid, name);
+        if sent.is_ok() && !ended(&mut server.0, PATIENCE) {
+            self.nodes[node].server = Some(server);
+            return Err(Problem::NotReady {
+                what: format!("the end of node {node}"),
+                log: self.log_tail(node),
+            });
+        }
+        drop(server);
+        self.guardian.forget(pid);
+        sent
+    }
+
+    /// Kills the postmaster of `node` with SIGKILL. Its children notice and end by themselves a moment later.
+    ///
+    /// # Errors
+    /// [`Problem::Io`] when the system refuses.
+    pub fn kill9(&mut self, node: usize) -> Result<(), Problem> {
+        let Some(mut server) = self.nodes[node].server.take() else {
+            return Ok(());
+        };
+        let pid = server.0.id();
+        let killed = server.0.kill().and_then(|()| server.0.wait());
+        self.guardian.forget(pid);
+        killed
+            .map(drop)
+            .map_err(Problem::io(format!("killing node {node}")))
+    }
+
+    /// Starts `node` again on its port, stopping it first (fast) when it runs. Returns when it takes connections.
+    ///
+    /// # Errors
+    /// [`Problem::NotReady`] with the end of its log when it does not come up within a minute.
+    pub fn restart(&mut self, node: usize) -> Result<(), Problem> {
+        self.stop(node, Stop::Fast)?;
+        self.launch(node)
+    }
+
+    /// Makes the replica `node` a primary. Returns when it takes writes.
+    ///
+    /// # Errors
+    /// As [`Cluster::query`].
+    pub fn promote(&self, node: usize) -> Result<(), Problem> {
+        self.query(node, "postgres", "SELECT pg_promote(wait => true)")?;
+        self.wait_for(node, "SELECT NOT pg_is_in_recovery()")
+    }
+
+    /// Makes `node` a replica of `primary` from its next start on ([`Cluster::restart`]).
+    ///
+    /// # Errors
+    /// [`Problem::Io`] when its files cannot be written.
+    pub fn follow(&self, node: usize, primary: usize) -> Result<(), Problem> {
+        let signal_file = self.data_dir(node).join("standby.signal");
+        self.write(&signal_file, "")?;
+        self.configure(node, Some(primary))
+    }
+
+    /// Data folders for all nodes, none started.
+    fn make(&mut self, options: &Options) -> Result<(), Problem> {
+        let primary = self.data_dir(0);
+        run(self
+            .binaries
+            .command("initdb")
+            .arg("-D")
+            .arg(&primary)
+            .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8"])
+            .args(["--locale=C", "--no-sync"]))?;
+        self.write(
+            &primary.join("pg_hba.conf"),
+            &hba(&options.hba, &options.auth),
+        )?;
+        let path = primary.join("postgresql.conf");
+        let theirs = fs::read_to_string(&path).map_err(Problem::io("reading postgresql.conf"))?;
+        self.write(&path, &(theirs + &settings(&options.settings)))?;
+        for node in 0..=options.replicas {
+            self.nodes.push(Node {
+                port: port(options.port, node)?,
+                server: None,
+            });
+            if node == 0 {
+                self.configure(node, None)?;
+                continue;
+            }
+            self.copy(&primary, &self.data_dir(node))?;
+            self.follow(node, 0)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), Problem> {
+        let mut cp = self.binaries.other("cp");
+        run(cp.arg("-Rp").arg(from).arg(to)).map(drop)
+    }
+
+    fn configure(&self, node: usize, primary: Option<usize>) -> Result<(), Problem> {
+        let sockets = self.folder.0.display();
+        let mut lines = format!(
+            "port = {}\nunix_socket_directories = '{sockets}'\ncluster_name = 'node{node}'\n",
+            self.nodes[node].port
+        );
+        if let Some(primary) = primary {
+            lines += &format!(
+                "primary_conninfo = 'host={sockets} port={} user={SUPERUSER} application_name=node{node}'\n",
+                self.nodes[primary].port
+            );
+        }
+        self.write(&self.data_dir(node).join("node.conf"), &lines)
+    }
+
+    fn write(&self, path: &Path, text: &str) -> Result<(), Problem> {
+        fs::write(path, text).map_err(Problem::io(format!("writing {}", path.display())))?;
+        self.binaries
+            .account()
+            .map_or(Ok(()), |account| account.own(path))
+    }
+
+    /// Starts `node` and waits for it. A postmaster that was killed may have left children that hold its memory for a moment:
+    /// then the start is tried again.
+    fn launch(&mut self, node: usize) -> Result<(), Problem> {
+        let mut log = String::new();
+        until(|| match self.launch_once(node) {
+            Ok(()) => Ok(Some(())),
+            Err(Problem::NotReady { log: said, .. }) if said.contains("is still in use") => {
+                log = said;
+                Ok(None)
+            }
+            Err(problem) => Err(problem),
+        })?
+        .ok_or_else(|| Problem::NotReady {
+            what: format!("node {node}"),
+            log,
+        })
+    }
+
+    fn launch_once(&mut self, node: usize) -> Result<(), Problem> {
+        let path = self.log(node);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Problem::io(format!("opening {}", path.display())))?;
+        let errors = log.try_clone().map_err(Problem::io("sharing a log"))?;
+        let child = self
+            .binaries
+            .command("postgres")
+            .arg("-D")
+            .arg(self.data_dir(node))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0) // Ctrl-C is for us, not for it
+            .spawn()
+            .map_err(Problem::io("starting postgres"))?;
+        let pid = child.id();
+        self.guardian.watch(pid);
+        let mut server = Server(child);
+        let ready = self.answers(node, &mut server.0);
+        if ready.is_ok() {
+            self.nodes[node].server = Some(server);
+            return Ok(());
+        }
+        drop(server);
+        self.guardian.forget(pid);
+        ready
+    }
+
+    fn answers(&self, node: usize, child: &mut Child) -> Result<(), Problem> {
+        let ready = until(|| {
+            let has_ended = child.try_wait().map_err(Problem::io("waiting"))?.is_some();
+            if has_ended {
+                return Ok(Some(false));
+            }
+            Ok(self.query(node, "postgres", "SELECT 1").ok().map(|_| true))
+        })?;
+        if ready == Some(true) {
+            return Ok(());
+        }
+        Err(Problem::NotReady {
+            what: format!("node {node}"),
+            log: self.log_tail(node),
+        })
+    }
+
+    fn log_tail(&self, node: usize) -> String {
+        fs::read(self.log(node))
+            .map(|log| tail(&log, 12))
+            .unwrap_or_default()
+    }
+}
+
+impl Folder {
+    /// A new folder in a temporary place that `account` can reach, theirs, closed to everybody else.
+    fn new(account: Option<&Account>) -> Result<Self, Problem> {
+        /// A socket's path must fit into 107 bytes, of which `/pooler-0123456789abcdef/.s.PGSQL.65535` takes 40.
+        const LONGEST: usize = 67;
+        let parent = [
+            std::env::temp_dir(),
+            PathBuf::from("/tmp"),
+            PathBuf::from("/var/tmp"),
+        ]
+        .into_iter()
+        .filter(|place| place.is_absolute() && place.as_os_str().len() <= LONGEST)
+        .find(|place| place.is_dir() && (account.is_none() || is_reachable(place)))
+        .ok_or(Problem::NoFolder)?;
+        let name = format!("pooler-{:016x}", u64::from_ne_bytes(clock::entropy()));
+        let folder = parent.join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(Problem::io(format!("making {}", folder.display())))?;
+        let folder = Self(folder);
+        account.map_or(Ok(()), |account| account.own(&folder.0))?;
+        Ok(folder)
+    }
+}
+
+/// Looks again and again until there is something to see, at most for [`PATIENCE`].
+fn until<T>(mut look: impl FnMut() -> Result<Option<T>, Problem>) -> Result<Option<T>, Problem> {
+    let start = clock::now();
+    loop {
+        if let Some(seen) = look()? {
+            return Ok(Some(seen));
+        }
+        if clock::now().since(start) > PATIENCE {
+            return Ok(None);
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+fn ended(child: &mut Child, patience: Duration) -> bool {
+    let start = clock::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if clock::now().since(start) > patience {
+            return false;
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    true
+}
+
+/// The port of `node`: as wanted, or a free one.
+///
+/// Free ones are drawn from below 32768, where no system takes the near end of outgoing connections from: a node keeps its
+/// port while it is down, and nobody must slip in.
+fn port(first: u16, node: usize) -> Result<u16, Problem> {
+    if first != 0 {
+        return u16::try_from(node)
+            .ok()
+            .and_then(|node| first.checked_add(node))
+            .ok_or(Problem::Protocol {
+                what: "a port above 65535",
+            });
+    }
+    free_port()
+}
+
+/// A port of 127.0.0.1 that nobody listens on at the moment.
+///
+/// # Errors
+/// [`Problem::Io`] when a hundred draws found none.
+pub fn free_port() -> Result<u16, Problem> {
+    const FROM: u16 = 10_240;
+    const TO: u16 = 32_000;
+    let mut last = None;
+    for _ in 0..100 {
+        let port = FROM + u16::from_ne_bytes(clock::entropy()) % (TO - FROM);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    let source = last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into());
+    Err(Problem::io("looking for a free port")(source))
+}
+
+fn settings(more: &[(String, String)]) -> String {
+    let more: String = more
+        .iter()
+        .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
+        .collect();
+    format!("\n{SETTINGS}{more}include = 'node.conf'\n")
+}
+
+fn hba(first: &[String], auth: &Auth) -> String {
+    let method = match auth {
+        Auth::Trust => "trust",
+        Auth::Scram { .. } => "scram-sha-256",
+    };
+    let mut lines: String = first.iter().map(|line| format!("{line}\n")).collect();
+    lines += "local all all trust\nlocal replication all trust\n";
+    for address in ["127.0.0.1/32", "::1/128"] {
+        lines += &format!("host all all {address} {method}\n");
+        lines += &format!("host replication all {address} {method}\n");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Auth, Binaries, Cluster, Options, Stop, hba, settings};
+
+    #[test]
+    fn own_settings_come_last_and_are_quoted() {
+        let text = settings(&[("log_line_prefix".to_owned(), "it's %p ".to_owned())]);
+        assert!(text.contains("log_line_prefix = 'it''s %p '\ninclude"));
+    }
+
+    #[test]
+    fn own_hba_lines_come_first() {
+        let auth = Auth::Scram {
+            password: String::new(),
+        };
+        let text = hba(&["host all old 127.0.0.1/32 md5".to_owned()], &auth);
+        assert!(text.starts_with("host all old 127.0.0.1/32 md5\n"));
+        assert!(text.contains("\nhost all all 127.0.0.1/32 scram-sha-256\n"));
+    }
+
+    #[test]
+    fn a_cluster_replicates_fails_over_and_leaves_nothing_behind() {
+        let binaries = Binaries::find(false).unwrap();
+        let options = Options {
+            replicas: 1,
+            ..Options::default()
+        };
+        let mut cluster = Cluster::start(&binaries, &options).unwrap();
+        let folder = cluster.folder().to_owned();
+
+        let make = "CREATE TABLE t (n int); INSERT INTO t SELECT generate_series(1, 10)";
+        cluster.query(0, "postgres", make).unwrap();
+        cluster.catch_up(0).unwrap();
+        let count = cluster
+            .query(1, "postgres", "SELECT count(*) FROM t")
+            .unwrap();
+        assert_eq!(count.first(), Some("10"));
+
+        cluster.kill9(0).unwrap();
+        cluster.promote(1).unwrap();
+        cluster
+            .query(1, "postgres", "INSERT INTO t VALUES (11)")
+            .unwrap();
+        cluster.restart(0).unwrap();
+        cluster.stop(0, Stop::Immediate).unwrap();
+        assert!(cluster.query(0, "postgres", "SELECT 1").is_err());
+
+        let pid = cluster.pid(1).unwrap();
+        drop(cluster);
+        assert!(!folder.exists());
+        assert!(super::signal(pid, "0").is_err(), "no server is left");
+    }
+}

@@ -1,0 +1,628 @@
+//! `pooler demo`: a primary, two replicas, this very program in front of them, and a thousand clients.
+//!
+//! It needs nothing that is not there or cannot be fetched, shows what happens, and takes everything away again: after
+//! Ctrl-C, after `--for`, after an error, and (by the [`guardian`](super::guardian)) after SIGKILL.
+//!
+//! The pooler runs as a process of its own, as it would in earnest, so what is measured includes it and what it logs can be read.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::cli::ask::ask;
+use crate::cli::cluster::{Auth, Cluster, Options, SUPERUSER, free_port};
+use crate::cli::driver::{ACCOUNTS, Client, Load, Plan};
+use crate::cli::guardian;
+use crate::cli::packets::Answer;
+use crate::cli::postgres::{Binaries, tail};
+use crate::cli::problem::Problem;
+use crate::cli::tally::Tally;
+use crate::cli::view::{Moments, Row, Screen, print, summary};
+use crate::clock::{self, Moment};
+
+/// Whom the clients log in as, and the name of their database.
+const DEMO: &str = "demo";
+/// Servers a node.
+const POOL_SIZE: usize = 20;
+/// Transactions a second of all clients together.
+const RATE: usize = 2_000;
+/// Open files beside one for each client: the pooler's servers, listeners, logs.
+const MORE_FILES: usize = 200;
+/// Set when the demo has started itself again under a higher limit.
+const RAISED: &str = "POOLER_DEMO_RAISED";
+/// How long the pooler may take to start, or to stop.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The arguments of `pooler demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Stop after this time, such as 30s, 5m or 1h; without it, at Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub time: Option<Duration>,
+    /// How many clients
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: u16,
+    /// Fetch PostgreSQL with pip, even if it is installed
+    #[arg(long)]
+    pub fetch: bool,
+}
+
+/// Runs the demo to its end. Success means that there were transactions and no errors.
+pub fn run(args: &DemoArgs) -> ExitCode {
+    let outcome = raise_limit(args.clients.into()).and_then(|clients| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Problem::io("starting the runtime"))?;
+        runtime.block_on(perform(args, clients))
+    });
+    match outcome {
+        Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Badly) => ExitCode::FAILURE,
+        Err(problem) => {
+            // Not `eprintln!`, which panics when nobody reads.
+            let _ = writeln!(std::io::stderr(), "pooler demo: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Well,
+    Badly,
+}
+
+/// What is running, in the order in which it ends.
+struct Stage {
+    pooler: Pooler,
+    cluster: Cluster,
+    port: u16,
+}
+
+/// The pooler's process: ended when dropped.
+struct Pooler {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let start = clock::now();
+        let asked = guardian::signal(self.child.id(), "TERM").is_ok();
+        while asked && clock::now().since(start) < PATIENCE {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
+    let mut interrupt = Interrupt::new()?;
+    let fetch = args.fetch;
+    // Not to be cut off in the middle: what it started must be taken away again.
+    let mut setting_up = tokio::task::spawn_blocking(move || set_up(fetch, clients));
+    let (stage, is_interrupted) = tokio::select! {
+        stage = &mut setting_up => (stage, false),
+        () = interrupt.heard() => {
+            print("\nStopping …\n");
+            (setting_up.await, true)
+        }
+    };
+    let stage = stage.map_err(|_| Problem::Protocol {
+        what: "setting up panicked",
+    })?;
+    if is_interrupted {
+        return Ok(Outcome::Badly);
+    }
+    let mut stage = stage?;
+    let outcome = show(&mut stage, args.time, clients, &mut interrupt).await;
+    let log = stage.pooler.log_tail();
+    print("Stopping the pooler and PostgreSQL, removing the folder … ");
+    drop(stage);
+    print("done.\n");
+    if matches!(outcome, Ok(Outcome::Badly)) {
+        print(&format!("The end of the pooler's log was:\n{log}"));
+    }
+    outcome
+}
+
+/// Everything up to the first client.
+fn set_up(fetch: bool, clients: usize) -> Result<Stage, Problem> {
+    let binaries = step("Looking for PostgreSQL (fetching it if need be)", || {
+        Binaries::find(fetch)
+    })?;
+    let account = binaries.account().map_or(String::new(), |account| {
+        format!(", run as {}", account.name())
+    });
+    print(&format!(
+        "  PostgreSQL {} in {}{account}\n",
+        binaries.version(),
+        binaries.folder().display()
+    ));
+    let password = secret();
+    let options = Options {
+        replicas: 2,
+        auth: Auth::Scram { password: secret() },
+        ..Options::default()
+    };
+    let mut cluster = step("Starting a primary and two streaming replicas", || {
+        Cluster::start(&binaries, &options)
+    })?;
+    step(&format!("Filling a table with {ACCOUNTS} rows"), || {
+        fill(&cluster, &password)
+    })?;
+    let port = wanted_port()?;
+    let file = cluster.folder().join("pooler.toml");
+    write_private(&file, &settings(&cluster, port, clients, &password))?;
+    let pooler = step("Starting the pooler", || {
+        start_pooler(&mut cluster, &file, port)
+    })?;
+    let stage = Stage {
+        pooler,
+        cluster,
+        port,
+    };
+    print(&introduction(&stage, &file, &psql(&binaries)));
+    Ok(stage)
+}
+
+/// Says what is done, does it, says how long it took.
+fn step<T>(what: &str, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    print(&format!("{what} … "));
+    let start = clock::now();
+    let result = work();
+    let end = if result.is_ok() { "" } else { "failed after " };
+    let took = clock::now().since(start).as_secs_f64();
+    print(&format!("{end}{took:.1} s\n"));
+    result
+}
+
+fn fill(cluster: &Cluster, password: &str) -> Result<(), Problem> {
+    let role = format!("CREATE ROLE {DEMO} LOGIN PASSWORD '{password}'");
+    cluster.query(0, "postgres", &role)?;
+    cluster.query(
+        0,
+        "postgres",
+        &format!("CREATE DATABASE {DEMO} OWNER {DEMO}"),
+    )?;
+    cluster.query(
+        0,
+        DEMO,
+        &format!(
+            "SET ROLE {DEMO}; CREATE SCHEMA {DEMO}; \
+             CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL) WITH (fillfactor = 50); \
+             INSERT INTO accounts SELECT id, 0 FROM generate_series(1, {ACCOUNTS}) AS id"
+        ),
+    )?;
+    cluster.query(0, DEMO, "VACUUM ANALYZE")?;
+    cluster.catch_up(0)
+}
+
+/// The usual port if nobody has it, so that the DSN is one that people remember.
+fn wanted_port() -> Result<u16, Problem> {
+    const USUAL: u16 = 6432;
+    TcpListener::bind(("127.0.0.1", USUAL)).map_or_else(|_| free_port(), |_| Ok(USUAL))
+}
+
+/// The databases, the primary's first.
+fn database(node: usize) -> String {
+    if node == 0 {
+        return DEMO.to_owned();
+    }
+    format!("{DEMO}_replica{node}")
+}
+
+/// The generated `pooler.toml`.
+///
+/// The clients prove nothing, for they come from this machine and may do nothing but play with one table; the pooler logs in
+/// with a password that nobody else knows.
+fn settings(cluster: &Cluster, port: u16, clients: usize, password: &str) -> String {
+    let mut text = format!(
+        "[pooler]\n\
+         listen_addr = \"127.0.0.1\"\n\
+         listen_port = {port}\n\
+         unix_socket_dir = \"\"\n\
+         pool_mode = \"transaction\"\n\
+         default_pool_size = {POOL_SIZE}\n\
+         max_client_conn = {}\n\
+         auth_type = \"trust\"\n\
+         admin_users = [\"{DEMO}\"]\n\
+         \n\
+         [users.{DEMO}]\n\
+         password = \"{password}\"\n\
+         \n\
+         [web]\n\
+         listen = \"\"\n",
+        clients + 100
+    );
+    for node in 0..cluster.len() {
+        text += &format!(
+            "\n[databases.{}]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"{DEMO}\"\n",
+            database(node),
+            cluster.port(node)
+        );
+    }
+    text
+}
+
+/// A password made of letters and digits.
+fn secret() -> String {
+    let bytes: [u8; 16] = clock::entropy();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Problem> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(Problem::io(format!("writing {}", path.display())))
+}
+
+fn start_pooler(cluster: &mut Cluster, file: &Path, port: u16) -> Result<Pooler, Problem> {
+    let program = env::current_exe().map_err(Problem::io("finding this program"))?;
+    let log = cluster.folder().join("pooler.log");
+    let output = File::create(&log).map_err(Problem::io("making the pooler's log"))?;
+    let errors = output.try_clone().map_err(Problem::io("sharing a log"))?;
+    let child = Command::new(&program)
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0) // Ctrl-C is for us, not for it
+        .spawn()
+        .map_err(Problem::io(format!("starting {}", program.display())))?;
+    cluster.guardian().watch(child.id());
+    let mut pooler = Pooler { child, log };
+    let start = clock::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        pooler.check()?;
+        if clock::now().since(start) > PATIENCE {
+            return Err(Problem::NotReady {
+                what: "the pooler".to_owned(),
+                log: pooler.log_tail(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Somebody else may have taken the port, and then ours is gone.
+    pooler.check()?;
+    Ok(pooler)
+}
+
+impl Pooler {
+    /// An error if it has ended.
+    fn check(&mut self) -> Result<(), Problem> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => Err(Problem::Failed {
+                program: "the pooler".to_owned(),
+                output: self.log_tail(),
+            }),
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        std::fs::read(&self.log)
+            .map(|log| tail(&log, 12))
+            .unwrap_or_default()
+    }
+}
+
+/// How `psql` is called here: by its whole path where the PATH does not lead to one.
+fn psql(binaries: &Binaries) -> String {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_on_path = env::split_paths(&path).any(|folder| folder.join("psql").is_file());
+    if is_on_path || !binaries.has("psql") {
+        return "psql".to_owned();
+    }
+    binaries.folder().join("psql").display().to_string()
+}
+
+fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
+    let Stage { cluster, port, .. } = stage;
+    let folder = cluster.folder().display();
+    let mut text = format!(
+        "\n  DSN       postgres://{DEMO}@127.0.0.1:{port}/{DEMO}   (replicas: /{}, /{})\n\
+         \x20 console   {psql} -h 127.0.0.1 -p {port} -U {DEMO} pgbouncer\n\
+         \x20 settings  {}\n\
+         \x20 log       {}\n\
+         \x20 folder    {folder}   (removed at the end)\n",
+        database(1),
+        database(2),
+        file.display(),
+        stage.pooler.log.display(),
+    );
+    for node in 0..cluster.len() {
+        text += &format!(
+            "  node {node}    {psql} -h {folder} -p {} -U {SUPERUSER} {DEMO}   (log: node{node}.log)\n",
+            cluster.port(node)
+        );
+    }
+    text
+}
+
+/// The load and the live view, until told to stop.
+async fn show(
+    stage: &mut Stage,
+    time: Option<Duration>,
+    clients: usize,
+    interrupt: &mut Interrupt,
+) -> Result<Outcome, Problem> {
+    let tally = Arc::new(Tally::default());
+    let plan = Plan {
+        port: stage.port,
+        user: DEMO.to_owned(),
+        clients,
+        rate: RATE,
+        databases: (0..stage.cluster.len()).map(database).collect(),
+    };
+    let start = clock::now();
+    let load = Load::start(&plan, &tally);
+    let mut show = Show {
+        start,
+        last: start,
+        time,
+        clients,
+        screen: Screen::stdout(),
+        console: None,
+        rows: rows(&stage.cluster),
+        is_console_seen: false,
+    };
+    let end = async {
+        match time {
+            Some(time) => sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        () = interrupt.heard() => Ok(()),
+        () = end => Ok(()),
+        outcome = show.run(stage, &tally) => outcome,
+    };
+    let elapsed = clock::now().since(start);
+    load.finish().await;
+    let counts = tally.look();
+    print(&format!("\n{}", summary(&counts, elapsed)));
+    outcome?;
+    if !show.is_console_seen {
+        print("The console did not answer SHOW POOLS.\n");
+    }
+    let is_well = counts.total.count() > 0 && counts.errors == 0;
+    Ok(if is_well {
+        Outcome::Well
+    } else {
+        Outcome::Badly
+    })
+}
+
+fn rows(cluster: &Cluster) -> Vec<Row> {
+    (0..cluster.len())
+        .map(|node| Row {
+            database: database(node),
+            role: if node == 0 { "primary" } else { "replica" },
+            port: cluster.port(node),
+            ..Row::default()
+        })
+        .collect()
+}
+
+/// What is kept from one second to the next.
+struct Show {
+    start: Moment,
+    last: Moment,
+    time: Option<Duration>,
+    clients: usize,
+    screen: Screen,
+    console: Option<Client>,
+    rows: Vec<Row>,
+    is_console_seen: bool,
+}
+
+impl Show {
+    /// Draws once a second. Ends only when the pooler does.
+    async fn run(&mut self, stage: &mut Stage, tally: &Tally) -> Result<(), Problem> {
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        seconds.tick().await; // the first comes at once
+        loop {
+            seconds.tick().await;
+            stage.pooler.check()?;
+            let complaint = self.look_at_pools(stage.port).await.err();
+            self.look_at_lag(&stage.cluster).await;
+            let now = clock::now();
+            self.screen.draw(&Moments {
+                elapsed: now.since(self.start),
+                end: self.time,
+                wanted: self.clients,
+                counts: tally.look(),
+                window: now.since(self.last),
+                rows: self.rows.clone(),
+                console: complaint.map(|problem| format!("console: {problem}")),
+            });
+            self.last = now;
+        }
+    }
+
+    async fn look_at_pools(&mut self, port: u16) -> Result<(), Problem> {
+        const LATE: Problem = Problem::Protocol {
+            what: "nothing for a second",
+        };
+        let console = self.console.take(); // it comes back only if it answers
+        let pools = timeout(Duration::from_secs(1), pools(console, port));
+        let (console, pools) = pools.await.map_err(|_| LATE)??;
+        self.console = Some(console);
+        self.rows.iter_mut().for_each(|row| row.read(&pools));
+        self.is_console_seen = true;
+        Ok(())
+    }
+
+    /// How far the replicas are behind, from the primary itself. Not knowing it is no error.
+    async fn look_at_lag(&mut self, cluster: &Cluster) {
+        const LAG: &str = "SELECT application_name, \
+             greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::bigint FROM pg_stat_replication";
+        let socket = cluster.socket(0);
+        let asking = tokio::task::spawn_blocking(move || ask(&socket, SUPERUSER, "postgres", LAG));
+        let answer = asking.await.ok().and_then(Result::ok).unwrap_or_default();
+        for (node, row) in self.rows.iter_mut().enumerate().skip(1) {
+            let name = format!("node{node}");
+            row.lag_bytes = answer
+                .rows
+                .iter()
+                .find(|values| values.first().and_then(Option::as_deref) == Some(&name))
+                .and_then(|values| values.get(1)?.as_deref()?.parse().ok());
+        }
+    }
+}
+
+async fn pools(console: Option<Client>, port: u16) -> Result<(Client, Answer), Problem> {
+    let mut console = match console {
+        Some(console) => console,
+        None => Client::connect(port, DEMO, "pgbouncer").await?,
+    };
+    let pools = console.ask("SHOW POOLS").await?;
+    Ok((console, pools))
+}
+
+/// The signals that mean "stop".
+struct Interrupt([Signal; 3]);
+
+impl Interrupt {
+    /// From now on these signals no longer end us by themselves.
+    fn new() -> Result<Self, Problem> {
+        let listen = |kind| signal(kind).map_err(Problem::io("listening for signals"));
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn heard(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Sees that enough files may be open; returns how many clients there can be.
+///
+/// Only a process's own system call can raise its limit, and std has none; a shell has `ulimit`. So the demo replaces itself by
+/// a shell that raises the limit and becomes the demo again: same process id, same terminal, and nothing was started yet. The
+/// pooler inherits the limit.
+fn raise_limit(clients: usize) -> Result<usize, Problem> {
+    const SCRIPT: &str =
+        r#"ulimit -S -n "$0" 2>/dev/null || ulimit -S -n "$(ulimit -H -n)"; exec "$@""#;
+    let needed = clients + MORE_FILES;
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n"])
+        .output()
+        .map_err(Problem::io("starting sh"))?;
+    let allowed = String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .unwrap_or(usize::MAX); // "unlimited"
+    if allowed >= needed {
+        return Ok(clients);
+    }
+    if env::var_os(RAISED).is_none() {
+        let program = env::current_exe().map_err(Problem::io("finding this program"))?;
+        let failed = Command::new("sh")
+            .args(["-c", SCRIPT, &needed.to_string()])
+            .arg(program)
+            .args(env::args_os().skip(1))
+            .env(RAISED, "1")
+            .exec();
+        return Err(Problem::io("starting sh")(failed));
+    }
+    let fitting = allowed.saturating_sub(MORE_FILES).max(1);
+    print(&format!(
+        "Only {allowed} files may be open here, so there are {fitting} clients.\n"
+    ));
+    Ok(fitting)
+}
+
+/// Reads `30s`, `5m`, `1h`, `500ms` or a number of seconds.
+fn span(text: &str) -> Result<Duration, String> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let millis = match unit {
+        "ms" => Some(1),
+        "" | "s" => Some(1_000),
+        "m" | "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    millis
+        .and_then(|millis| number.parse::<u64>().ok()?.checked_mul(millis))
+        .filter(|millis| *millis > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "a time looks like 30s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::{DemoArgs, database, secret, span};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        demo: DemoArgs,
+    }
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        assert_eq!(span("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(span("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(span("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "s", "-1s", "1d", "0s", "99999999999999999999h"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_clients_come_unless_told_otherwise() {
+        let line = Line::try_parse_from(["demo"]).unwrap();
+        assert_eq!((line.demo.clients, line.demo.time), (1_000, None));
+        let line = Line::try_parse_from(["demo", "--for", "5s", "--clients", "10", "--fetch"]);
+        assert!(line.is_ok_and(|line| line.demo.fetch && line.demo.clients == 10));
+        assert!(Line::try_parse_from(["demo", "--clients", "0"]).is_err());
+    }
+
+    #[test]
+    fn names_and_passwords_need_no_quoting() {
+        assert_eq!(
+            [0, 1, 2].map(database),
+            ["demo", "demo_replica1", "demo_replica2"]
+        );
+        assert!(secret().chars().all(char::is_alphanumeric));
+        assert_ne!(secret(), secret());
+    }
+}

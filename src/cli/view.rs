@@ -1,0 +1,342 @@
+//! What the demo shows while it runs: a table that is drawn over itself, or one line a second where there is no terminal.
+//!
+//! Drawing is pure; [`Screen`] alone writes. The table stays below eighty columns, for a line that wraps cannot be drawn over.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crate::cli::packets::Answer;
+use crate::cli::tally::{Counts, Histogram};
+
+/// A node, as the pooler's console and the primary describe it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The database that leads to it.
+    pub database: String,
+    /// `primary` or `replica`.
+    pub role: &'static str,
+    /// Its port.
+    pub port: u16,
+    /// Clients that the pooler has for it.
+    pub clients: u64,
+    /// Those of them who wait for a server.
+    pub waiting: u64,
+    /// Servers at work.
+    pub busy: u64,
+    /// Servers that wait for work.
+    pub idle: u64,
+    /// WAL not yet replayed, in bytes; `None` where that has no meaning or is not known.
+    pub lag_bytes: Option<u64>,
+}
+
+impl Row {
+    /// Takes the numbers of this row's database out of the answer to `SHOW POOLS`.
+    pub fn read(&mut self, pools: &Answer) {
+        (self.clients, self.waiting, self.busy, self.idle) = (0, 0, 0, 0);
+        let mine = |row: &&Vec<Option<String>>| {
+            pools
+                .column("database")
+                .and_then(|at| row.get(at)?.as_deref())
+                == Some(&self.database)
+        };
+        for row in pools.rows.iter().filter(mine) {
+            let number = |name| {
+                let at = pools.column(name)?;
+                row.get(at)?.as_deref()?.parse::<u64>().ok()
+            };
+            let waiting = number("cl_waiting").unwrap_or(0);
+            self.clients += number("cl_active").unwrap_or(0) + waiting;
+            self.waiting += waiting;
+            self.busy += number("sv_active").unwrap_or(0);
+            self.idle += number("sv_idle").unwrap_or(0) + number("sv_used").unwrap_or(0);
+        }
+    }
+}
+
+/// All that is shown at one moment.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Since the load began.
+    pub elapsed: Duration,
+    /// When it will end by itself.
+    pub end: Option<Duration>,
+    /// How many clients are wanted.
+    pub wanted: usize,
+    /// The clients' counters.
+    pub counts: Counts,
+    /// How long the counters' window was.
+    pub window: Duration,
+    /// One row a node.
+    pub rows: Vec<Row>,
+    /// Why the console's numbers are old.
+    pub console: Option<String>,
+}
+
+/// Where it is shown.
+#[derive(Debug)]
+pub struct Screen {
+    is_terminal: bool,
+    drawn: usize,
+}
+
+impl Screen {
+    /// The standard output.
+    pub fn stdout() -> Self {
+        Self {
+            is_terminal: io::stdout().is_terminal(),
+            drawn: 0,
+        }
+    }
+
+    /// Shows `moments`, over what was shown before.
+    pub fn draw(&mut self, moments: &Moments) {
+        if !self.is_terminal {
+            print(&(line(moments) + "\n"));
+            return;
+        }
+        let table = table(moments);
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text += &format!("\x1b[{}F", self.drawn);
+        }
+        for line in &table {
+            text += &format!("{line}\x1b[K\n");
+        }
+        text += "\x1b[J";
+        print(&text);
+        self.drawn = table.len();
+    }
+}
+
+/// Writes `text` to the standard output. A reader that has gone is no reason to stop without tidying up.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The table, line by line.
+fn table(moments: &Moments) -> Vec<String> {
+    let counts = &moments.counts;
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "  {:<10}{:>7} of {} clients connected{}",
+            clock(moments),
+            grouped(counts.connected as u64),
+            grouped(moments.wanted as u64),
+            ".".repeat(usize::from(counts.connected < moments.wanted) * 3),
+        ),
+        format!(
+            "  {:<10}{:>7} transactions/s   p50 {}   p99 {}   errors {}",
+            "load",
+            grouped(rate(&counts.window, moments.window)),
+            millis(counts.window.percentile(50)),
+            millis(counts.window.percentile(99)),
+            grouped(counts.errors),
+        ),
+        String::new(),
+        format!(
+            "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
+            "database", "node", "clients", "waiting", "servers", "idle", "lag"
+        ),
+    ];
+    lines.extend(moments.rows.iter().map(node));
+    lines.push(node(&total(&moments.rows)));
+    lines.push(String::new());
+    let complaint = moments.console.as_ref().or(counts.last_error.as_ref());
+    if let Some(complaint) = complaint {
+        let first = complaint.lines().next().unwrap_or_default();
+        lines.push(format!(
+            "  ! {}",
+            first.chars().take(74).collect::<String>()
+        ));
+    }
+    lines
+}
+
+fn node(row: &Row) -> String {
+    let node = if row.port == 0 {
+        String::new()
+    } else {
+        format!("{} :{}", row.role, row.port)
+    };
+    format!(
+        "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
+        row.database,
+        node,
+        grouped(row.clients),
+        grouped(row.waiting),
+        grouped(row.busy + row.idle),
+        grouped(row.idle),
+        row.lag_bytes
+            .map_or(String::new(), |lag| format!("{} B", grouped(lag))),
+    )
+}
+
+fn total(rows: &[Row]) -> Row {
+    let sum = |part: fn(&Row) -> u64| rows.iter().map(part).sum();
+    Row {
+        database: "all".to_owned(),
+        clients: sum(|row| row.clients),
+        waiting: sum(|row| row.waiting),
+        busy: sum(|row| row.busy),
+        idle: sum(|row| row.idle),
+        ..Row::default()
+    }
+}
+
+/// The same in one line.
+fn line(moments: &Moments) -> String {
+    let counts = &moments.counts;
+    let all = total(&moments.rows);
+    let complaint = moments.console.as_ref().or(counts.last_error.as_ref());
+    format!(
+        "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} errors {}{}",
+        clock(moments),
+        counts.connected,
+        all.waiting,
+        all.busy + all.idle,
+        all.idle,
+        rate(&counts.window, moments.window),
+        millis(counts.window.percentile(50)),
+        millis(counts.window.percentile(99)),
+        counts.errors,
+        complaint.map_or(String::new(), |text| format!(
+            " ({})",
+            text.lines().next().unwrap_or_default()
+        )),
+    )
+}
+
+/// What is said at the end, of all that was counted in `elapsed`.
+pub fn summary(counts: &Counts, elapsed: Duration) -> String {
+    let complaint = counts
+        .last_error
+        .as_ref()
+        .map_or(String::new(), |text| format!(", the last: {text}"));
+    format!(
+        "{} transactions in {:.1} s, {}/s, p50 {}, p99 {}; errors: {}{complaint}\n",
+        grouped(counts.total.count()),
+        elapsed.as_secs_f64(),
+        grouped(rate(&counts.total, elapsed)),
+        millis(counts.total.percentile(50)),
+        millis(counts.total.percentile(99)),
+        grouped(counts.errors),
+    )
+}
+
+fn clock(moments: &Moments) -> String {
+    let seconds = moments.elapsed.as_secs();
+    moments.end.map_or_else(
+        || format!("{seconds}s"),
+        |end| format!("{seconds}s/{}s", end.as_secs()),
+    )
+}
+
+fn rate(histogram: &Histogram, span: Duration) -> u64 {
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
+    histogram.count() * 1_000 / millis
+}
+
+fn millis(span: Duration) -> String {
+    format!("{:.1} ms", span.as_secs_f64() * 1e3)
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Answer, Counts, Moments, Row, grouped, line, summary, table};
+
+    fn row() -> Row {
+        Row {
+            database: "demo_replica1".to_owned(),
+            role: "replica",
+            port: 65_535,
+            lag_bytes: Some(16_777_216),
+            ..Row::default()
+        }
+    }
+
+    fn moments() -> Moments {
+        let mut counts = Counts {
+            connected: 1_000,
+            errors: 2,
+            last_error: Some("x".repeat(200)),
+            ..Counts::default()
+        };
+        for _ in 0..2_000 {
+            counts.window.add(Duration::from_micros(1_500));
+        }
+        Moments {
+            elapsed: Duration::from_secs(7),
+            end: Some(Duration::from_secs(30)),
+            wanted: 1_000,
+            counts,
+            window: Duration::from_secs(1),
+            rows: vec![row(), row()],
+            console: None,
+        }
+    }
+
+    #[test]
+    fn no_line_of_the_table_wraps() {
+        assert!(
+            table(&moments())
+                .iter()
+                .all(|line| line.chars().count() < 80)
+        );
+    }
+
+    #[test]
+    fn without_a_terminal_one_line_says_it_all() {
+        let line = line(&moments());
+        assert!(line.starts_with("7s/30s clients 1000 waiting 0"), "{line}");
+        assert!(line.contains("transactions/s 2000 p50 1."), "{line}");
+    }
+
+    #[test]
+    fn pools_are_read_by_the_columns_names() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let values = |words: &[&str]| words.iter().map(|word| Some((*word).to_owned())).collect();
+        let pools = Answer {
+            columns: words(&[
+                "sv_idle",
+                "database",
+                "cl_active",
+                "cl_waiting",
+                "sv_active",
+            ]),
+            rows: vec![
+                values(&["1", "demo_replica1", "190", "10", "19"]),
+                values(&["9", "other", "9", "9", "9"]),
+            ],
+        };
+        let mut row = row();
+        row.read(&pools);
+        assert_eq!(
+            (row.clients, row.waiting, row.busy, row.idle),
+            (200, 10, 19, 1)
+        );
+    }
+
+    #[test]
+    fn numbers_are_grouped_for_people() {
+        let shown = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+        assert!(summary(&Counts::default(), Duration::ZERO).starts_with("0 transactions"));
+    }
+}

@@ -1,0 +1,406 @@
+//! What `pooler.toml` says, as plain data: one field per key, spelled alike.
+//!
+//! The comment on a field is the manual of its key: meaning, unit, default. A length of time that is zero is off,
+//! unless its field says otherwise; a count that is zero is "no limit". Keys marked *restart* are read once, when the
+//! process starts; a reload changes all others.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::value::{AuthType, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols};
+use crate::secret::Secret;
+
+/// The query that finds a user's password when `auth_query` is not set; PgBouncer's.
+pub const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
+
+/// The value of `server_check_query` that stands for an empty Query.
+pub const EMPTY_QUERY: &str = "<empty>";
+
+/// The name of the database that answers for names not listed.
+pub const FALLBACK: &str = "*";
+
+/// Everything a file and the environment say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// `[pooler]`: what holds for the whole process, and for databases and users that say nothing else.
+    pub pooler: PoolerSettings,
+    /// `[users.NAME]`: users by name, beside those of `auth_file`.
+    pub users: BTreeMap<String, UserSettings>,
+    /// `[databases.NAME]`: what clients may connect to, by the name they use; `"*"` stands for all names not listed.
+    pub databases: BTreeMap<String, DatabaseSettings>,
+    /// `[telemetry]`: what is told to the outside.
+    pub telemetry: TelemetrySettings,
+}
+
+/// `[pooler]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolerSettings {
+    /// Addresses to listen on for TCP; `"*"` is all of them, an empty list none. Default `127.0.0.1`. *Restart.*
+    pub listen_addr: Vec<String>,
+    /// The port to listen on; it also names the Unix socket, `.s.PGSQL.<port>`. Default 6432. *Restart.*
+    pub listen_port: u16,
+    /// How many connections the system may hold for us before we accept them. Default 128. *Restart.*
+    pub listen_backlog: u32,
+    /// Where the Unix socket lies, and where servers without `host` are looked for. `""` is none. Default `/tmp`.
+    /// *Restart.*
+    pub unix_socket_dir: String,
+    /// Permissions of the Unix socket; in a file an octal string or a number. Default `"0777"`. *Restart.*
+    pub unix_socket_mode: u32,
+    /// Worker threads; 0 is one per core. Default 0. *Restart.*
+    pub threads: usize,
+
+    /// When a server goes back to its pool. Default `transaction`.
+    pub pool_mode: PoolMode,
+    /// Servers per pool (one database and user); 0 is no limit. Default 20.
+    pub default_pool_size: usize,
+    /// Servers that a pool keeps open even when idle. Default 0.
+    pub min_pool_size: usize,
+    /// Servers that a pool may open beyond its size for clients that wait too long. Default 0.
+    pub reserve_pool_size: usize,
+    /// How long a client waits before the reserve is used; 0 leaves it unused. Default 5s.
+    pub reserve_pool_timeout: Duration,
+    /// Client connections of the whole process. Default 10000.
+    pub max_client_conn: usize,
+    /// Servers per database over all its pools; 0 is no limit. Default 0.
+    pub max_db_connections: usize,
+    /// Servers per user over all pools; 0 is no limit. Default 0.
+    pub max_user_connections: usize,
+    /// Clients per database; 0 is no limit. Default 0.
+    pub max_db_client_connections: usize,
+    /// Clients per user; 0 is no limit. Default 0.
+    pub max_user_client_connections: usize,
+    /// Prepared statements kept per server, the least used leave first; 0 turns their tracking off. Default 200.
+    pub max_prepared_statements: usize,
+    /// What becomes of session state in transaction mode. Default, and all there is in this version: `pgbouncer`.
+    pub session_state: SessionState,
+
+    /// How clients prove who they are. Default `scram-sha-256`.
+    pub auth_type: AuthType,
+    /// PgBouncer's list of users and passwords. Relative paths start at the directory of `pooler.toml`. Default none.
+    pub auth_file: Option<PathBuf>,
+    /// Who runs `auth_query` for users found nowhere else. Default none: unknown users are refused.
+    pub auth_user: Option<String>,
+    /// Finds a user's password; `$1` is the user, two columns are returned. Default [`AUTH_QUERY`].
+    pub auth_query: String,
+    /// The database, of those listed, in which `auth_query` runs. Default: the one the client asks for.
+    pub auth_dbname: Option<String>,
+    /// Iterations of SCRAM secrets that are made here from plain passwords. Default 4096.
+    pub scram_iterations: u32,
+    /// Who may do everything on the console. Default none.
+    pub admin_users: Vec<String>,
+    /// Who may look, but not act, on the console. Default none.
+    pub stats_users: Vec<String>,
+
+    /// Sent when a client of session mode leaves its server; `""` is nothing. Default `DISCARD ALL`.
+    pub server_reset_query: String,
+    /// Send it in all modes, whenever a server is given back. Default false.
+    pub server_reset_query_always: bool,
+    /// Sent to a server that was idle for `server_check_delay` before it is lent; `<empty>` is an empty Query, `""`
+    /// no check at all. Default `<empty>`.
+    pub server_check_query: String,
+    /// How long a server may be idle before it is checked; 0 checks always. Default 30s.
+    pub server_check_delay: Duration,
+    /// The age at which a server is closed once it is free; 0 uses each server once. Default 1h.
+    pub server_lifetime: Duration,
+    /// How long an idle server is kept beyond `min_pool_size`; 0 is for ever. Default 10m.
+    pub server_idle_timeout: Duration,
+    /// How long connecting and logging in to a server may take. Default 15s.
+    pub server_connect_timeout: Duration,
+    /// How long to leave a server alone after it could not be reached or refused the login. Default 15s.
+    pub server_login_retry: Duration,
+    /// Lend the server that was idle longest, instead of the one given back last. Default false.
+    pub server_round_robin: bool,
+
+    /// How long a client may take to log in. Default 60s.
+    pub client_login_timeout: Duration,
+    /// How long a client without a server may say nothing. Default 0: for ever.
+    pub client_idle_timeout: Duration,
+    /// How long one query may run. Default 0: for ever.
+    pub query_timeout: Duration,
+    /// How long a client may wait for a server. Default 120s.
+    pub query_wait_timeout: Duration,
+    /// After how long a waiting client is told that it waits, by a NOTICE. Default 5s.
+    pub query_wait_notify: Duration,
+    /// How long a transaction may lie idle. Default 0: for ever.
+    pub idle_transaction_timeout: Duration,
+    /// How long a transaction may take in all. Default 0: for ever.
+    pub transaction_timeout: Duration,
+    /// How long a cancel request may wait for a connection. Default 10s.
+    pub cancel_wait_timeout: Duration,
+    /// How long SIGTERM waits for transactions to end before it ends them. Default 60s.
+    pub shutdown_timeout: Duration,
+    /// How long a database made from `"*"` is kept with nobody in it. Default 1h.
+    pub autodb_idle_timeout: Duration,
+    /// How long a pool is kept with no client and no server. Default 0: for ever.
+    pub pool_idle_timeout: Duration,
+
+    /// TLS towards clients. Default `disable`.
+    pub client_tls_sslmode: TlsMode,
+    /// The key that belongs to `client_tls_cert_file`, PEM. Default none.
+    pub client_tls_key_file: Option<PathBuf>,
+    /// The certificate shown to clients, PEM. Default none.
+    pub client_tls_cert_file: Option<PathBuf>,
+    /// Who may have signed the certificates of clients, PEM. Default none.
+    pub client_tls_ca_file: Option<PathBuf>,
+    /// Versions of TLS spoken with clients. Default `secure`: 1.2 and 1.3.
+    pub client_tls_protocols: TlsProtocols,
+    /// TLS towards servers. Default `prefer`.
+    pub server_tls_sslmode: TlsMode,
+    /// The key that belongs to `server_tls_cert_file`, PEM. Default none.
+    pub server_tls_key_file: Option<PathBuf>,
+    /// The certificate shown to servers, PEM. Default none.
+    pub server_tls_cert_file: Option<PathBuf>,
+    /// Who may have signed the certificates of servers, PEM. Default none.
+    pub server_tls_ca_file: Option<PathBuf>,
+    /// Versions of TLS spoken with servers. Default `secure`: 1.2 and 1.3.
+    pub server_tls_protocols: TlsProtocols,
+
+    /// Let the system probe silent TCP connections. Default true.
+    pub tcp_keepalive: bool,
+    /// Probes that may be lost; 0 is the system's default. Default 0.
+    pub tcp_keepcnt: u32,
+    /// Silence before the first probe; 0 is the system's default. Default 0.
+    pub tcp_keepidle: Duration,
+    /// Time between probes; 0 is the system's default. Default 0.
+    pub tcp_keepintvl: Duration,
+    /// How long sent bytes may stay unacknowledged; 0 is the system's default. Alone among all keys, a plain number
+    /// counts *milliseconds*, as in PgBouncer. Default 0.
+    pub tcp_user_timeout: Duration,
+    /// Size of the system's buffers of a socket, in bytes; 0 is the system's default. Default 0.
+    pub tcp_socket_buffer: usize,
+    /// Let several processes share the port, by SO_REUSEPORT. Default false. *Restart.*
+    pub so_reuseport: bool,
+
+    /// Startup parameters that are accepted and dropped. Default none.
+    pub ignore_startup_parameters: Vec<String>,
+    /// Reported parameters that follow the client, beside the five that always do. Default `IntervalStyle`. *Restart.*
+    pub track_extra_parameters: Vec<String>,
+    /// Add the client's address and port to `application_name` at login. Default false.
+    pub application_name_add_host: bool,
+    /// Refuse the simple query protocol. Default false. *Restart.*
+    pub disable_pqexec: bool,
+    /// The largest packet taken, in bytes. Default 2147483647.
+    pub max_packet_size: usize,
+    /// A NOTICE that each client gets at login; `""` is none. Default none.
+    pub login_notify_message: String,
+
+    /// Log each login. Default true.
+    pub log_connections: bool,
+    /// Log each disconnect, with its reason. Default true.
+    pub log_disconnections: bool,
+    /// Log each error that the pooler itself sends to a client. Default true.
+    pub log_pooler_errors: bool,
+    /// Log a line of totals every `stats_period`. Default true.
+    pub log_stats: bool,
+    /// Over how long averages are taken, and how often they are logged. Default 60s.
+    pub stats_period: Duration,
+}
+
+/// `[databases.NAME]`. `None` means: as `[pooler]` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseSettings {
+    /// Name or address of the server; a path starting with `/` is the directory of its Unix socket. `None`: a Unix
+    /// socket in `unix_socket_dir`.
+    pub host: Option<String>,
+    /// Port of the server. Default 5432.
+    pub port: u16,
+    /// Its name on the server. `None`: the name the client used.
+    pub dbname: Option<String>,
+    /// Log in to the server as this user, whoever the client is. `None`: as the client.
+    pub user: Option<String>,
+    /// The password of `user`. `None`: the one of `[users]` or `auth_file`.
+    pub password: Option<Secret>,
+    /// Who runs `auth_query` here.
+    pub auth_user: Option<String>,
+    /// Finds the password of a user of this database.
+    pub auth_query: Option<String>,
+    /// Where `auth_query` runs for this database.
+    pub auth_dbname: Option<String>,
+    /// Servers per pool.
+    pub pool_size: Option<usize>,
+    /// Servers kept open per pool.
+    pub min_pool_size: Option<usize>,
+    /// Servers beyond the size, per pool.
+    pub reserve_pool_size: Option<usize>,
+    /// Servers of this database over all its pools; 0 is as `[pooler]` says.
+    pub max_db_connections: Option<usize>,
+    /// Clients of this database; 0 is as `[pooler]` says.
+    pub max_db_client_connections: Option<usize>,
+    /// The age at which a server is closed; 0 is as `[pooler]` says.
+    pub server_lifetime: Option<Duration>,
+    /// How long a client may wait for a server; 0 is for ever.
+    pub query_wait_timeout: Option<Duration>,
+    /// When a server goes back to its pool.
+    pub pool_mode: Option<PoolMode>,
+    /// Sent to each new server before anybody uses it.
+    pub connect_query: Option<String>,
+    /// `client_encoding` of new servers.
+    pub client_encoding: Option<String>,
+    /// `DateStyle` of new servers.
+    pub datestyle: Option<String>,
+    /// `TimeZone` of new servers.
+    pub timezone: Option<String>,
+    /// `application_name` of new servers.
+    pub application_name: Option<String>,
+    /// What becomes of session state.
+    pub session_state: Option<SessionState>,
+}
+
+/// `[users.NAME]`. `None` means: as the database or `[pooler]` says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UserSettings {
+    /// In clear, as `md5…`, or as `SCRAM-SHA-256$…`. `None`: the one of `auth_file`, or what `auth_query` finds.
+    pub password: Option<Secret>,
+    /// When a server goes back to its pool.
+    pub pool_mode: Option<PoolMode>,
+    /// Servers per pool.
+    pub pool_size: Option<usize>,
+    /// Servers beyond the size, per pool.
+    pub reserve_pool_size: Option<usize>,
+    /// Servers of this user over all pools; 0 is as `[pooler]` says.
+    pub max_user_connections: Option<usize>,
+    /// Clients of this user; 0 is as `[pooler]` says.
+    pub max_user_client_connections: Option<usize>,
+    /// How long a transaction may take; 0 is as `[pooler]` says.
+    pub transaction_timeout: Option<Duration>,
+    /// How long a transaction may lie idle; 0 is as `[pooler]` says.
+    pub idle_transaction_timeout: Option<Duration>,
+    /// How long one query may run; 0 is as `[pooler]` says.
+    pub query_timeout: Option<Duration>,
+    /// How long a client may wait for a server; 0 is for ever, whatever the others say.
+    pub query_wait_timeout: Option<Duration>,
+    /// How long a client without a server may say nothing; 0 is as `[pooler]` says.
+    pub client_idle_timeout: Option<Duration>,
+    /// What becomes of session state.
+    pub session_state: Option<SessionState>,
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetrySettings {
+    /// What a line of the log looks like. Default `text`.
+    pub log_format: LogFormat,
+    /// The least that is logged: `off`, `error`, `warn`, `info`, `debug`, `trace`, or a list of `target=level`.
+    /// Default `info`.
+    pub log_level: String,
+}
+
+impl Default for PoolerSettings {
+    fn default() -> Self {
+        Self {
+            listen_addr: vec!["127.0.0.1".to_owned()],
+            listen_port: 6432,
+            listen_backlog: 128,
+            unix_socket_dir: "/tmp".to_owned(),
+            unix_socket_mode: 0o777,
+            threads: 0,
+            pool_mode: PoolMode::Transaction,
+            default_pool_size: 20,
+            min_pool_size: 0,
+            reserve_pool_size: 0,
+            reserve_pool_timeout: Duration::from_secs(5),
+            max_client_conn: 10_000,
+            max_db_connections: 0,
+            max_user_connections: 0,
+            max_db_client_connections: 0,
+            max_user_client_connections: 0,
+            max_prepared_statements: 200,
+            session_state: SessionState::PgBouncer,
+            auth_type: AuthType::ScramSha256,
+            auth_file: None,
+            auth_user: None,
+            auth_query: AUTH_QUERY.to_owned(),
+            auth_dbname: None,
+            scram_iterations: 4_096,
+            admin_users: Vec::new(),
+            stats_users: Vec::new(),
+            server_reset_query: "DISCARD ALL".to_owned(),
+            server_reset_query_always: false,
+            server_check_query: EMPTY_QUERY.to_owned(),
+            server_check_delay: Duration::from_secs(30),
+            server_lifetime: Duration::from_secs(3_600),
+            server_idle_timeout: Duration::from_secs(600),
+            server_connect_timeout: Duration::from_secs(15),
+            server_login_retry: Duration::from_secs(15),
+            server_round_robin: false,
+            client_login_timeout: Duration::from_secs(60),
+            client_idle_timeout: Duration::ZERO,
+            query_timeout: Duration::ZERO,
+            query_wait_timeout: Duration::from_secs(120),
+            query_wait_notify: Duration::from_secs(5),
+            idle_transaction_timeout: Duration::ZERO,
+            transaction_timeout: Duration::ZERO,
+            cancel_wait_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(60),
+            autodb_idle_timeout: Duration::from_secs(3_600),
+            pool_idle_timeout: Duration::ZERO,
+            client_tls_sslmode: TlsMode::Disable,
+            client_tls_key_file: None,
+            client_tls_cert_file: None,
+            client_tls_ca_file: None,
+            client_tls_protocols: TlsProtocols::default(),
+            server_tls_sslmode: TlsMode::Prefer,
+            server_tls_key_file: None,
+            server_tls_cert_file: None,
+            server_tls_ca_file: None,
+            server_tls_protocols: TlsProtocols::default(),
+            tcp_keepalive: true,
+            tcp_keepcnt: 0,
+            tcp_keepidle: Duration::ZERO,
+            tcp_keepintvl: Duration::ZERO,
+            tcp_user_timeout: Duration::ZERO,
+            tcp_socket_buffer: 0,
+            so_reuseport: false,
+            ignore_startup_parameters: Vec::new(),
+            track_extra_parameters: vec!["IntervalStyle".to_owned()],
+            application_name_add_host: false,
+            disable_pqexec: false,
+            max_packet_size: 2_147_483_647,
+            login_notify_message: String::new(),
+            log_connections: true,
+            log_disconnections: true,
+            log_pooler_errors: true,
+            log_stats: true,
+            stats_period: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 5432,
+            dbname: None,
+            user: None,
+            password: None,
+            auth_user: None,
+            auth_query: None,
+            auth_dbname: None,
+            pool_size: None,
+            min_pool_size: None,
+            reserve_pool_size: None,
+            max_db_connections: None,
+            max_db_client_connections: None,
+            server_lifetime: None,
+            query_wait_timeout: None,
+            pool_mode: None,
+            connect_query: None,
+            client_encoding: None,
+            datestyle: None,
+            timezone: None,
+            application_name: None,
+            session_state: None,
+        }
+    }
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The words a setting may be, and how lengths of time and sizes are written.
+//!
+//! Every word is spelled as in PgBouncer and read without regard to case. What PgBouncer knows and this version does
+//! not is listed with each enum, so that the refusal can say "not built yet" instead of "no such thing".
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// When a server goes back to its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PoolMode {
+    /// When the client disconnects.
+    Session,
+    /// When the transaction ends.
+    #[default]
+    Transaction,
+    /// After each statement; transactions of several statements are refused.
+    Statement,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AuthType {
+    /// They need not; the user must be known all the same.
+    Trust,
+    /// A password in clear.
+    Plain,
+    /// An md5 challenge; SCRAM for users whose stored password is a SCRAM secret.
+    Md5,
+    /// SCRAM-SHA-256.
+    #[default]
+    ScramSha256,
+}
+
+/// How much TLS one side of the pooler wants, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsMode {
+    /// None at all.
+    Disable,
+    /// When the other side asks for it.
+    Allow,
+    /// When the other side can.
+    Prefer,
+    /// Always; certificates are not looked at.
+    Require,
+    /// Always, with a certificate signed by a known authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate must bear the right name.
+    VerifyFull,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What becomes of session state (`SET`, temporary tables, advisory locks …) in transaction mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SessionState {
+    /// It stays on the server for whoever comes next, as in PgBouncer.
+    #[default]
+    PgBouncer,
+}
+
+/// The versions of TLS that may be spoken; at least one of them is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TlsProtocols {
+    /// TLS 1.2.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+}
+
+/// A set of words of which a setting is one.
+pub trait Word: Copy + 'static {
+    /// Every member, in the order in which a person would list them.
+    const ALL: &'static [Self];
+    /// Words that PgBouncer or a later version knows, and this one does not.
+    const UNBUILT: &'static [&'static str] = &[];
+
+    /// How it is spelled in a file.
+    fn word(self) -> &'static str;
+}
+
+/// A text that is none of the words asked for; it carries what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownWord {
+    /// The words that would have been understood.
+    pub expected: Vec<&'static str>,
+    /// Whether the text means something this version does not have yet.
+    pub unbuilt: bool,
+}
+
+impl fmt::Display for UnknownWord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unbuilt {
+            formatter.write_str("known, but not built in this version; ")?;
+        }
+        write!(formatter, "expected one of: {}", self.expected.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownWord {}
+
+/// The member of `W` spelled `text`.
+///
+/// # Errors
+/// [`UnknownWord`] when there is none.
+pub fn word<W: Word>(text: &str) -> Result<W, UnknownWord> {
+    let text = text.trim();
+    let same = |known: &str| known.eq_ignore_ascii_case(text);
+    let found = W::ALL.iter().copied().find(|one| same(one.word()));
+    found.ok_or_else(|| UnknownWord {
+        expected: W::ALL.iter().map(|one| one.word()).collect(),
+        unbuilt: W::UNBUILT.iter().any(|known| same(known)),
+    })
+}
+
+impl PoolMode {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+            Self::Statement => "statement",
+        }
+    }
+}
+
+impl AuthType {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Plain => "plain",
+            Self::Md5 => "md5",
+            Self::ScramSha256 => "scram-sha-256",
+        }
+    }
+}
+
+impl TlsMode {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Whether the other side's certificate is checked.
+    pub const fn is_verifying(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+impl LogFormat {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl SessionState {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PgBouncer => "pgbouncer",
+        }
+    }
+}
+
+impl Word for PoolMode {
+    const ALL: &'static [Self] = &[Self::Session, Self::Transaction, Self::Statement];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for AuthType {
+    const ALL: &'static [Self] = &[Self::Trust, Self::Plain, Self::Md5, Self::ScramSha256];
+    const UNBUILT: &'static [&'static str] = &["any", "cert", "hba", "ldap", "pam"];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for TlsMode {
+    const ALL: &'static [Self] = &[
+        Self::Disable,
+        Self::Allow,
+        Self::Prefer,
+        Self::Require,
+        Self::VerifyCa,
+        Self::VerifyFull,
+    ];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for LogFormat {
+    const ALL: &'static [Self] = &[Self::Text, Self::Json];
+    const UNBUILT: &'static [&'static str] = &["pgbouncer"];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for SessionState {
+    const ALL: &'static [Self] = &[Self::PgBouncer];
+    const UNBUILT: &'static [&'static str] = &["keep", "refuse"];
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl FromStr for PoolMode {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text)
+    }
+}
+
+impl FromStr for AuthType {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text)
+    }
+}
+
+impl FromStr for TlsMode {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text)
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text)
+    }
+}
+
+impl FromStr for SessionState {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text)
+    }
+}
+
+impl Default for TlsProtocols {
+    fn default() -> Self {
+        Self {
+            tls12: true,
+            tls13: true,
+        }
+    }
+}
+
+impl TlsProtocols {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match (self.tls12, self.tls13) {
+            (true, true) => "secure",
+            (true, false) => "tlsv1.2",
+            (false, _) => "tlsv1.3",
+        }
+    }
+}
+
+impl FromStr for TlsProtocols {
+    type Err = String;
+
+    /// Names separated by commas, colons or blanks: `tlsv1.2`, `tlsv1.3`, `secure`, `default`, `all`; `!name` takes
+    /// one away. TLS below 1.2 is refused: rustls does not speak it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut chosen = Self {
+            tls12: false,
+            tls13: false,
+        };
+        for item in text.split([',', ':', ' ']).filter(|item| !item.is_empty()) {
+            let (name, wanted) = match item.strip_prefix('!') {
+                Some(name) => (name, false),
+                None => (item, true),
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "tlsv1.2" => chosen.tls12 = wanted,
+                "tlsv1.3" => chosen.tls13 = wanted,
+                "secure" | "default" | "all" => {
+                    chosen.tls12 = wanted;
+                    chosen.tls13 = wanted;
+                }
+                "tlsv1" | "tlsv1.0" | "tlsv1.1" if wanted => {
+                    return Err(format!(
+                        "\"{name}\" is not spoken here: TLS below 1.2 is unsafe and rustls leaves it out"
+                    ));
+                }
+                "tlsv1" | "tlsv1.0" | "tlsv1.1" => {}
+                _ => {
+                    return Err(format!(
+                        "\"{name}\" is no version of TLS; expected tlsv1.2, tlsv1.3 or secure"
+                    ));
+                }
+            }
+        }
+        if chosen.tls12 || chosen.tls13 {
+            Ok(chosen)
+        } else {
+            Err("no version of TLS is left; expected tlsv1.2, tlsv1.3 or secure".to_owned())
+        }
+    }
+}
+
+/// Reads a length of time: a number, with or without one of the units us, ms, s, m, h, d. A bare number counts in
+/// `unit`. `None` when `text` is nothing of the kind, is negative or too long to count.
+pub fn duration(text: &str, unit: Duration) -> Option<Duration> {
+    let (number, suffix) = split_unit(text);
+    let unit = match suffix {
+        "" => unit,
+        "us" => Duration::from_micros(1),
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" | "min" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3_600),
+        "d" => Duration::from_secs(86_400),
+        _ => return None,
+    };
+    if let Ok(whole) = number.parse::<u32>() {
+        return unit.checked_mul(whole);
+    }
+    let seconds = number.parse::<f64>().ok()? * unit.as_secs_f64();
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Reads a size in bytes: a whole number, with or without one of the units B, kB, MB, GB (powers of 1024, as in
+/// Postgres). `None` when `text` is nothing of the kind.
+pub fn bytes(text: &str) -> Option<usize> {
+    let (number, suffix) = split_unit(text);
+    let shift = match suffix.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "kb" => 10,
+        "mb" => 20,
+        "gb" => 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(1 << shift)
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text
+        .find(|each: char| !each.is_ascii_digit() && each != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+/// A length of time in seconds, as PgBouncer prints it: whole where it is whole.
+pub fn seconds(span: Duration) -> String {
+    if span.subsec_nanos() == 0 {
+        return span.as_secs().to_string();
+    }
+    let text = format!("{}.{:06}", span.as_secs(), span.subsec_micros());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,288 @@
+//! A bare socket: TCP or Unix, known to the runtime of the thread that holds it.
+//!
+//! Every poll is one system call at most. A read or a write that filled less than it was given tells tokio that the
+//! kernel has no more, so the next poll waits for epoll without asking the kernel again.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+
+/// What the kernel is asked to do for a TCP socket. The default leaves everything to the kernel, as PgBouncer's zeroes do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Whether an idle connection is probed (`tcp_keepalive`).
+    pub keepalive: bool,
+    /// After how many lost probes the connection is given up (`tcp_keepcnt`).
+    pub keepcnt: Option<u32>,
+    /// How long a connection is idle before the first probe (`tcp_keepidle`), in whole seconds.
+    pub keepidle: Option<Duration>,
+    /// How long between two probes (`tcp_keepintvl`), in whole seconds.
+    pub keepintvl: Option<Duration>,
+    /// How long sent bytes may stay unacknowledged (`tcp_user_timeout`).
+    pub user_timeout: Option<Duration>,
+    /// The size of the kernel's buffers in bytes, each way (`tcp_socket_buffer`).
+    pub socket_buffer: Option<usize>,
+}
+
+impl SocketOptions {
+    /// Sets the options on a TCP socket, whoever made it.
+    ///
+    /// # Errors
+    /// What the kernel answers, for example when a value is out of its range.
+    pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        if let Some(bytes) = self.socket_buffer {
+            socket.set_send_buffer_size(bytes)?;
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if self.keepalive {
+            socket.set_tcp_keepalive(&self.probes())?;
+        }
+        #[cfg(target_os = "linux")]
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+
+    fn probes(&self) -> TcpKeepalive {
+        let mut probes = TcpKeepalive::new();
+        if let Some(idle) = self.keepidle {
+            probes = probes.with_time(idle);
+        }
+        if let Some(interval) = self.keepintvl {
+            probes = probes.with_interval(interval);
+        }
+        if let Some(count) = self.keepcnt {
+            probes = probes.with_retries(count);
+        }
+        probes
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket; its path says nothing about who is there.
+    Unix,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(formatter),
+            Address::Unix => formatter.write_str("unix"),
+        }
+    }
+}
+
+/// A socket known to a runtime.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+/// A socket that no runtime knows, non-blocking still.
+#[derive(Debug)]
+pub enum LooseSocket {
+    /// TCP over IPv4 or IPv6.
+    Tcp(std::net::TcpStream),
+    /// A Unix stream socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl LooseSocket {
+    /// Makes the socket known to the runtime of this thread.
+    ///
+    /// # Errors
+    /// When epoll refuses it.
+    pub fn adopt(self) -> io::Result<Socket> {
+        match self {
+            LooseSocket::Tcp(socket) => TcpStream::from_std(socket).map(Socket::Tcp),
+            LooseSocket::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix),
+        }
+    }
+}
+
+impl Socket {
+    /// Dials `address`. Cancel-safe: dropping the future closes the socket.
+    ///
+    /// # Errors
+    /// What the kernel answers to `connect`, or to the options.
+    pub async fn connect_tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        options.apply(&socket)?;
+        socket.set_nodelay(true)?;
+        Ok(Socket::Tcp(socket.connect(address).await?))
+    }
+
+    /// Dials the Unix socket at `path`; a path that begins with `@` is in the abstract namespace, as with libpq.
+    ///
+    /// # Errors
+    /// What the kernel answers to `connect`.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        let path = path
+            .to_str()
+            .and_then(|text| text.strip_prefix('@'))
+            .map_or_else(|| path.to_owned(), |name| format!("\0{name}").into());
+        Ok(Socket::Unix(UnixStream::connect(path).await?))
+    }
+
+    /// Makes an accepted TCP connection known to the runtime of this thread.
+    ///
+    /// # Errors
+    /// When the connection is gone already, or epoll refuses it.
+    pub fn from_accepted_tcp(socket: std::net::TcpStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        LooseSocket::Tcp(socket).adopt()
+    }
+
+    /// Makes an accepted Unix connection known to the runtime of this thread.
+    ///
+    /// # Errors
+    /// When epoll refuses it.
+    pub fn from_accepted_unix(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        LooseSocket::Unix(socket).adopt()
+    }
+
+    /// Takes the socket away from its runtime.
+    ///
+    /// # Errors
+    /// When epoll refuses to let it go.
+    pub fn loosen(self) -> io::Result<LooseSocket> {
+        match self {
+            Socket::Tcp(socket) => socket.into_std().map(LooseSocket::Tcp),
+            Socket::Unix(socket) => socket.into_std().map(LooseSocket::Unix),
+        }
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn peer(&self) -> io::Result<Address> {
+        match self {
+            Socket::Tcp(socket) => socket.peer_addr().map(Address::Tcp),
+            Socket::Unix(_) => Ok(Address::Unix),
+        }
+    }
+
+    /// Where the connection ends on this side.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn local(&self) -> io::Result<Address> {
+        match self {
+            Socket::Tcp(socket) => socket.local_addr().map(Address::Tcp),
+            Socket::Unix(_) => Ok(Address::Unix),
+        }
+    }
+
+    /// Reads into `into` with one `recv`; 0 is the end.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    #[inline]
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        match self {
+            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, &mut into))?,
+            Socket::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, &mut into))?,
+        }
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Writes what the kernel takes of `bytes` with one `send`.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    #[inline]
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes what the kernel takes of `slices`, in order, with one `writev`.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    #[inline]
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Writes what the kernel takes of `bytes` now; nobody is woken later.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it takes nothing, else what the kernel answers.
+    #[inline]
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_write(bytes),
+            Socket::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+
+    /// [`Socket::try_write`] of several slices.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.try_write_vectored(slices),
+            Socket::Unix(socket) => socket.try_write_vectored(slices),
+        }
+    }
+
+    /// Whether a read may find something; no system call. The task is woken when it turns true.
+    #[inline]
+    pub fn read_ready(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx).is_ready(),
+            Socket::Unix(socket) => socket.poll_read_ready(cx).is_ready(),
+        }
+    }
+
+    /// Tells the other end that nothing more comes.
+    ///
+    /// # Errors
+    /// What the kernel answers; a connection that is gone already is no error.
+    pub fn shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = match self {
+            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_shutdown(cx)),
+            Socket::Unix(socket) => ready!(Pin::new(socket).poll_shutdown(cx)),
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            other => Poll::Ready(other),
+        }
+    }
+}
