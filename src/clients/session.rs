@@ -71,8 +71,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session of a client whose login is done.
-    pub fn new(stream: Stream, side: ClientSide, card: Arc<ClientCard>, pool: Arc<Pool>, places: ClientPlaces) -> Self {
+    /// A session of a client whose login is done; `rest` is what it sent behind its login.
+    pub fn new(stream: Stream, side: ClientSide, card: Arc<ClientCard>, pool: Arc<Pool>, places: ClientPlaces, rest: Vec<u8>) -> Self {
         let rules = pool.plan.load().rules;
         Self {
             stream,
@@ -80,7 +80,7 @@ impl Session {
             card,
             pool,
             out: Vec::new(),
-            held: Vec::new(),
+            held: rest,
             standing: Standing::Idle,
             rules,
             is_fresh: false,
@@ -172,6 +172,10 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         if self.out.len() > MARK {
             return Poll::Pending;
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            return Poll::Ready(self.begin(cx, &held));
         }
         with_scratch(|scratch| {
             let count = ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;

@@ -1,9 +1,14 @@
 //! A server on loan.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
+use crate::clock;
+use crate::error::Error;
+use crate::pools::line::Spot;
 use crate::pools::policy::Reason;
-use crate::pools::pool::Pool;
+use crate::pools::pool::{Asked, Pool};
 use crate::servers::server::Server;
 
 /// A server that a client holds. Given back it is lent again; dropped in any other way it is closed.
@@ -41,4 +46,41 @@ impl Drop for Lease {
             self.pool.close(server, Reason::Dirty);
         }
     }
+}
+
+/// A place in line that is left when the one who holds it goes away.
+struct InLine<'a> {
+    spot: Arc<Spot<Server>>,
+    pool: &'a Arc<Pool>,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if let Some(server) = self.spot.leave() {
+            self.pool.give_back(server);
+        }
+    }
+}
+
+/// Borrows a server, waiting in line where it must.
+///
+/// Cancel-safe: dropping the future leaves the line.
+///
+/// # Errors
+/// Why there is no server to be had.
+pub async fn borrow(pool: &Arc<Pool>) -> Result<Lease, Error> {
+    let asked = poll_fn(|cx| Poll::Ready(pool.ask(cx.waker(), clock::now()))).await;
+    let server = match asked {
+        Asked::Server(server) => server,
+        Asked::Refused(error) => return Err(error),
+        Asked::Line(spot) => {
+            let place = InLine { spot, pool };
+            poll_fn(|cx| place.spot.poll(cx)).await?
+        }
+    };
+    let server = server.come_here().map_err(|_| {
+        pool.gone();
+        Error::ServerLost("while it changed its thread")
+    })?;
+    Ok(Lease::new(pool, server))
 }

@@ -54,6 +54,7 @@ struct State {
     paused: bool,
     generation: u64,
     failure: Option<Failure>,
+    last_used: Moment,
 }
 
 /// How many servers of a pool stand where, and who waits.
@@ -117,6 +118,7 @@ impl Pool {
             paused: database.paused.load(SeqCst),
             generation: 0,
             failure: None,
+            last_used: clock::now(),
         };
         Arc::new_cyclic(|me| Self {
             database,
@@ -151,6 +153,7 @@ impl Pool {
     pub fn ask(&self, waker: &Waker, now: Moment) -> Asked {
         loop {
             let mut state = self.lock();
+            state.last_used = now;
             if !state.paused && state.lines.is_empty() {
                 let round_robin = self.plan.load().round_robin;
                 if let Some(server) = take_idle(&mut state, thread::worker(), round_robin) {
@@ -375,6 +378,17 @@ impl Pool {
     pub fn failed_test(&self, server: Box<Server>) {
         self.lock().tested -= 1;
         self.close(server, Reason::Reset);
+    }
+
+    /// A server was lost while it was tested.
+    pub fn tested_and_gone(&self) {
+        self.lock().tested -= 1;
+        self.gone();
+    }
+
+    /// When a client last asked for a server.
+    pub fn last_used(&self) -> Moment {
+        self.lock().last_used
     }
 
     /// Lends a clean server to who waits, or lays it down.

@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::message;
@@ -111,11 +113,11 @@ impl Dialogue<'_> {
         run: &mut Run<'_>,
         answers: &mut Vec<u8>,
     ) -> Result<Look, Error> {
-        self.tally.client_parses.add(1);
         if size > 5 && view.len() < 6 {
             return Ok(Look::Need(6));
         }
         if !self.rules.track_statements() || size < 6 || view[5] == 0 {
+            self.tally.client_parses.add(1);
             self.tally.server_parses.add(1);
             self.extended(Owed::Parse);
             return Ok(Look::Pass(size));
@@ -124,9 +126,9 @@ impl Dialogue<'_> {
             return Err(Error::TooLarge("the text of a named prepared statement"));
         }
         if view.len() < size {
-            self.tally.client_parses.add(1_u64.wrapping_neg());
             return Ok(Look::Need(size));
         }
+        self.tally.client_parses.add(1);
         let body = &view[5..size];
         let Some(split) = body.iter().position(|byte| *byte == 0) else {
             return Err(Error::Protocol("broken Parse message: its name does not end".into()));
@@ -168,20 +170,20 @@ impl Dialogue<'_> {
         self.ensure(existing, run);
         existing.write_parse(run.tail());
         let said = message::Say {
-            severity: "ERROR",
+            severity: message::Severity::Error,
             code: "42P05",
             message: &format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
             detail: None,
             hint: None,
         };
-        let mut error = Vec::new();
-        message::error_response(&mut error, &said);
-        self.extended(Owed::Refusal(error.into()));
+        let mut error = BytesMut::new();
+        message::error(&mut error, &said);
+        self.extended(Owed::Refusal(error[..].into()));
     }
 
     fn bind(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
-        self.tally.binds.add(1);
         if !self.rules.track_statements() {
+            self.tally.binds.add(1);
             self.extended(Owed::Bind(0));
             return Ok(Look::Pass(size));
         }
@@ -190,9 +192,9 @@ impl Dialogue<'_> {
             body[portal + 1..].iter().position(|byte| *byte == 0).map(|length| (portal, portal + 1 + length))
         });
         let Some((portal, statement)) = names else {
-            self.tally.binds.add(1_u64.wrapping_neg());
             return more_names(view, size, "Bind");
         };
+        self.tally.binds.add(1);
         let name = &body[portal + 1..statement];
         let known = self.client.names.get(name).map(Arc::clone);
         if name.is_empty() || (known.is_none() && !is_ours(name)) {

@@ -1,0 +1,55 @@
+//! Cancel requests: from a client's key to the server that works for it, and to no other.
+//!
+//! A server with a cancel request under way is not lent out: see `stats/census.rs` for why that cannot be missed. The
+//! request goes over a connection of its own, through TLS where the server's connections do, and counts as delivered when PostgreSQL closes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::pools::pool::Pool;
+use crate::pools::registry::Registry;
+use crate::servers::login;
+use crate::stats::census::ServerCard;
+
+/// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
+pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
+    let Some(client) = registry.census.keys.get(key).map(|card| Arc::clone(&card)) else {
+        tracing::debug!("cancel request with an unknown key");
+        return;
+    };
+    let Some(server) = registry.census.servers.get(&client.link()).map(|card| Arc::clone(&card)) else { return };
+    let Some(pool) = pool_of(registry, &server) else { return };
+    if !server.begin_cancel(client.id) {
+        return;
+    }
+    let delivery = Delivery { server, pool };
+    let wait = registry.settings.load().pooler.cancel_wait_timeout;
+    let wait = if wait.is_zero() { Duration::from_secs(3600) } else { wait };
+    let target = Arc::clone(&delivery.pool.plan.load().target);
+    let tls = registry.server_tls.load_full();
+    match timeout(wait, login::send_cancel(&target, tls, &delivery.server.key)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, server = delivery.server.id, "cancel request could not be delivered"),
+        Err(_) => tracing::warn!(server = delivery.server.id, "cancel request took longer than cancel_wait_timeout"),
+    }
+}
+
+fn pool_of(registry: &Registry, server: &ServerCard) -> Option<Arc<Pool>> {
+    registry.pools_of(&server.facts.database).into_iter().find(|pool| pool.user == server.facts.user)
+}
+
+/// A cancel request under way; when it ends, however it ends, the server may be lent again.
+struct Delivery {
+    server: Arc<ServerCard>,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.server.end_cancel() {
+            self.pool.unpark();
+        }
+    }
+}

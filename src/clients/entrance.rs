@@ -1,0 +1,237 @@
+//! The door: what a fresh connection says before it is anybody.
+//!
+//! Nothing but one startup packet of at most 10,000 bytes is taken here, read as its bytes arrive. Bytes that come in clear where
+//! a TLS handshake has to begin close the connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use crate::clients::answer;
+use crate::clients::cancel;
+use crate::clients::login::{self, Entered, Gate};
+use crate::config::value::TlsMode;
+use crate::error::Error;
+use crate::net::stream::{Address, Stream};
+use crate::pools::registry::Registry;
+use crate::protocol::startup::{self, Progress, Startup, StartupError};
+
+/// A connection that the acceptor took.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// Over a Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// What a fresh connection turned out to want.
+enum Wish {
+    /// To log in.
+    LogIn(Stream, Startup),
+    /// To cancel a query; the connection stays open until that is done.
+    Cancel(Stream, Vec<u8>),
+}
+
+/// A socket's place in the count of all client sockets.
+struct Socket(Arc<Registry>);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.census.sockets.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves one connection from its first byte to its last.
+pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
+    let registry = Arc::clone(&gate.registry);
+    registry.census.sockets.fetch_add(1, Relaxed);
+    let _socket = Socket(Arc::clone(&registry));
+    let stream = match accepted {
+        Accepted::Tcp(socket) => Stream::from_accepted_tcp(socket),
+        Accepted::Unix(socket) => Stream::from_accepted_unix(socket),
+    };
+    let Ok(stream) = stream else { return };
+    let entered = Box::pin(enter(stream, &gate)).await;
+    match entered {
+        None => {}
+        Some(Entered::Console(guest)) => (gate.console)(guest).await,
+        Some(Entered::Client(mut session, log)) => {
+            let result = session.serve().await;
+            log.ended(&registry, &result);
+        }
+    }
+}
+
+/// Brings a connection through its login; `None` when it is over already.
+async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
+    let settings = gate.registry.settings.load_full();
+    let limit = settings.pooler.client_login_timeout;
+    let limit = if limit.is_zero() { std::time::Duration::from_secs(86_400) } else { limit };
+    let peer = stream.peer();
+    let mut door = Door { stream: Some(stream), buffer: Vec::new() };
+    let result = timeout(limit, door.pass(gate)).await.unwrap_or(Err(Error::LoginTimeout(limit)));
+    match result {
+        Ok(entered) => entered,
+        Err(error) => {
+            if error != Error::ClientGone && settings.pooler.log_pooler_errors {
+                info!(client = %peer, error = %error, code = error.sqlstate(), "login refused");
+            }
+            if let Some(stream) = door.stream.take() {
+                refuse(stream, &error).await;
+            }
+            None
+        }
+    }
+}
+
+async fn refuse(mut stream: Stream, error: &Error) {
+    let mut out = Vec::new();
+    answer::tell(&mut out, error);
+    let _ = timeout(std::time::Duration::from_secs(1), stream.write_all(&out)).await;
+    stream.close();
+}
+
+/// A connection on its way in. The stream is away while a handshake has it.
+struct Door {
+    stream: Option<Stream>,
+    buffer: Vec<u8>,
+}
+
+impl Door {
+    async fn pass(&mut self, gate: &Arc<Gate>) -> Result<Option<Entered>, Error> {
+        let registry = &gate.registry;
+        match self.first_packet(registry).await? {
+            None => Ok(None),
+            Some(Wish::Cancel(stream, key)) => {
+                cancel::deliver(registry, &key).await;
+                stream.close();
+                Ok(None)
+            }
+            Some(Wish::LogIn(stream, startup)) => {
+                let rest = std::mem::take(&mut self.buffer);
+                login::log_in(stream, rest, startup, gate, &mut self.stream).await
+            }
+        }
+    }
+
+    fn stream(&mut self) -> Result<&mut Stream, Error> {
+        self.stream.as_mut().ok_or(Error::ClientGone)
+    }
+
+    async fn read_more(&mut self, at_most: usize) -> Result<(), Error> {
+        let mut scratch = [0; 2048];
+        let room = at_most.saturating_sub(self.buffer.len()).clamp(1, scratch.len());
+        let count = self.stream()?.read_some(&mut scratch[..room]).await.map_err(|_| Error::ClientGone)?;
+        if count == 0 {
+            return Err(Error::ClientGone);
+        }
+        self.buffer.extend_from_slice(&scratch[..count]);
+        Ok(())
+    }
+
+    async fn first_packet(&mut self, registry: &Registry) -> Result<Option<Wish>, Error> {
+        loop {
+            let progress = match startup::parse(&self.buffer) {
+                Ok(progress) => progress,
+                Err(error) => return why_refused(&error),
+            };
+            let taken = progress.taken();
+            match progress {
+                Progress::Need(size) => {
+                    // One packet at a time, but for the byte behind a request for TLS, which would be an attack.
+                    self.read_more(size.max(9)).await?;
+                    continue;
+                }
+                Progress::DirectTls => self.direct_tls(registry).await?,
+                Progress::Ssl => {
+                    self.buffer.drain(..taken);
+                    self.answer_ssl(registry).await?;
+                }
+                Progress::Gssenc => {
+                    self.buffer.drain(..taken);
+                    if !self.buffer.is_empty() {
+                        return Err(Error::ClearBytesBeforeTls);
+                    }
+                    self.stream()?.write_all(b"N").await.map_err(|_| Error::ClientGone)?;
+                }
+                Progress::Cancel { key } => {
+                    return Ok(self.stream.take().map(|stream| Wish::Cancel(stream, key)));
+                }
+                Progress::Startup(startup) => {
+                    self.buffer.drain(..taken);
+                    self.demand_tls(registry)?;
+                    return Ok(self.stream.take().map(|stream| Wish::LogIn(stream, startup)));
+                }
+            }
+        }
+    }
+
+    fn demand_tls(&mut self, registry: &Registry) -> Result<(), Error> {
+        let mode = registry.settings.load().pooler.client_tls_sslmode;
+        let is_required = matches!(mode, TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull);
+        let stream = self.stream()?;
+        if is_required && !stream.is_tls() && matches!(stream.peer(), Address::Tcp(_)) {
+            return Err(Error::TlsRequired);
+        }
+        Ok(())
+    }
+
+    async fn answer_ssl(&mut self, registry: &Registry) -> Result<(), Error> {
+        let is_tcp = matches!(self.stream()?.peer(), Address::Tcp(_));
+        let tls = registry.client_tls.load_full().filter(|_| is_tcp);
+        if !self.buffer.is_empty() {
+            return Err(Error::ClearBytesBeforeTls);
+        }
+        if self.stream()?.is_tls() {
+            return Err(Error::Protocol("a request for TLS inside TLS".into()));
+        }
+        let Some(tls) = tls else {
+            return self.stream()?.write_all(b"N").await.map_err(|_| Error::ClientGone);
+        };
+        let mut stream = self.stream.take().ok_or(Error::ClientGone)?;
+        stream.write_all(b"S").await.map_err(|_| Error::ClientGone)?;
+        self.shake_hands(stream, tls, false).await
+    }
+
+    async fn direct_tls(&mut self, registry: &Registry) -> Result<(), Error> {
+        let is_tcp = matches!(self.stream()?.peer(), Address::Tcp(_));
+        let tls = registry.client_tls.load_full().filter(|_| is_tcp).ok_or(Error::ClientGone)?;
+        let stream = self.stream.take().filter(|stream| !stream.is_tls()).ok_or(Error::ClientGone)?;
+        self.shake_hands(stream, tls, true).await
+    }
+
+    async fn shake_hands(
+        &mut self,
+        stream: Stream,
+        tls: Arc<rustls::ServerConfig>,
+        is_direct: bool,
+    ) -> Result<(), Error> {
+        let first = std::mem::take(&mut self.buffer);
+        let stream = stream.accept_tls(tls, &first).await.map_err(|error| {
+            debug!(%error, "TLS handshake failed");
+            Error::ClientGone
+        })?;
+        if is_direct && stream.alpn() != Some(b"postgresql") {
+            debug!("direct TLS without the protocol name \"postgresql\" (ALPN)");
+            return Err(Error::ClientGone);
+        }
+        self.stream = Some(stream);
+        Ok(())
+    }
+}
+
+/// What a bad first packet is answered; `Ok(None)` closes without a word.
+fn why_refused(error: &StartupError) -> Result<Option<Wish>, Error> {
+    Err(match error {
+        StartupError::NotPostgres(_) | StartupError::BadCancelKey => return Ok(None),
+        StartupError::NoUser => Error::NoUser,
+        StartupError::TooLong { .. } => Error::TooLarge("the startup packet"),
+        StartupError::V2 | StartupError::UnsupportedVersion { .. } => {
+            Error::NotSupported("this version of the frontend/backend protocol".into())
+        }
+        other => Error::Protocol(format!("invalid startup packet: {other}")),
+    })
+}

@@ -1,0 +1,221 @@
+//! The life of the process: it is built, it runs, it drains, it stops.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::admin::console;
+use crate::admin::order::{Order, Stop};
+use crate::clients::login::Gate;
+use crate::config::settings::Settings;
+use crate::pools::janitor;
+use crate::pools::registry::{Phase, Registry};
+use crate::process::listener::{self, Listener};
+use crate::process::reload::{self, Loaded, Source};
+use crate::process::worker::Worker;
+use crate::stats::census;
+use crate::telemetry::log;
+
+/// How often a drain looks whether everybody has left.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long clients may take to hear that the process ends now.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Runs the pooler until it is told to stop.
+pub fn run(source: &Source) -> ExitCode {
+    let loaded = match reload::read(source) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log::start(&loaded.settings.telemetry);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the system gives no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(live(loaded, source.clone()));
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn worker_count(settings: &Settings) -> usize {
+    match settings.pooler.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    }
+}
+
+async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
+    let workers = worker_count(&loaded.settings);
+    let registry = Registry::new(loaded.settings, loaded.users, loaded.client_tls, loaded.server_tls, workers);
+    let (orders, inbox) = unbounded_channel();
+    let gate = Arc::new(Gate { registry: Arc::clone(&registry), console: console_door(&registry, &orders) });
+    let listeners = listener::open(&registry.settings.load())?;
+    let workers: Result<Vec<_>, _> = (0..workers).map(|number| Worker::start(number, Arc::clone(&gate))).collect();
+    let workers = Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
+    let mut acceptors = JoinSet::new();
+    for listener in listeners {
+        acceptors.spawn(accept(listener, &workers, &registry));
+    }
+    tokio::spawn(janitor::keep(Arc::clone(&registry)));
+    tokio::spawn(console::log_stats(Arc::clone(&registry)));
+    let signals = watch_signals(Arc::clone(&registry), orders, source.clone())?;
+    info!("process up: pooler {}, {} worker threads", env!("CARGO_PKG_VERSION"), workers.len());
+    let stop = obey(&registry, inbox, &source).await;
+    acceptors.shutdown().await;
+    end(&registry, stop).await;
+    drop(signals);
+    Ok(())
+}
+
+fn accept(
+    listener: Listener,
+    workers: &Arc<Vec<Worker>>,
+    registry: &Arc<Registry>,
+) -> impl Future<Output = ()> + Send + 'static {
+    listener::accept(listener, Arc::clone(workers), Arc::clone(registry))
+}
+
+fn console_door(registry: &Arc<Registry>, orders: &UnboundedSender<Order>) -> crate::clients::login::ConsoleDoor {
+    let (registry, orders) = (Arc::clone(registry), orders.clone());
+    Box::new(move |guest| Box::pin(console::serve(guest, Arc::clone(&registry), orders.clone())))
+}
+
+/// Carries out orders until one says stop.
+async fn obey(registry: &Arc<Registry>, mut inbox: UnboundedReceiver<Order>, source: &Source) -> (Stop, UnboundedReceiver<Order>) {
+    loop {
+        match inbox.recv().await {
+            None => return (Stop::Now, inbox),
+            Some(Order::Stop(stop)) => return (stop, inbox),
+            Some(Order::Reload(answer)) => {
+                let result = reload::reload(source, registry);
+                if let Err(problems) = &result {
+                    error!("reload refused, the old configuration stays: {problems}");
+                }
+                let _ = answer.send(result);
+            }
+        }
+    }
+}
+
+/// Ends in the way that was ordered; another order to stop meanwhile ends at once.
+async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiver<Order>)) {
+    let limit = registry.settings.load().pooler.shutdown_timeout;
+    let again = async {
+        loop {
+            match inbox.recv().await {
+                None | Some(Order::Stop(_)) => return,
+                Some(Order::Reload(answer)) => {
+                    let _ = answer.send(Err("the pooler is shutting down".into()));
+                }
+            }
+        }
+    };
+    let orderly = async {
+        match stop {
+            Stop::Now => {}
+            Stop::Drain => {
+                if tokio::time::timeout(limit, drain(registry)).await.is_err() {
+                    warn!("shutdown_timeout is over: {} clients are ended", registry.census.clients.len());
+                }
+            }
+            Stop::WaitForClients => {
+                registry.enter(Phase::Draining);
+                until(|| registry.census.clients.is_empty()).await;
+            }
+            Stop::WaitForServers => {
+                registry.enter(Phase::Closing);
+                registry.pools().iter().for_each(|pool| pool.pause(true));
+                until(|| registry.census.servers.is_empty()).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = orderly => {}
+        () = again => info!("told to stop again: ending at once"),
+    }
+    for card in &registry.census.clients {
+        card.give(census::Order::Shutdown);
+    }
+    let _ = tokio::time::timeout(LAST_WORDS, until(|| registry.census.clients.is_empty())).await;
+    info!("process down");
+}
+
+/// Ends each client after its next idle point.
+async fn drain(registry: &Registry) {
+    registry.enter(Phase::Draining);
+    until(|| {
+        for card in &registry.census.clients {
+            if card.order() == census::Order::None {
+                card.give(census::Order::Drain);
+            }
+        }
+        registry.census.clients.is_empty()
+    })
+    .await;
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Turns signals into orders.
+fn watch_signals(
+    registry: Arc<Registry>,
+    orders: UnboundedSender<Order>,
+    source: Source,
+) -> Result<JoinSet<()>, String> {
+    let mut watchers = JoinSet::new();
+    let stops = [
+        (SignalKind::terminate(), Stop::Drain, "got SIGTERM, shutting down, each client leaves at its next idle point"),
+        (SignalKind::interrupt(), Stop::WaitForServers, "got SIGINT, shutting down, waiting for all servers to be released"),
+        (SignalKind::quit(), Stop::Now, "got SIGQUIT, fast exit"),
+    ];
+    let problem = |error: std::io::Error| format!("cannot listen for signals: {error}");
+    for (kind, stop, text) in stops {
+        let (mut signals, orders) = (signal(kind).map_err(problem)?, orders.clone());
+        watchers.spawn(async move {
+            while signals.recv().await.is_some() {
+                info!("{text}");
+                let _ = orders.send(Order::Stop(stop));
+            }
+        });
+    }
+    let mut reloads = signal(SignalKind::hangup()).map_err(problem)?;
+    let _ = source;
+    watchers.spawn(async move {
+        while reloads.recv().await.is_some() {
+            info!("got SIGHUP, re-reading the configuration");
+            let (answer, _) = tokio::sync::oneshot::channel();
+            let _ = orders.send(Order::Reload(answer));
+        }
+    });
+    for (kind, pause) in [(SignalKind::user_defined1(), true), (SignalKind::user_defined2(), false)] {
+        let (mut signals, registry) = (signal(kind).map_err(problem)?, Arc::clone(&registry));
+        watchers.spawn(async move {
+            while signals.recv().await.is_some() {
+                info!("got a signal to {}", if pause { "pause" } else { "resume" });
+                console::pause_all(&registry, pause);
+            }
+        });
+    }
+    Ok(watchers)
+}

@@ -1,0 +1,76 @@
+//! Worker threads: each has a runtime of its own and serves the clients that are dealt to it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use crate::clients::entrance::{self, Accepted};
+use crate::clients::login::Gate;
+use crate::thread;
+
+/// The way to one worker.
+#[derive(Debug)]
+pub struct Worker {
+    clients: Arc<AtomicUsize>,
+    door: mpsc::UnboundedSender<Accepted>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts worker `number`.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no epoll.
+    pub fn start(number: usize, gate: Arc<Gate>) -> io::Result<Self> {
+        let (door, mut arrivals) = mpsc::unbounded_channel::<Accepted>();
+        let clients = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&clients);
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let work = move || {
+            thread::become_worker(number);
+            runtime.block_on(async move {
+                while let Some(accepted) = arrivals.recv().await {
+                    let presence = Presence(Arc::clone(&count));
+                    let gate = Arc::clone(&gate);
+                    tokio::spawn(async move {
+                        entrance::welcome(accepted, gate).await;
+                        drop(presence);
+                    });
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work)?;
+        Ok(Self { clients, door, thread })
+    }
+
+    /// How many clients it has.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
+    }
+
+    /// Deals it a connection.
+    pub fn deal(&self, accepted: Accepted) {
+        self.clients.fetch_add(1, Relaxed);
+        if self.door.send(accepted).is_err() {
+            self.clients.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether its thread has ended, which it never should.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// A client's presence on its worker.
+struct Presence(Arc<AtomicUsize>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,3 @@
+//! What is told to the outside.
+
+pub mod log;
