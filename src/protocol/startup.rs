@@ -1,0 +1,495 @@
+//! What a client may send before the first frame.
+//!
+//! These packets have no tag: a length of four bytes and a code, then what the code asks for. They come from strangers,
+//! so every rule here is a limit: ten thousand bytes as PostgreSQL, one terminator as the last byte, and a code that is
+//! judged before its body is waited for. A first byte that is not zero cannot be such a packet at all: it is a TLS hello
+//! sent without asking, or a guest in the wrong house.
+//!
+//! | code | packet |
+//! |---|---|
+//! | 80877102 | cancel request: process id and key follow |
+//! | 80877103 | may we speak TLS |
+//! | 80877104 | may we speak GSSAPI encryption |
+//! | 3.0, 3.2 | startup; other 3.x are talked down to one of these |
+
+use std::fmt::Write as _;
+
+use super::frame;
+
+/// The longest packet believed, in bytes, the length included.
+pub const MAX_SIZE: usize = 10_000;
+/// The longest user name, in bytes.
+pub const MAX_USER_SIZE: usize = 127;
+/// The code of a cancel request.
+pub const CANCEL_CODE: u32 = 80_877_102;
+/// The code that asks for TLS.
+pub const SSL_CODE: u32 = 80_877_103;
+/// The code that asks for GSSAPI encryption.
+pub const GSSENC_CODE: u32 = 80_877_104;
+
+/// Length and code.
+const HEAD_SIZE: usize = 8;
+/// Process id and a secret of 4 bytes, as in 3.0.
+const MIN_KEY_SIZE: usize = 8;
+/// Process id and a secret of 256 bytes, the longest 3.2 allows.
+const MAX_KEY_SIZE: usize = 260;
+const TLS_HANDSHAKE: u8 = 0x16;
+/// A name that asks for a protocol extension, none of which we have.
+const EXTENSION_PREFIX: &str = "_pq_.";
+
+/// What has arrived so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Not all there: ask again when the buffer holds this many bytes. Nothing was taken.
+    Need(usize),
+    /// A TLS hello without a request before it; it stays in the buffer for the handshake.
+    DirectTls,
+    /// May we speak TLS? 8 bytes.
+    Ssl,
+    /// May we speak GSSAPI encryption? 8 bytes.
+    Gssenc,
+    /// Stop somebody's query.
+    Cancel {
+        /// Process id and secret as one, at least 8 bytes, as the server gave them out.
+        key: Vec<u8>,
+    },
+    /// A client wants in.
+    Startup(Startup),
+}
+
+impl Progress {
+    /// How many bytes at the front of the buffer this packet took; bytes behind an `Ssl` or `Gssenc` were sent in clear
+    /// before the answer and must be refused.
+    pub fn taken(&self) -> usize {
+        match self {
+            Progress::Need(_) | Progress::DirectTls => 0,
+            Progress::Ssl | Progress::Gssenc => HEAD_SIZE,
+            Progress::Cancel { key } => HEAD_SIZE + key.len(),
+            Progress::Startup(startup) => startup.size,
+        }
+    }
+}
+
+/// A startup packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Startup {
+    /// The minor version asked for; the major one is 3.
+    pub minor: u16,
+    /// Who wants in: not empty, at most [`MAX_USER_SIZE`] bytes.
+    pub user: String,
+    /// Where to; the user's name when the packet does not say.
+    pub database: String,
+    /// All other parameters as sent, in order, also twice: the last one counts.
+    pub params: Vec<(String, Vec<u8>)>,
+    /// Names of protocol extensions asked for (`_pq_.…`), none of which we know.
+    pub extensions: Vec<String>,
+    size: usize,
+}
+
+impl Startup {
+    /// The value of a parameter, names compared as they are; the last one counts.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.params.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| &value[..])
+    }
+
+    /// The minor version we shall speak with this client: 0 or 2.
+    pub fn agreed_minor(&self) -> u16 {
+        if self.minor >= 2 { 2 } else { 0 }
+    }
+
+    /// Whether the client must be told, before anything else, what of its wishes we do not know: answer with
+    /// [`agreed_minor`](Self::agreed_minor) and [`extensions`](Self::extensions).
+    pub fn needs_negotiation(&self) -> bool {
+        self.minor != self.agreed_minor() || !self.extensions.is_empty()
+    }
+}
+
+/// Why a first packet is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartupError {
+    /// The length is above [`MAX_SIZE`].
+    TooLong {
+        /// The length as sent.
+        size: usize,
+    },
+    /// A length that fits no packet. The first bytes, up to eight, in hex.
+    BadHeader(String),
+    /// A first byte no Postgres client sends. The first bytes, up to eight, in hex. Not worth an answer.
+    NotPostgres(String),
+    /// A password before the startup packet.
+    PasswordFirst,
+    /// Protocol 2, out of use since 2003.
+    V2,
+    /// Neither protocol 3 nor a known request.
+    UnsupportedVersion {
+        /// The upper half of the code.
+        major: u16,
+        /// The lower half of the code.
+        minor: u16,
+        /// The first eight bytes in hex.
+        header: String,
+    },
+    /// A cancel request whose key has less than 8 or more than 260 bytes. Not worth an answer.
+    BadCancelKey,
+    /// The parameters do not end with exactly one terminator as the last byte.
+    NoTerminator,
+    /// No user, or an empty one.
+    NoUser,
+    /// The user's name is longer than [`MAX_USER_SIZE`].
+    UserTooLong,
+    /// The user, the database or the name of a parameter is not UTF-8; this says which.
+    NotUtf8(&'static str),
+}
+
+/// Reads the first packet from what has arrived.
+///
+/// # Errors
+/// [`StartupError`] as soon as the bytes cannot become a good packet.
+pub fn parse(buf: &[u8]) -> Result<Progress, StartupError> {
+    match buf.first() {
+        None => return Ok(Progress::Need(HEAD_SIZE)),
+        Some(0) => {}
+        Some(&TLS_HANDSHAKE) => return Ok(Progress::DirectTls),
+        Some(b'p') => return Err(StartupError::PasswordFirst),
+        Some(_) => return Err(StartupError::NotPostgres(hex(buf))),
+    }
+    let mut rest = buf;
+    let (Some(size), Some(code)) = (frame::u32(&mut rest), frame::u32(&mut rest)) else {
+        return Ok(Progress::Need(HEAD_SIZE));
+    };
+    let size = checked_size(size, buf)?;
+    check_code(code, size, buf)?;
+    let Some(body) = frame::take(&mut rest, size - HEAD_SIZE) else {
+        return Ok(Progress::Need(size));
+    };
+    match code {
+        SSL_CODE => Ok(Progress::Ssl),
+        GSSENC_CODE => Ok(Progress::Gssenc),
+        CANCEL_CODE => Ok(Progress::Cancel { key: body.to_vec() }),
+        version => startup(version as u16, body, size).map(Progress::Startup),
+    }
+}
+
+fn checked_size(size: u32, buf: &[u8]) -> Result<usize, StartupError> {
+    // PgBouncer takes only two bytes of length; what does not fit there is noise, not a long packet.
+    if size > 0xffff || (size as usize) < HEAD_SIZE {
+        return Err(StartupError::BadHeader(hex(buf)));
+    }
+    let size = size as usize;
+    if size > MAX_SIZE {
+        return Err(StartupError::TooLong { size });
+    }
+    Ok(size)
+}
+
+fn check_code(code: u32, size: usize, buf: &[u8]) -> Result<(), StartupError> {
+    let (major, minor) = ((code >> 16) as u16, code as u16);
+    match code {
+        SSL_CODE | GSSENC_CODE if size == HEAD_SIZE => Ok(()),
+        SSL_CODE | GSSENC_CODE => Err(StartupError::BadHeader(hex(buf))),
+        CANCEL_CODE if (MIN_KEY_SIZE..=MAX_KEY_SIZE).contains(&(size - HEAD_SIZE)) => Ok(()),
+        CANCEL_CODE => Err(StartupError::BadCancelKey),
+        _ if major == 3 => Ok(()),
+        _ if major == 2 => Err(StartupError::V2),
+        _ => Err(StartupError::UnsupportedVersion {
+            major,
+            minor,
+            header: hex(buf),
+        }),
+    }
+}
+
+fn startup(minor: u16, body: &[u8], size: usize) -> Result<Startup, StartupError> {
+    let mut startup = Startup {
+        minor,
+        user: String::new(),
+        database: String::new(),
+        params: Vec::new(),
+        extensions: Vec::new(),
+        size,
+    };
+    let mut rest = body;
+    loop {
+        let name = frame::cstr(&mut rest).ok_or(StartupError::NoTerminator)?;
+        if name.is_empty() {
+            break;
+        }
+        let value = frame::cstr(&mut rest).ok_or(StartupError::NoTerminator)?;
+        place(&mut startup, text(name, "parameter name")?, value)?;
+    }
+    if !rest.is_empty() {
+        return Err(StartupError::NoTerminator);
+    }
+    finish(startup)
+}
+
+fn place(startup: &mut Startup, name: String, value: &[u8]) -> Result<(), StartupError> {
+    match name.as_str() {
+        "user" => startup.user = text(value, "user")?,
+        "database" => startup.database = text(value, "database")?,
+        _ if name.starts_with(EXTENSION_PREFIX) => startup.extensions.push(name),
+        _ => startup.params.push((name, value.to_vec())),
+    }
+    Ok(())
+}
+
+fn finish(mut startup: Startup) -> Result<Startup, StartupError> {
+    if startup.user.is_empty() {
+        return Err(StartupError::NoUser);
+    }
+    if startup.user.len() > MAX_USER_SIZE {
+        return Err(StartupError::UserTooLong);
+    }
+    if startup.database.is_empty() {
+        startup.database.clone_from(&startup.user);
+    }
+    Ok(startup)
+}
+
+fn text(bytes: &[u8], what: &'static str) -> Result<String, StartupError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::NotUtf8(what))
+}
+
+fn hex(buf: &[u8]) -> String {
+    buf.iter()
+        .take(HEAD_SIZE)
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}"); // writing to a String cannot fail
+            hex
+        })
+}
+
+/// The startup parameter `options` holds something else than settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadOptions;
+
+/// Reads the settings out of the startup parameter `options`: `-c name=value`, `-cname=value`, `--name=value`.
+///
+/// As PostgreSQL splits them: any blanks between words, a backslash takes the next byte as it is, and a dash in a name
+/// means an underscore. Blanks at either end, which PgBouncer refuses, do no harm.
+///
+/// # Errors
+/// [`BadOptions`] for any other switch, a `-c` without a word after it, a setting without a name or without `=`, or a
+/// name that is not UTF-8.
+pub fn parse_options(options: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadOptions> {
+    let mut words = split_options(options).into_iter();
+    let mut settings = Vec::new();
+    while let Some(word) = words.next() {
+        let setting = match word.as_slice() {
+            b"-c" => words.next().ok_or(BadOptions)?,
+            [b'-', b'c' | b'-', setting @ ..] => setting.to_vec(),
+            _ => return Err(BadOptions),
+        };
+        settings.push(split_setting(&setting)?);
+    }
+    Ok(settings)
+}
+
+fn split_setting(setting: &[u8]) -> Result<(String, Vec<u8>), BadOptions> {
+    let mut halves = setting.splitn(2, |&byte| byte == b'=');
+    let (Some(name), Some(value)) = (halves.next(), halves.next()) else {
+        return Err(BadOptions);
+    };
+    let name = std::str::from_utf8(name).map_err(|_| BadOptions)?;
+    if name.is_empty() {
+        return Err(BadOptions);
+    }
+    Ok((name.replace('-', "_"), value.to_vec()))
+}
+
+fn split_options(options: &[u8]) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut bytes = options.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b' ' | b'\t'..=b'\r' => words.extend(word.take()),
+            b'\\' => word.get_or_insert_default().extend(bytes.next()),
+            _ => word.get_or_insert_default().push(byte),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packet(code: u32, body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(body.len() + 8).unwrap();
+        [&size.to_be_bytes(), &code.to_be_bytes(), body].concat()
+    }
+
+    fn version(minor: u32, body: &[u8]) -> Result<Startup, StartupError> {
+        match parse(&packet(3 << 16 | minor, body))? {
+            Progress::Startup(startup) => Ok(startup),
+            other => panic!("not a startup packet: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_startup_packet_may_come_byte_by_byte() {
+        let whole = packet(3 << 16, b"user\0ann\0database\0shop\0\0");
+        for end in 0..8 {
+            assert_eq!(parse(&whole[..end]), Ok(Progress::Need(8)));
+        }
+        for end in 8..whole.len() {
+            assert_eq!(parse(&whole[..end]), Ok(Progress::Need(whole.len())));
+        }
+        let progress = parse(&[&whole[..], b"p..."].concat()).unwrap();
+        assert_eq!(progress.taken(), whole.len());
+        let Progress::Startup(startup) = progress else {
+            panic!("{progress:?}")
+        };
+        assert_eq!((&startup.user[..], &startup.database[..]), ("ann", "shop"));
+    }
+
+    #[test]
+    fn parameters_keep_their_order_and_the_last_of_two_counts() {
+        let startup = version(0, b"a\x001\0user\0ann\0b\0\xff\0a\x002\0\0").unwrap();
+        assert_eq!(startup.database, "ann");
+        assert_eq!(startup.get("a"), Some(&b"2"[..]));
+        assert_eq!(startup.get("b"), Some(&b"\xff"[..]));
+        assert_eq!(startup.get("c"), None);
+        assert_eq!(startup.params.len(), 3);
+    }
+
+    #[test]
+    fn an_empty_database_is_the_users_own() {
+        let startup = version(0, b"user\0ann\0database\0\0\0").unwrap();
+        assert_eq!(startup.database, "ann");
+    }
+
+    #[test]
+    fn unknown_minors_and_extensions_are_talked_down() {
+        let told = |minor, body: &[u8]| {
+            let startup = version(minor, body).unwrap();
+            (startup.needs_negotiation(), startup.agreed_minor())
+        };
+        assert_eq!(told(0, b"user\0a\0\0"), (false, 0));
+        assert_eq!(told(1, b"user\0a\0\0"), (true, 0));
+        assert_eq!(told(2, b"user\0a\0\0"), (false, 2));
+        assert_eq!(told(9999, b"user\0a\0\0"), (true, 2));
+        let startup = version(0, b"user\0a\0_pq_.x\0on\0\0").unwrap();
+        assert!(startup.needs_negotiation());
+        assert_eq!(startup.extensions, ["_pq_.x"]);
+        assert!(startup.params.is_empty());
+    }
+
+    #[test]
+    fn the_questions_before_a_startup_packet() {
+        assert_eq!(parse(b"\0\0\0\x08\x04\xd2\x16\x2f"), Ok(Progress::Ssl));
+        assert_eq!(parse(b"\0\0\0\x08\x04\xd2\x16\x30"), Ok(Progress::Gssenc));
+        assert_eq!(parse(b"\x16\x03\x01"), Ok(Progress::DirectTls));
+        assert!(matches!(
+            parse(&packet(SSL_CODE, b"x")),
+            Err(StartupError::BadHeader(_))
+        ));
+    }
+
+    #[test]
+    fn cancel_keys_are_eight_bytes_or_longer() {
+        let key = |size: usize| parse(&packet(CANCEL_CODE, &vec![7; size]));
+        assert_eq!(key(8).map(|progress| progress.taken()), Ok(16));
+        assert_eq!(key(260), Ok(Progress::Cancel { key: vec![7; 260] }));
+        assert_eq!(key(7), Err(StartupError::BadCancelKey));
+        assert_eq!(key(261), Err(StartupError::BadCancelKey));
+    }
+
+    #[test]
+    fn a_bad_packet_is_refused_with_its_reason() {
+        let no = |body: &[u8]| version(0, body).unwrap_err();
+        assert_eq!(no(b"user\0ann\0"), StartupError::NoTerminator);
+        assert_eq!(no(b"user\0ann\0\0\0"), StartupError::NoTerminator);
+        assert_eq!(no(b"user\0ann"), StartupError::NoTerminator);
+        assert_eq!(no(b""), StartupError::NoTerminator);
+        assert_eq!(no(b"\0"), StartupError::NoUser);
+        assert_eq!(no(b"user\0\0\0"), StartupError::NoUser);
+        assert_eq!(no(b"user\0\xff\0\0"), StartupError::NotUtf8("user"));
+        let long = [b"user\0", &[b'a'; 128][..], b"\0\0"].concat();
+        assert_eq!(no(&long), StartupError::UserTooLong);
+        assert_eq!(parse(&packet(2 << 16, b"")), Err(StartupError::V2));
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_before_its_body_comes() {
+        let hex = |text: &str| text.to_owned();
+        let bad_header = |text| Err(StartupError::BadHeader(hex(text)));
+        assert_eq!(
+            parse(b"\0\0\0\x07\0\x03\0\0"),
+            bad_header("0000000700030000")
+        );
+        assert_eq!(
+            parse(b"\0\x01\0\0\0\x03\0\0"),
+            bad_header("0001000000030000")
+        );
+        assert_eq!(
+            parse(b"\0\0\x27\x11\0\x03\0\0"),
+            Err(StartupError::TooLong { size: 10_001 })
+        );
+        assert_eq!(parse(b"\0\0\x27\x10\0\x03\0\0"), Ok(Progress::Need(10_000)));
+        assert_eq!(
+            parse(b"GET / HTTP/1.1"),
+            Err(StartupError::NotPostgres(hex("474554202f204854")))
+        );
+        assert_eq!(parse(b"p"), Err(StartupError::PasswordFirst));
+        assert_eq!(
+            parse(b"\0\0\0\x09\0\x04\0\x01"),
+            Err(StartupError::UnsupportedVersion {
+                major: 4,
+                minor: 1,
+                header: hex("0000000900040001")
+            })
+        );
+    }
+
+    fn options(text: &str) -> Result<Vec<(String, String)>, BadOptions> {
+        let settings = parse_options(text.as_bytes())?.into_iter();
+        Ok(settings
+            .map(|(name, value)| (name, String::from_utf8(value).unwrap()))
+            .collect())
+    }
+
+    #[test]
+    fn options_are_read_as_postgres_reads_them() {
+        let one = |name: &str, value: &str| Ok(vec![(name.to_owned(), value.to_owned())]);
+        assert_eq!(options("-c a=b"), one("a", "b"));
+        assert_eq!(options("-ca=b"), one("a", "b"));
+        assert_eq!(options("--search-path=x=y"), one("search_path", "x=y"));
+        assert_eq!(options("  -c\t \n a=  "), one("a", ""));
+        assert_eq!(options(r"-c a=b\ c\\d\"), one("a", r"b c\d"));
+        assert_eq!(options("   "), Ok(vec![]));
+        assert_eq!(options("-c a=1 --b=2 -cc=3").map(|all| all.len()), Ok(3));
+    }
+
+    #[test]
+    fn other_switches_in_options_are_refused() {
+        for text in ["-d 5", "-c", "--", "--x", "-c =1", "a=b", "-", r"-c a=1 \ "] {
+            assert_eq!(options(text), Err(BadOptions), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse(&bytes);
+            let _ = parse(&packet(3 << 16, &bytes));
+            let _ = parse(&packet(CANCEL_CODE, &bytes));
+            let _ = parse_options(&bytes);
+        }
+
+        #[test]
+        fn it_never_takes_more_than_there_is(minor in 0u32..4, body in "(user\0[a-z]{1,5}\0)?([a-z_.]{1,9}\0[ -~]{0,9}\0){0,4}\0", cut in 0usize..200) {
+            let bytes = packet(3 << 16 | minor, body.as_bytes());
+            let bytes = &bytes[..cut.min(bytes.len())];
+            if let Ok(progress) = parse(bytes) {
+                prop_assert!(progress.taken() <= bytes.len());
+            }
+        }
+    }
+}
