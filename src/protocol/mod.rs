@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`frame`] | the five bytes before every message, and how to read inside its bounds |
 //! | [`startup`] | what a client may send before the first frame |
+//! | [`message`] | everything the pooler says by itself |
 //!
 //! Message formats: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
 pub mod frame;
+pub mod message;
 pub mod startup;
