@@ -1,6 +1,7 @@
 //! PostgreSQL's frontend/backend protocol, as far as a pooler must understand it. Pure: bytes in, verdicts out.
 
 pub mod dialogue;
+pub mod fields;
 pub mod frame;
 pub mod message;
 pub mod parameters;
