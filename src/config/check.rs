@@ -1,0 +1,373 @@
+//! Rules that one key alone cannot break, and values that are possible but senseless.
+//!
+//! Pure: whether files exist is looked up by [`super::load`]. Every rule is asked, so that all that is wrong is known
+//! at once; a rule about a key that was refused already keeps silent, for it would only repeat the refusal.
+
+use std::collections::BTreeSet;
+
+use crate::config::problem::{Place, Problem, Problems, Refusal, path};
+use crate::config::settings::{DatabaseSettings, Settings};
+use crate::config::value::{AuthType, TlsMode};
+
+/// Names that belong to the console.
+pub const CONSOLE_NAMES: &[&str] = &["pgbouncer", "pooler"];
+
+/// The longest name Postgres knows, in bytes.
+const LONGEST_NAME: usize = 63;
+
+/// Everything that is wrong with `settings`; problems carry the key, not the line.
+pub fn check(settings: &Settings) -> Problems {
+    Problems(all_but(settings, &BTreeSet::new()))
+}
+
+/// As [`check`], but silent about keys that were `refused` already.
+pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> {
+    let mut findings = Findings {
+        settings,
+        refused,
+        found: Vec::new(),
+    };
+    findings.listening();
+    findings.limits();
+    findings.tls();
+    findings.clients_can_log_in();
+    findings.auth_query();
+    findings.databases();
+    findings.users();
+    findings.log_level();
+    findings.found
+}
+
+struct Findings<'s> {
+    settings: &'s Settings,
+    refused: &'s BTreeSet<String>,
+    found: Vec<Problem>,
+}
+
+impl Findings<'_> {
+    /// Notes a problem of the first of `keys`, unless one of them was refused.
+    fn note(&mut self, keys: &[&[&str]], refusal: Refusal) {
+        let keys: Vec<String> = keys.iter().map(|parts| path(parts)).collect();
+        if keys.iter().any(|key| self.refused.contains(key)) {
+            return;
+        }
+        let key = keys.first().map_or("", String::as_str);
+        self.found.push(refusal.at(&Place::default(), key));
+    }
+
+    /// Whether anything in the sections `[kind.*]` was refused.
+    fn has_refused(&self, kind: &str) -> bool {
+        let within = format!("{kind}.");
+        let mut refused = self.refused.iter();
+        refused.any(|key| key == kind || key.starts_with(&within))
+    }
+
+    fn listening(&mut self) {
+        let pooler = &self.settings.pooler;
+        if pooler.listen_addr.is_empty() && pooler.unix_socket_dir.is_empty() {
+            self.note(
+                &[&["pooler", "listen_addr"], &["pooler", "unix_socket_dir"]],
+                Refusal::new("nothing to listen on: no address, and no unix_socket_dir")
+                    .hint("for example listen_addr = \"127.0.0.1\""),
+            );
+        }
+        if pooler.listen_addr.iter().any(String::is_empty) {
+            let refusal = Refusal::new("holds an empty address").hint("\"*\" means all addresses");
+            self.note(&[&["pooler", "listen_addr"]], refusal);
+        }
+        if pooler.unix_socket_dir.starts_with('@') {
+            let refusal = Refusal::new("abstract sockets are not built in this version");
+            self.note(
+                &[&["pooler", "unix_socket_dir"]],
+                refusal.hint("name a directory"),
+            );
+        }
+    }
+
+    fn limits(&mut self) {
+        let pooler = &self.settings.pooler;
+        let too_small = [
+            ("max_client_conn", pooler.max_client_conn == 0, "10000"),
+            ("scram_iterations", pooler.scram_iterations == 0, "4096"),
+            ("listen_backlog", pooler.listen_backlog == 0, "128"),
+            ("stats_period", pooler.stats_period.is_zero(), "\"60s\""),
+        ];
+        for (key, is_zero, usual) in too_small {
+            if is_zero {
+                let refusal = Refusal::new("may not be 0").hint(format!("the default is {usual}"));
+                self.note(&[&["pooler", key]], refusal);
+            }
+        }
+        if pooler.threads > 1_024 {
+            let refusal = Refusal::new(format!("{} threads are too many", pooler.threads));
+            self.note(
+                &[&["pooler", "threads"]],
+                refusal.hint("0 means one per core"),
+            );
+        }
+        if pooler.max_packet_size < 1_024 {
+            let refusal = Refusal::new("is too small to log in with");
+            self.note(
+                &[&["pooler", "max_packet_size"]],
+                refusal.hint("the default is 2147483647"),
+            );
+        }
+        let (least, most) = (pooler.min_pool_size, pooler.default_pool_size);
+        if most > 0 && least > most {
+            self.note(
+                &[
+                    &["pooler", "min_pool_size"],
+                    &["pooler", "default_pool_size"],
+                ],
+                Refusal::new(format!(
+                    "{least} is more than default_pool_size, which is {most}"
+                )),
+            );
+        }
+    }
+
+    fn tls(&mut self) {
+        let pooler = &self.settings.pooler;
+        let (cert, key) = ("client_tls_cert_file", "client_tls_key_file");
+        let files = [
+            (cert, pooler.client_tls_cert_file.is_some()),
+            (key, pooler.client_tls_key_file.is_some()),
+        ];
+        for (file, is_given) in files {
+            if pooler.client_tls_sslmode != TlsMode::Disable && !is_given {
+                let mode = pooler.client_tls_sslmode.as_str();
+                self.note(
+                    &[&["pooler", "client_tls_sslmode"], &["pooler", file]],
+                    Refusal::new(format!("\"{mode}\" needs {file}"))
+                        .hint(format!("set {file}, or client_tls_sslmode = \"disable\"")),
+                );
+            }
+        }
+        if pooler.server_tls_cert_file.is_some() != pooler.server_tls_key_file.is_some() {
+            let (given, missing) = if pooler.server_tls_cert_file.is_some() {
+                ("server_tls_cert_file", "server_tls_key_file")
+            } else {
+                ("server_tls_key_file", "server_tls_cert_file")
+            };
+            self.note(
+                &[&["pooler", given], &["pooler", missing]],
+                Refusal::new(format!("needs {missing} beside it")),
+            );
+        }
+        let sides = [
+            (
+                "client_tls_sslmode",
+                "client_tls_ca_file",
+                pooler.client_tls_sslmode,
+                &pooler.client_tls_ca_file,
+            ),
+            (
+                "server_tls_sslmode",
+                "server_tls_ca_file",
+                pooler.server_tls_sslmode,
+                &pooler.server_tls_ca_file,
+            ),
+        ];
+        for (mode_key, ca_key, mode, ca) in sides {
+            if mode.is_verifying() && ca.is_none() {
+                self.note(
+                    &[&["pooler", mode_key], &["pooler", ca_key]],
+                    Refusal::new(format!("\"{}\" needs {ca_key}", mode.as_str())),
+                );
+            }
+        }
+    }
+
+    fn clients_can_log_in(&mut self) {
+        let Settings {
+            pooler,
+            users,
+            databases,
+            ..
+        } = self.settings;
+        let asks = pooler.auth_user.is_some() || databases.values().any(|d| d.auth_user.is_some());
+        let knows = pooler.auth_file.is_some() || users.values().any(|u| u.password.is_some());
+        if pooler.auth_type == AuthType::Trust || asks || knows {
+            return;
+        }
+        if self.has_refused("users") || self.has_refused("databases") {
+            return;
+        }
+        self.note(
+            &[
+                &["pooler", "auth_type"],
+                &["pooler", "auth_file"],
+                &["pooler", "auth_user"],
+            ],
+            Refusal::new(format!(
+                "nobody could log in: \"{}\" needs passwords and there are none",
+                pooler.auth_type.as_str()
+            ))
+            .hint("add [users.NAME] with a password, auth_file, or auth_user"),
+        );
+    }
+
+    fn auth_query(&mut self) {
+        let settings = self.settings;
+        let own = settings.databases.iter().map(|(name, database)| {
+            (
+                vec!["databases", name.as_str()],
+                &database.auth_user,
+                &database.auth_dbname,
+            )
+        });
+        let pooler = &settings.pooler;
+        let all = own.chain([(vec!["pooler"], &pooler.auth_user, &pooler.auth_dbname)]);
+        for (section, user, database) in all {
+            let key = |name| [section.as_slice(), &[name]].concat();
+            if let Some(user) = user {
+                self.auth_user(&key("auth_user"), user);
+            }
+            let Some(database) = database else { continue };
+            if CONSOLE_NAMES.contains(&database.as_str()) {
+                let refusal = Refusal::new(format!("\"{database}\" is the console"));
+                self.note(&[&key("auth_dbname")], refusal);
+            } else if settings.database(database).is_none() && !self.has_refused("databases") {
+                let refusal = Refusal::new(format!("there is no database \"{database}\" here"));
+                let hint = format!("add [databases.{}]", path(&[database]));
+                self.note(&[&key("auth_dbname")], refusal.hint(hint));
+            }
+        }
+    }
+
+    fn auth_user(&mut self, key: &[&str], user: &str) {
+        let settings = self.settings;
+        let listed = settings
+            .user(user)
+            .is_some_and(|user| user.password.is_some());
+        if listed || settings.pooler.auth_file.is_some() || self.has_refused("users") {
+            return;
+        }
+        self.note(
+            &[key, &["pooler", "auth_file"]],
+            Refusal::new(format!("the password of \"{user}\" is not known")).hint(format!(
+                "add it to [users.{}], or set auth_file",
+                path(&[user])
+            )),
+        );
+    }
+
+    fn databases(&mut self) {
+        let settings = self.settings;
+        if settings.databases.is_empty() && !self.has_refused("databases") {
+            self.note(
+                &[&["databases"]],
+                Refusal::new("no database is listed")
+                    .hint("add one, for example [databases.app] with host = \"127.0.0.1\""),
+            );
+        }
+        for (name, database) in &settings.databases {
+            self.database_name(name);
+            self.database(name, database);
+        }
+    }
+
+    fn database_name(&mut self, name: &str) {
+        let refusal = if CONSOLE_NAMES.contains(&name) {
+            Refusal::new(format!("\"{name}\" is the name of the console"))
+                .hint("give it another name, and the real one as dbname")
+        } else if name.is_empty() {
+            Refusal::new("a database needs a name")
+        } else if name.len() > LONGEST_NAME {
+            Refusal::new(format!(
+                "a name may have {LONGEST_NAME} bytes, this has {}",
+                name.len()
+            ))
+        } else {
+            return;
+        };
+        self.note(&[&["databases", name]], refusal);
+    }
+
+    fn database(&mut self, name: &str, database: &DatabaseSettings) {
+        let pooler = &self.settings.pooler;
+        let within = ["databases", name];
+        let key = |key| [within.as_slice(), &[key]].concat();
+        if database.port == 0 {
+            self.note(
+                &[&key("port")],
+                Refusal::new("may not be 0").hint("the default is 5432"),
+            );
+        }
+        if database.host.is_none() && pooler.unix_socket_dir.is_empty() {
+            self.note(
+                &[&within, &key("host"), &["pooler", "unix_socket_dir"]],
+                Refusal::new("has no host, and there is no unix_socket_dir to look in")
+                    .hint("for example host = \"127.0.0.1\""),
+            );
+        }
+        let host = database.host.as_deref().unwrap_or_default();
+        if host.contains(',') {
+            let refusal = Refusal::new("lists of hosts are not built in this version");
+            self.note(&[&key("host")], refusal.hint("name one host"));
+        } else if host.starts_with('@') {
+            let refusal = Refusal::new("abstract sockets are not built in this version");
+            self.note(&[&key("host")], refusal.hint("name a host or a directory"));
+        }
+        if database.password.is_some() && database.user.is_none() {
+            self.note(
+                &[&key("password"), &key("user")],
+                Refusal::new("belongs to no user")
+                    .hint("add user, who logs in to the server with it"),
+            );
+        }
+        let least = database.min_pool_size.unwrap_or(pooler.min_pool_size);
+        let most = database.pool_size.unwrap_or(pooler.default_pool_size);
+        let is_own = database.min_pool_size.is_some() || database.pool_size.is_some();
+        if is_own && most > 0 && least > most {
+            self.note(
+                &[&key("min_pool_size"), &key("pool_size")],
+                Refusal::new(format!(
+                    "{least} servers kept are more than the pool's {most}"
+                )),
+            );
+        }
+    }
+
+    fn users(&mut self) {
+        let settings = self.settings;
+        for (name, user) in &settings.users {
+            if name.is_empty() || name.len() > LONGEST_NAME {
+                let refusal = Refusal::new(format!("a name has 1 to {LONGEST_NAME} bytes"));
+                self.note(&[&["users", name]], refusal);
+            }
+            let password = user.password.as_ref().map_or("", |secret| secret.expose());
+            if settings.pooler.auth_type == AuthType::ScramSha256 && is_md5(password) {
+                self.note(
+                    &[&["users", name, "password"], &["pooler", "auth_type"]],
+                    Refusal::new("an md5 password cannot be used with auth_type \"scram-sha-256\"")
+                        .hint("give a SCRAM secret or the password itself, or set auth_type = \"md5\""),
+                );
+            }
+        }
+    }
+
+    fn log_level(&mut self) {
+        const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+        let mut parts = self.settings.telemetry.log_level.split(',');
+        let is_level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or_default().trim();
+            LEVELS.contains(&level.to_ascii_lowercase().as_str())
+        };
+        if let Some(wrong) = parts.find(|part| !is_level(part)) {
+            self.note(
+                &[&["telemetry", "log_level"]],
+                Refusal::new(format!(
+                    "expected one of {}, found {wrong:?}",
+                    LEVELS.join(", ")
+                )),
+            );
+        }
+    }
+}
+
+/// Whether `password` is stored as Postgres stores md5: `md5` and 32 hexadecimal digits.
+fn is_md5(password: &str) -> bool {
+    let digits = password.strip_prefix("md5").unwrap_or_default();
+    digits.len() == 32 && digits.chars().all(|each| each.is_ascii_hexdigit())
+}

@@ -1,0 +1,120 @@
+//! A file and the environment become [`Settings`], or the list of what is wrong with them.
+//!
+//! The order is: defaults, the file, then variables `POOLER__SECTION__KEY`. The rules of [`super::check`] are applied
+//! at the end, and what they find is given its line here. That a named file exists is also seen here: this room's
+//! other files do not touch the disk, but for passwords kept in files.
+
+use std::fs;
+use std::path::Path;
+
+use crate::config::check;
+use crate::config::environment::Environment;
+use crate::config::problem::{Place, Problem, Problems, Refusal, path};
+use crate::config::reading::Reading;
+use crate::config::schema::POOLER;
+use crate::config::settings::Settings;
+use crate::config::slot::Slot;
+use crate::config::source::Source;
+
+/// Reads `pooler.toml` at `file`; paths in it start at its directory.
+///
+/// # Errors
+/// Everything that is wrong with it, or that it could not be read.
+pub fn load_file(file: &Path, env: &Environment) -> Result<Settings, Problems> {
+    let name = file.display().to_string();
+    let unreadable = |why: String| {
+        let place = Place {
+            source: name.clone(),
+            ..Place::default()
+        };
+        Problems(vec![Refusal::new(why).at(&place, "")])
+    };
+    let bytes = fs::read(file).map_err(|why| unreadable(format!("cannot be read: {why}")))?;
+    let text = String::from_utf8(bytes).map_err(|why| {
+        let good = why.utf8_error().valid_up_to();
+        unreadable(format!("is not UTF-8 after its first {good} bytes"))
+    })?;
+    let base = file.parent().unwrap_or(Path::new(""));
+    from_text(&text, &name, base, env)
+}
+
+/// Reads the text of a `pooler.toml`, called `source_name` in messages; paths in it start at `base_dir`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn from_text(
+    text: &str,
+    source_name: &str,
+    base_dir: &Path,
+    env: &Environment,
+) -> Result<Settings, Problems> {
+    let source = Source {
+        name: source_name,
+        text,
+    };
+    let tree = source.parse()?;
+    let mut reading = Reading::new(env, base_dir);
+    reading.file(&source, &tree);
+    finish(reading, &source.place(0), base_dir)
+}
+
+/// Applies the variables that override, then the rules; problems without a place of their own are at `elsewhere`.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn finish(
+    mut reading: Reading<'_>,
+    elsewhere: &Place,
+    base_dir: &Path,
+) -> Result<Settings, Problems> {
+    reading.overrides();
+    look_for_files(&mut reading, base_dir);
+    let Reading { settings, notes } = reading;
+    let mut problems = notes.problems;
+    for found in check::all_but(&settings, &notes.refused) {
+        let place = nearest(&found.key, |key| notes.places.get(key));
+        let place = place.unwrap_or(elsewhere).clone();
+        problems.push(Problem {
+            source: place.source,
+            line: place.line,
+            column: place.column,
+            ..found
+        });
+    }
+    if problems.is_empty() {
+        return Ok(settings);
+    }
+    let in_order = |problem: &Problem| (problem.line == 0, problem.line, problem.column);
+    problems.0.sort_by_key(in_order);
+    Err(problems)
+}
+
+/// The place of `key`, else that of the section around it.
+fn nearest<'p>(key: &str, place: impl Fn(&str) -> Option<&'p Place>) -> Option<&'p Place> {
+    let mut key = key;
+    loop {
+        if let Some(found) = place(key) {
+            return Some(found);
+        }
+        key = key.rsplit_once('.')?.0;
+    }
+}
+
+/// Lets relative paths start at `base`, and complains of files that are not there.
+fn look_for_files(reading: &mut Reading<'_>, base: &Path) {
+    for key in POOLER.keys {
+        let Slot::Path(Some(file)) = (key.place)(&mut reading.settings.pooler) else {
+            continue;
+        };
+        *file = base.join(&*file);
+        let why = match fs::metadata(&*file) {
+            Ok(facts) if facts.is_dir() => "it is a directory".to_owned(),
+            Ok(_) => continue,
+            Err(why) => why.to_string(),
+        };
+        let refusal = Refusal::new(format!("cannot use \"{}\": {why}", file.display()));
+        let key = path(&["pooler", key.name]);
+        let place = reading.notes.places.get(&key).cloned().unwrap_or_default();
+        reading.notes.refuse(refusal, &place, &key);
+    }
+}
