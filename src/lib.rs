@@ -1,8 +1,57 @@
-//! placeholder
+//! A PostgreSQL connection pooler: a client's request borrows a server, frames pass, the server goes back.
+//!
+//! The code is laid out along that sentence. A reader who follows a query walks straight down one staircase and meets at
+//! the side what the decision needs to know. A file imports from its own folder and from lower floors only; `tests/floors.rs`
+//! sees to it.
+//!
+//! | floor | rooms | knows |
+//! |---|---|---|
+//! | 10 | `main.rs` | arguments, exit code |
+//! | 9 | [`process`], [`cli`] | how to build, reload, drain, stop; the demo |
+//! | 8 | [`admin`] | the operator's side: the console |
+//! | 7 | [`clients`] | the application's side |
+//! | 6 | [`pools`] | servers on loan |
+//! | 5 | [`servers`], [`telemetry`] | one PostgreSQL connection; the log |
+//! | 4 | [`net`] | sockets and TLS |
+//! | 3 | [`protocol`]*, [`auth`]* | frames; proofs |
+//! | 2 | [`config`]*, [`stats`] | settings; counters and the census |
+//! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`] | failure, time and chance, passwords |
+//!
+//! `*` is pure: no socket, no task, no clock of its own. (Of [`config`], `load.rs` and `environment.rs` read files and the
+//! environment.)
+//!
+//! # One query
+//!
+//! 1. `process/listener` accepts and deals the connection to a worker; `clients/entrance` and `clients/login` negotiate TLS,
+//!    read the startup packet, authenticate.
+//! 2. `clients/session` waits on the client's socket. An idle client owns no buffer.
+//! 3. Bytes arrive in the worker's scratch buffer. `pools/pool` lends a server: this worker's, another's, a new one, or a
+//!    place in line.
+//! 4. `clients/link` ties both. If the server lacks what the client SET, a batch that sets it is put first, in the same write.
+//! 5. `protocol/requests` judges each frame of the client, `protocol/replies` each of the server: pass, rename, leave out, or
+//!    answer in the server's place. Runs of frames that pass as they are leave as one slice, in one write.
+//! 6. ReadyForQuery outside a transaction, with nothing owed: the lease ends. `pools/policy` says keep, reset or close.
+//!
+//! # Threads
+//!
+//! Each worker thread has a current-thread runtime, its own clients, its own scratch buffers and counters. One task drives a
+//! client's socket and the socket of the server it borrowed. A pool's seats are exact over all threads behind one short
+//! lock; idle servers lie with the worker that last used them. Nothing on the path of a query sets a timer: `pools/janitor`
+//! looks at the cards of the census.
+
+pub mod admin;
 pub mod auth;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod net;
+pub mod pools;
+pub mod process;
 pub mod protocol;
 pub mod secret;
+pub mod servers;
+pub mod stats;
+pub mod telemetry;
+pub mod thread;

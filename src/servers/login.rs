@@ -1,0 +1,298 @@
+//! Opening a server: connect, TLS, log in, and find out what it is like.
+//!
+//! PBKDF2 never runs on a thread that serves clients, and never with more iterations than a sane server asks for; the keys are
+//! kept, so that the next login costs none.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+
+use crate::auth::password::{self, Verifier};
+use crate::auth::scram::{self, Keys};
+use crate::clock;
+use crate::config::value::TlsMode;
+use crate::error::{Error, Refusal};
+use crate::net::stream::{Address, Stream};
+use crate::protocol::fields::{self, AuthenticationRequest};
+use crate::protocol::message;
+use crate::protocol::parameters::{Interner, is_carried};
+use crate::protocol::sides::ServerSide;
+use crate::servers::frames::Frames;
+use crate::servers::query::{self, refusal_of};
+use crate::servers::server::Server;
+use crate::servers::target::Target;
+use crate::stats::census::{Census, ServerCard, ServerFacts};
+use crate::thread;
+
+/// The largest message of a login.
+const LARGEST: usize = 1 << 16;
+
+/// What a login needs.
+#[derive(Debug)]
+pub struct Login<'a> {
+    /// Where to, and as whom.
+    pub target: &'a Target,
+    /// TLS, where it is not off.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Keys that a client's SCRAM login gave.
+    pub keys: Option<Arc<Keys>>,
+    /// The database's name in the configuration.
+    pub database: &'a str,
+    /// Where the server gets its card.
+    pub census: &'a Census,
+    /// For its parameters.
+    pub interner: &'a Interner,
+    /// The pool's reign.
+    pub generation: u64,
+}
+
+/// Opens a server and logs in.
+///
+/// # Errors
+/// [`Error::ServerUnreachable`], or [`Error::ServerRefused`] in the server's words.
+pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
+    let mut stream = connect(login.target, login.tls.clone()).await?;
+    let mut out = BytesMut::new();
+    let target = login.target;
+    let mut params: Vec<(&[u8], &[u8])> =
+        vec![(b"user", target.user.as_bytes()), (b"database", target.dbname.as_bytes())];
+    params.extend(target.startup.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    message::startup_message(&mut out, 0, &params);
+    stream.write_all(&out).await.map_err(|error| unreachable(target, &error))?;
+    let mut frames = Frames::default();
+    let heard = hear(&login, &mut stream, &mut frames).await?;
+    if !frames.is_empty() {
+        return Err(Error::ServerProtocol("more than was asked for after the login"));
+    }
+    let mut server = welcome(&login, stream, heard);
+    if let Some(sql) = &target.connect_query
+        && let Err(error) = query::ask(&mut server, login.interner, sql).await
+    {
+        tracing::warn!(%error, sql, "connect_query failed");
+        if !matches!(error, Error::ServerRefused(_)) {
+            login.census.servers.remove(&server.card.id);
+            return Err(error);
+        }
+    }
+    Ok(server)
+}
+
+fn unreachable(target: &Target, error: &io::Error) -> Error {
+    Error::ServerUnreachable { address: format!("{}:{}", target.host, target.port), reason: error.to_string() }
+}
+
+/// Connects, with TLS as far as the target demands.
+async fn connect(target: &Target, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Error> {
+    let failed = |error: &io::Error| unreachable(target, error);
+    if target.host.starts_with(['/', '@']) {
+        let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
+        return Stream::connect_unix(&path).await.map_err(|error| failed(&error));
+    }
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    let addresses: Vec<SocketAddr> = found.map_err(|error| failed(&error))?.collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match Stream::connect_tcp(address, &target.socket).await {
+            Ok(stream) => return secure(target, tls, stream).await,
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(&last))
+}
+
+async fn secure(target: &Target, tls: Option<Arc<ClientConfig>>, mut stream: Stream) -> Result<Stream, Error> {
+    let Some(tls) = tls.filter(|_| target.tls != TlsMode::Disable) else { return Ok(stream) };
+    let failed = |error: io::Error| unreachable(target, &error);
+    let mut out = BytesMut::new();
+    message::ssl_request(&mut out);
+    stream.write_all(&out).await.map_err(failed)?;
+    let mut answer = [0; 1];
+    let count = stream.read_some(&mut answer).await.map_err(failed)?;
+    match (count, answer[0]) {
+        (1, b'S') => {
+            let name = ServerName::try_from(target.host.clone())
+                .map_err(|_| failed(io::Error::other("the host is no name that TLS can check")))?;
+            stream.connect_tls(tls, name).await.map_err(failed)
+        }
+        (1, b'N') if matches!(target.tls, TlsMode::Allow | TlsMode::Prefer) => Ok(stream),
+        (1, b'N') => Err(failed(io::Error::other("the server refused TLS (server_tls_sslmode demands it)"))),
+        _ => Err(failed(io::Error::other("the server closed the connection at the request for TLS"))),
+    }
+}
+
+/// What a server says until it is ready.
+#[derive(Default)]
+struct Heard {
+    reported: Vec<(String, String)>,
+    key: Vec<u8>,
+}
+
+async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<Heard, Error> {
+    let mut heard = Heard::default();
+    loop {
+        let frame = frames.next(stream, LARGEST).await.map_err(|error| unreachable(login.target, &error))?;
+        match frame.tag {
+            b'R' => authenticate(login, stream, frames, &frame.body).await?,
+            b'E' => return Err(Error::ServerRefused(refusal_of(&frame.body))),
+            b'S' => {
+                let (name, value) = fields::parameter_status(&frame.body)
+                    .ok_or(Error::ServerProtocol("a broken ParameterStatus"))?;
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                heard.reported.push((text(name), text(value)));
+            }
+            b'K' => heard.key = frame.body,
+            b'Z' => return Ok(heard),
+            b'N' | b'v' => {}
+            _ => return Err(Error::ServerProtocol("an unexpected message during the login")),
+        }
+    }
+}
+
+fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
+    let split = |address: Address| match address {
+        Address::Tcp(address) => (address.ip().to_string(), address.port()),
+        Address::Unix => ("unix".to_owned(), login.target.port),
+    };
+    let ((address, port), (local_address, local_port)) = (split(stream.peer()), split(stream.local()));
+    let pid = heard.key.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let facts = ServerFacts {
+        database: login.database.to_owned(),
+        user: login.target.user.clone(),
+        address,
+        port,
+        local_address,
+        local_port,
+        tls: stream.tls_description().unwrap_or_default(),
+        connected: clock::wall_seconds(),
+        pid,
+    };
+    let now = clock::now();
+    let card = Arc::new(ServerCard::new(login.census.next_id(), facts, heard.key, now));
+    login.census.servers.insert(card.id, Arc::clone(&card));
+    tracing::debug!(server = card.id, database = login.database, user = login.target.user, pid, "server opened");
+    let carried = heard.reported.iter().filter(|(name, _)| is_carried(name)).cloned();
+    let params = login.interner.make(carried);
+    Box::new(Server {
+        stream,
+        side: ServerSide::new(params),
+        card,
+        out: Vec::new(),
+        born: now,
+        used: now,
+        generation: login.generation,
+        reported: Arc::new(heard.reported),
+        home: thread::worker(),
+    })
+}
+
+/// Answers the server's demand for a proof.
+async fn authenticate(
+    login: &Login<'_>,
+    stream: &mut Stream,
+    frames: &mut Frames,
+    demand: &[u8],
+) -> Result<(), Error> {
+    let demand = fields::authentication(demand).ok_or(Error::ServerProtocol("a broken demand for a password"))?;
+    let mut out = BytesMut::new();
+    match demand {
+        AuthenticationRequest::Ok => return Ok(()),
+        AuthenticationRequest::Cleartext => message::password(&mut out, plain(login)?.as_bytes()),
+        AuthenticationRequest::Md5(salt) => {
+            let answer = match &login.target.password {
+                Some(Verifier::Plain(secret)) => password::md5_answer(secret.expose(), &login.target.user, salt),
+                Some(Verifier::Md5(hash)) => password::md5_answer_of_hash(hash, salt),
+                _ => return Err(wrong_type("the server asks for an MD5 password and none is known")),
+            };
+            message::password(&mut out, answer.as_bytes());
+        }
+        AuthenticationRequest::Sasl(mechanisms) => {
+            if !mechanisms.contains(&b"SCRAM-SHA-256".as_slice()) {
+                return Err(wrong_type("none of the server's SASL authentication mechanisms are supported"));
+            }
+            return scram_login(login, stream, frames).await;
+        }
+        AuthenticationRequest::SaslContinue(_) | AuthenticationRequest::SaslFinal(_) => {
+            return Err(Error::ServerProtocol("a SASL message out of turn"));
+        }
+        AuthenticationRequest::Other(_) => {
+            return Err(wrong_type("the server asks for a kind of authentication that the pooler does not have"));
+        }
+    }
+    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))
+}
+
+fn plain<'a>(login: &'a Login<'_>) -> Result<&'a str, Error> {
+    match &login.target.password {
+        Some(Verifier::Plain(secret)) => Ok(secret.expose()),
+        _ => Err(wrong_type("the server asks for the password in clear and it is not known")),
+    }
+}
+
+fn wrong_type(what: &str) -> Error {
+    Error::ServerRefused(Refusal { code: "28P01".into(), message: format!("server login failed: {what}") })
+}
+
+/// SCRAM-SHA-256, from the password or from keys that a client's login gave.
+async fn scram_login(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<(), Error> {
+    let refused = |error: scram::ScramError| wrong_type(&error.to_string());
+    let client = scram::Client::new(&nonce());
+    let mut out = BytesMut::new();
+    message::sasl_initial(&mut out, "SCRAM-SHA-256", client.first().as_bytes());
+    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))?;
+    let challenge = expect_sasl(login, stream, frames).await?;
+    let challenge = client.challenged(&challenge).map_err(refused)?;
+    let keys = match (&login.target.password, &login.keys) {
+        (Some(Verifier::Plain(secret)), _) => {
+            let (secret, salt, iterations) = (secret.clone(), challenge.salt().to_vec(), challenge.iterations());
+            let derived = tokio::task::spawn_blocking(move || scram::derive(secret.expose(), &salt, iterations));
+            Arc::new(derived.await.map_err(|_| Error::Internal)?)
+        }
+        (Some(Verifier::Scram(_)), Some(keys)) => Arc::clone(keys),
+        (Some(Verifier::Scram(_)), None) => {
+            return Err(wrong_type(
+                "cannot do SCRAM authentication: password is SCRAM secret but client authentication did not provide SCRAM keys",
+            ));
+        }
+        _ => return Err(wrong_type("the server asks for a SCRAM password and none is known")),
+    };
+    let (answer, expected) = challenge.answer(&keys);
+    let mut out = BytesMut::new();
+    message::sasl_response(&mut out, answer.as_bytes());
+    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))?;
+    let last = expect_sasl(login, stream, frames).await?;
+    expected.verify(&last).map_err(refused)
+}
+
+async fn expect_sasl(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<Vec<u8>, Error> {
+    let frame = frames.next(stream, LARGEST).await.map_err(|error| unreachable(login.target, &error))?;
+    match (frame.tag, fields::authentication(&frame.body)) {
+        (b'E', _) => Err(Error::ServerRefused(refusal_of(&frame.body))),
+        (b'R', Some(AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data))) => {
+            Ok(data.to_vec())
+        }
+        _ => Err(Error::ServerProtocol("a SASL message out of turn")),
+    }
+}
+
+fn nonce() -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(clock::entropy::<18>())
+}
+
+/// Sends a cancel request for the server with `key`, and waits until PostgreSQL has taken it.
+///
+/// # Errors
+/// What keeps it from the server.
+pub async fn send_cancel(target: &Target, tls: Option<Arc<ClientConfig>>, key: &[u8]) -> Result<(), Error> {
+    let mut stream = connect(target, tls).await?;
+    let mut out = BytesMut::new();
+    message::cancel_request(&mut out, key);
+    stream.write_all(&out).await.map_err(|error| unreachable(target, &error))?;
+    let mut scratch = [0; 64];
+    while let Ok(1..) = stream.read_some(&mut scratch).await {}
+    Ok(())
+}

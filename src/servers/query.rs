@@ -1,0 +1,102 @@
+//! The pooler asks a server something itself: reset and check queries, `connect_query`, `auth_query`.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::error::{Error, Refusal};
+use crate::protocol::fields;
+use crate::protocol::message;
+use crate::protocol::parameters::{Interner, is_carried};
+use crate::servers::frames::Frames;
+use crate::servers::server::Server;
+
+/// The largest message that an answer to a question of ours may have.
+const LARGEST: usize = 1 << 20;
+
+/// One row of texts.
+pub type Row = Vec<Option<String>>;
+
+/// Runs `sql` as a simple query and returns the rows of its results.
+///
+/// # Errors
+/// [`Error::ServerRefused`] with the server's words; [`Error::ServerLost`], [`Error::ServerProtocol`]: the server is then
+/// of no more use.
+pub async fn ask(server: &mut Server, interner: &Interner, sql: &str) -> Result<Vec<Row>, Error> {
+    let mut out = BytesMut::new();
+    message::query(&mut out, sql.as_bytes());
+    converse(server, interner, &out).await
+}
+
+/// Runs `sql` with one text parameter as an extended query.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_with(server: &mut Server, interner: &Interner, sql: &str, value: &str) -> Result<Vec<Row>, Error> {
+    let mut out = BytesMut::new();
+    message::parse(&mut out, b"", sql.as_bytes(), &[]);
+    message::bind(&mut out, b"", b"", &[Some(value.as_bytes())]);
+    message::execute(&mut out, b"", 0);
+    message::sync(&mut out);
+    converse(server, interner, &out).await
+}
+
+async fn converse(server: &mut Server, interner: &Interner, question: &[u8]) -> Result<Vec<Row>, Error> {
+    const LOST: Error = Error::ServerLost("while the pooler asked it something");
+    server.stream.write_all(question).await.map_err(|_| LOST)?;
+    let (mut frames, mut rows, mut refusal) = (Frames::default(), Vec::new(), None);
+    loop {
+        let frame = frames.next(&mut server.stream, LARGEST).await.map_err(|_| LOST)?;
+        match frame.tag {
+            b'D' => rows.push(row(&frame.body)?),
+            b'E' => refusal = Some(refusal_of(&frame.body)),
+            b'S' => note_parameter(server, interner, &frame.body),
+            b'C' => note_command(server, &frame.body),
+            b'Z' => {
+                server.side.status = fields::ready_status(&frame.body).unwrap_or(b'E');
+                break;
+            }
+            b'G' | b'W' | b'H' => return Err(Error::ServerProtocol("a question of the pooler's began a COPY")),
+            _ => {}
+        }
+    }
+    if !frames.is_empty() {
+        return Err(Error::ServerProtocol("more than was asked for"));
+    }
+    refusal.map_or(Ok(rows), |refusal| Err(Error::ServerRefused(refusal)))
+}
+
+fn row(body: &[u8]) -> Result<Row, Error> {
+    let values = fields::data_row(body).ok_or(Error::ServerProtocol("a broken row"))?;
+    Ok(values
+        .into_iter()
+        .map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+        .collect())
+}
+
+/// What an ErrorResponse says.
+pub fn refusal_of(body: &[u8]) -> Refusal {
+    let heard = fields::Heard::of(body);
+    Refusal {
+        code: String::from_utf8_lossy(heard.sqlstate).into_owned(),
+        message: heard.message_lossy().into_owned(),
+    }
+}
+
+fn note_parameter(server: &mut Server, interner: &Interner, body: &[u8]) {
+    let Some((name, value)) = fields::parameter_status(body) else { return };
+    let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+    if is_carried(&name) {
+        server.side.params = interner.with(&server.side.params, &name, &value);
+    }
+}
+
+fn note_command(server: &mut Server, body: &[u8]) {
+    let tag = fields::command_tag(body).unwrap_or_default();
+    if matches!(tag, b"DISCARD ALL" | b"DEALLOCATE ALL") {
+        server.side.held.clear_except(&[]);
+    }
+    if tag == b"DISCARD ALL" {
+        server.side.params = Arc::clone(&server.side.base);
+    }
+}
