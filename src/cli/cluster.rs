@@ -7,29 +7,23 @@
 //! owner may enter; TCP on 127.0.0.1 asks what [`Auth`] says. What must differ between nodes stands in `node.conf`, the rest
 //! in `postgresql.conf`, alike on all. `fsync` is off: a crash of the machine loses data that nobody will miss.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Stdio;
 
 use crate::cli::ask;
-use crate::cli::guardian::{Guardian, signal};
+use crate::cli::folder::Folder;
+use crate::cli::guardian::Guardian;
 use crate::cli::packets::Answer;
-use crate::cli::postgres::{Account, Binaries, is_reachable, run, tail};
+use crate::cli::postgres::{Binaries, run, tail};
 use crate::cli::problem::Problem;
+use crate::cli::server::{Server, until};
 use crate::clock;
 
 /// The superuser.
 pub const SUPERUSER: &str = "postgres";
-/// How long a server may take to start, stop or catch up.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at something that is not there yet.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-
 /// The same on all nodes.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
@@ -85,6 +79,16 @@ pub enum Stop {
     Immediate,
 }
 
+impl Stop {
+    fn signal(self) -> &'static str {
+        match self {
+            Self::Smart => "TERM",
+            Self::Fast => "INT",
+            Self::Immediate => "QUIT",
+        }
+    }
+}
+
 /// A primary (node 0) and its replicas (node 1 …), running.
 ///
 /// Dropping it stops the servers and removes the folder; so does our own death, by a [`Guardian`].
@@ -103,32 +107,6 @@ struct Node {
     server: Option<Server>,
 }
 
-/// A running postmaster: stopped at once when dropped.
-#[derive(Debug)]
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !matches!(self.0.try_wait(), Ok(None)) {
-            return;
-        }
-        if signal(self.0.id(), "QUIT").is_err() || !ended(&mut self.0, Duration::from_secs(10)) {
-            let _ = self.0.kill();
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// A folder that goes when dropped.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Cluster {
     /// Makes and starts a cluster. Returns when the primary takes writes and every replica streams from it.
     ///
@@ -137,7 +115,7 @@ impl Cluster {
     pub fn start(binaries: &Binaries, options: &Options) -> Result<Self, Problem> {
         let folder = Folder::new(binaries.account())?;
         let mut cluster = Self {
-            guardian: Guardian::over(&folder.0)?,
+            guardian: Guardian::over(folder.path())?,
             nodes: Vec::new(),
             folder,
             binaries: binaries.clone(),
@@ -182,27 +160,27 @@ impl Cluster {
     /// The folder of the Unix sockets, and of everything else. It is removed at the end; whoever needs a place for files
     /// that live as long as the cluster may put them here.
     pub fn folder(&self) -> &Path {
-        &self.folder.0
+        self.folder.path()
     }
 
     /// The folder to give as `host` to reach a node by its Unix socket, as [`SUPERUSER`] and without a password.
     pub fn socket_dir(&self) -> &Path {
-        &self.folder.0
+        self.folder.path()
     }
 
     /// The data folder of `node`.
     pub fn data_dir(&self, node: usize) -> PathBuf {
-        self.folder.0.join(format!("node{node}"))
+        self.folder.path().join(format!("node{node}"))
     }
 
     /// The log of `node`.
     pub fn log(&self, node: usize) -> PathBuf {
-        self.folder.0.join(format!("node{node}.log"))
+        self.folder.path().join(format!("node{node}.log"))
     }
 
     /// The process id of `node`'s postmaster, if it runs.
     pub fn pid(&self, node: usize) -> Option<u32> {
-        self.nodes[node].server.as_ref().map(|server| server.0.id())
+        self.nodes[node].server.as_ref().map(|server| server.pid())
     }
 
     /// Who sees to it that nothing outlives us; others may have their processes watched too.
@@ -213,7 +191,7 @@ impl Cluster {
     /// The Unix socket of `node`.
     pub fn socket(&self, node: usize) -> PathBuf {
         self.folder
-            .0
+            .path()
             .join(format!(".s.PGSQL.{}", self.nodes[node].port))
     }
 
@@ -266,23 +244,15 @@ impl Cluster {
         let Some(mut server) = self.nodes[node].server.take() else {
             return Ok(());
         };
-        let name = match how {
-            Stop::Smart => "TERM",
-            Stop::Fast => "INT",
-            Stop::Immediate => "QUIT",
-        };
-        let pid = server.0.id();
-        let sent = signal(pid, name);
-        if sent.is_ok() && !ended(&mut server.0, PATIENCE) {
+        if !server.end(how.signal())? {
             self.nodes[node].server = Some(server);
             return Err(Problem::NotReady {
                 what: format!("the end of node {node}"),
                 log: self.log_tail(node),
             });
         }
-        drop(server);
-        self.guardian.forget(pid);
-        sent
+        self.guardian.forget(server.pid());
+        Ok(())
     }
 
     /// Kills the postmaster of `node` with SIGKILL. Its children notice and end by themselves a moment later.
@@ -293,12 +263,9 @@ impl Cluster {
         let Some(mut server) = self.nodes[node].server.take() else {
             return Ok(());
         };
-        let pid = server.0.id();
-        let killed = server.0.kill().and_then(|()| server.0.wait());
-        self.guardian.forget(pid);
-        killed
-            .map(drop)
-            .map_err(Problem::io(format!("killing node {node}")))
+        server.kill()?;
+        self.guardian.forget(server.pid());
+        Ok(())
     }
 
     /// Starts `node` again on its port, stopping it first (fast) when it runs. Returns when it takes connections.
@@ -367,7 +334,7 @@ impl Cluster {
     }
 
     fn configure(&self, node: usize, primary: Option<usize>) -> Result<(), Problem> {
-        let sockets = self.folder.0.display();
+        let sockets = self.folder.path().display();
         let mut lines = format!(
             "port = {}\nunix_socket_directories = '{sockets}'\ncluster_name = 'node{node}'\n",
             self.nodes[node].port
@@ -414,21 +381,18 @@ impl Cluster {
             .open(&path)
             .map_err(Problem::io(format!("opening {}", path.display())))?;
         let errors = log.try_clone().map_err(Problem::io("sharing a log"))?;
-        let child = self
-            .binaries
-            .command("postgres")
+        let mut postgres = self.binaries.command("postgres");
+        postgres
             .arg("-D")
             .arg(self.data_dir(node))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            .process_group(0) // Ctrl-C is for us, not for it
-            .spawn()
-            .map_err(Problem::io("starting postgres"))?;
-        let pid = child.id();
+            .process_group(0); // Ctrl-C is for us, not for it
+        let mut server = Server::start(&mut postgres, "QUIT")?;
+        let pid = server.pid();
         self.guardian.watch(pid);
-        let mut server = Server(child);
-        let ready = self.answers(node, &mut server.0);
+        let ready = self.answers(node, &mut server);
         if ready.is_ok() {
             self.nodes[node].server = Some(server);
             return Ok(());
@@ -438,10 +402,9 @@ impl Cluster {
         ready
     }
 
-    fn answers(&self, node: usize, child: &mut Child) -> Result<(), Problem> {
+    fn answers(&self, node: usize, server: &mut Server) -> Result<(), Problem> {
         let ready = until(|| {
-            let has_ended = child.try_wait().map_err(Problem::io("waiting"))?.is_some();
-            if has_ended {
+            if server.has_ended() {
                 return Ok(Some(false));
             }
             Ok(self.query(node, "postgres", "SELECT 1").ok().map(|_| true))
@@ -460,57 +423,6 @@ impl Cluster {
             .map(|log| tail(&log, 12))
             .unwrap_or_default()
     }
-}
-
-impl Folder {
-    /// A new folder in a temporary place that `account` can reach, theirs, closed to everybody else.
-    fn new(account: Option<&Account>) -> Result<Self, Problem> {
-        /// A socket's path must fit into 107 bytes, of which `/pooler-0123456789abcdef/.s.PGSQL.65535` takes 40.
-        const LONGEST: usize = 67;
-        let parent = [
-            std::env::temp_dir(),
-            PathBuf::from("/tmp"),
-            PathBuf::from("/var/tmp"),
-        ]
-        .into_iter()
-        .filter(|place| place.is_absolute() && place.as_os_str().len() <= LONGEST)
-        .find(|place| place.is_dir() && (account.is_none() || is_reachable(place)))
-        .ok_or(Problem::NoFolder)?;
-        let name = format!("pooler-{:016x}", u64::from_ne_bytes(clock::entropy()));
-        let folder = parent.join(name);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .map_err(Problem::io(format!("making {}", folder.display())))?;
-        let folder = Self(folder);
-        account.map_or(Ok(()), |account| account.own(&folder.0))?;
-        Ok(folder)
-    }
-}
-
-/// Looks again and again until there is something to see, at most for [`PATIENCE`].
-fn until<T>(mut look: impl FnMut() -> Result<Option<T>, Problem>) -> Result<Option<T>, Problem> {
-    let start = clock::now();
-    loop {
-        if let Some(seen) = look()? {
-            return Ok(Some(seen));
-        }
-        if clock::now().since(start) > PATIENCE {
-            return Ok(None);
-        }
-        thread::sleep(BETWEEN_LOOKS);
-    }
-}
-
-fn ended(child: &mut Child, patience: Duration) -> bool {
-    let start = clock::now();
-    while matches!(child.try_wait(), Ok(None)) {
-        if clock::now().since(start) > patience {
-            return false;
-        }
-        thread::sleep(BETWEEN_LOOKS);
-    }
-    true
 }
 
 /// The port of `node`: as wanted, or a free one.
@@ -572,7 +484,9 @@ fn hba(first: &[String], auth: &Auth) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Auth, Binaries, Cluster, Options, Stop, hba, settings};
+    use crate::cli::guardian::signal;
+
+    use super::{Auth, Binaries, Cluster, Options, Stop, free_port, hba, port, settings};
 
     #[test]
     fn own_settings_come_last_and_are_quoted() {
@@ -620,6 +534,17 @@ mod tests {
         let pid = cluster.pid(1).unwrap();
         drop(cluster);
         assert!(!folder.exists());
-        assert!(super::signal(pid, "0").is_err(), "no server is left");
+        assert!(signal(pid, "0").is_err(), "no server is left");
+    }
+
+    #[test]
+    fn wanted_ports_follow_each_other() {
+        assert_eq!(port(7_000, 2).unwrap(), 7_002);
+        assert!(port(65_535, 1).is_err());
+    }
+
+    #[test]
+    fn free_ports_are_none_that_outgoing_connections_use() {
+        assert!((0..20).all(|_| (10_240..32_000).contains(&free_port().unwrap())));
     }
 }

@@ -6,13 +6,9 @@
 //! The pooler runs as a process of its own, as it would in earnest, so what is measured includes it and what it logs can be read.
 
 use std::env;
-use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,28 +16,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::cli::ask::ask;
-use crate::cli::cluster::{Auth, Cluster, Options, SUPERUSER, free_port};
-use crate::cli::driver::{ACCOUNTS, Client, Load, Plan};
-use crate::cli::guardian;
+use crate::cli::cluster::{Cluster, SUPERUSER};
+use crate::cli::driver::{Client, Load, Plan};
 use crate::cli::packets::Answer;
-use crate::cli::postgres::{Binaries, tail};
 use crate::cli::problem::Problem;
+use crate::cli::stage::{DEMO, Stage, database, set_up};
 use crate::cli::tally::Tally;
 use crate::cli::view::{Moments, Row, Screen, print, summary};
 use crate::clock::{self, Moment};
 
-/// Whom the clients log in as, and the name of their database.
-const DEMO: &str = "demo";
-/// Servers a node.
-const POOL_SIZE: usize = 20;
 /// Transactions a second of all clients together.
 const RATE: usize = 2_000;
 /// Open files beside one for each client: the pooler's servers, listeners, logs.
 const MORE_FILES: usize = 200;
 /// Set when the demo has started itself again under a higher limit.
 const RAISED: &str = "POOLER_DEMO_RAISED";
-/// How long the pooler may take to start, or to stop.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The arguments of `pooler demo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -83,34 +72,6 @@ enum Outcome {
     Badly,
 }
 
-/// What is running, in the order in which it ends.
-struct Stage {
-    pooler: Pooler,
-    cluster: Cluster,
-    port: u16,
-}
-
-/// The pooler's process: ended when dropped.
-struct Pooler {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let start = clock::now();
-        let asked = guardian::signal(self.child.id(), "TERM").is_ok();
-        while asked && clock::now().since(start) < PATIENCE {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
     let mut interrupt = Interrupt::new()?;
     let fetch = args.fetch;
@@ -131,7 +92,7 @@ async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
     }
     let mut stage = stage?;
     let outcome = show(&mut stage, args.time, clients, &mut interrupt).await;
-    let log = stage.pooler.log_tail();
+    let log = stage.log_tail();
     print("Stopping the pooler and PostgreSQL, removing the folder … ");
     drop(stage);
     print("done.\n");
@@ -139,224 +100,6 @@ async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
         print(&format!("The end of the pooler's log was:\n{log}"));
     }
     outcome
-}
-
-/// Everything up to the first client.
-fn set_up(fetch: bool, clients: usize) -> Result<Stage, Problem> {
-    let binaries = step("Looking for PostgreSQL (fetching it if need be)", || {
-        Binaries::find(fetch)
-    })?;
-    let account = binaries.account().map_or(String::new(), |account| {
-        format!(", run as {}", account.name())
-    });
-    print(&format!(
-        "  PostgreSQL {} in {}{account}\n",
-        binaries.version(),
-        binaries.folder().display()
-    ));
-    let password = secret();
-    let options = Options {
-        replicas: 2,
-        auth: Auth::Scram { password: secret() },
-        ..Options::default()
-    };
-    let mut cluster = step("Starting a primary and two streaming replicas", || {
-        Cluster::start(&binaries, &options)
-    })?;
-    step(&format!("Filling a table with {ACCOUNTS} rows"), || {
-        fill(&cluster, &password)
-    })?;
-    let port = wanted_port()?;
-    let file = cluster.folder().join("pooler.toml");
-    write_private(&file, &settings(&cluster, port, clients, &password))?;
-    let pooler = step("Starting the pooler", || {
-        start_pooler(&mut cluster, &file, port)
-    })?;
-    let stage = Stage {
-        pooler,
-        cluster,
-        port,
-    };
-    print(&introduction(&stage, &file, &psql(&binaries)));
-    Ok(stage)
-}
-
-/// Says what is done, does it, says how long it took.
-fn step<T>(what: &str, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    print(&format!("{what} … "));
-    let start = clock::now();
-    let result = work();
-    let end = if result.is_ok() { "" } else { "failed after " };
-    let took = clock::now().since(start).as_secs_f64();
-    print(&format!("{end}{took:.1} s\n"));
-    result
-}
-
-fn fill(cluster: &Cluster, password: &str) -> Result<(), Problem> {
-    let role = format!("CREATE ROLE {DEMO} LOGIN PASSWORD '{password}'");
-    cluster.query(0, "postgres", &role)?;
-    cluster.query(
-        0,
-        "postgres",
-        &format!("CREATE DATABASE {DEMO} OWNER {DEMO}"),
-    )?;
-    cluster.query(
-        0,
-        DEMO,
-        &format!(
-            "SET ROLE {DEMO}; CREATE SCHEMA {DEMO}; \
-             CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL) WITH (fillfactor = 50); \
-             INSERT INTO accounts SELECT id, 0 FROM generate_series(1, {ACCOUNTS}) AS id"
-        ),
-    )?;
-    cluster.query(0, DEMO, "VACUUM ANALYZE")?;
-    cluster.catch_up(0)
-}
-
-/// The usual port if nobody has it, so that the DSN is one that people remember.
-fn wanted_port() -> Result<u16, Problem> {
-    const USUAL: u16 = 6432;
-    TcpListener::bind(("127.0.0.1", USUAL)).map_or_else(|_| free_port(), |_| Ok(USUAL))
-}
-
-/// The databases, the primary's first.
-fn database(node: usize) -> String {
-    if node == 0 {
-        return DEMO.to_owned();
-    }
-    format!("{DEMO}_replica{node}")
-}
-
-/// The generated `pooler.toml`.
-///
-/// The clients prove nothing, for they come from this machine and may do nothing but play with one table; the pooler logs in
-/// with a password that nobody else knows.
-fn settings(cluster: &Cluster, port: u16, clients: usize, password: &str) -> String {
-    let mut text = format!(
-        "[pooler]\n\
-         listen_addr = \"127.0.0.1\"\n\
-         listen_port = {port}\n\
-         unix_socket_dir = \"\"\n\
-         pool_mode = \"transaction\"\n\
-         default_pool_size = {POOL_SIZE}\n\
-         max_client_conn = {}\n\
-         auth_type = \"trust\"\n\
-         admin_users = [\"{DEMO}\"]\n\
-         \n\
-         [users.{DEMO}]\n\
-         password = \"{password}\"\n\
-         \n\
-         [web]\n\
-         listen = \"\"\n",
-        clients + 100
-    );
-    for node in 0..cluster.len() {
-        text += &format!(
-            "\n[databases.{}]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"{DEMO}\"\n",
-            database(node),
-            cluster.port(node)
-        );
-    }
-    text
-}
-
-/// A password made of letters and digits.
-fn secret() -> String {
-    let bytes: [u8; 16] = clock::entropy();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), Problem> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(Problem::io(format!("writing {}", path.display())))
-}
-
-fn start_pooler(cluster: &mut Cluster, file: &Path, port: u16) -> Result<Pooler, Problem> {
-    let program = env::current_exe().map_err(Problem::io("finding this program"))?;
-    let log = cluster.folder().join("pooler.log");
-    let output = File::create(&log).map_err(Problem::io("making the pooler's log"))?;
-    let errors = output.try_clone().map_err(Problem::io("sharing a log"))?;
-    let child = Command::new(&program)
-        .arg(file)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0) // Ctrl-C is for us, not for it
-        .spawn()
-        .map_err(Problem::io(format!("starting {}", program.display())))?;
-    cluster.guardian().watch(child.id());
-    let mut pooler = Pooler { child, log };
-    let start = clock::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        pooler.check()?;
-        if clock::now().since(start) > PATIENCE {
-            return Err(Problem::NotReady {
-                what: "the pooler".to_owned(),
-                log: pooler.log_tail(),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // Somebody else may have taken the port, and then ours is gone.
-    pooler.check()?;
-    Ok(pooler)
-}
-
-impl Pooler {
-    /// An error if it has ended.
-    fn check(&mut self) -> Result<(), Problem> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) | Err(_) => Err(Problem::Failed {
-                program: "the pooler".to_owned(),
-                output: self.log_tail(),
-            }),
-        }
-    }
-
-    fn log_tail(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|log| tail(&log, 12))
-            .unwrap_or_default()
-    }
-}
-
-/// How `psql` is called here: by its whole path where the PATH does not lead to one.
-fn psql(binaries: &Binaries) -> String {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_on_path = env::split_paths(&path).any(|folder| folder.join("psql").is_file());
-    if is_on_path || !binaries.has("psql") {
-        return "psql".to_owned();
-    }
-    binaries.folder().join("psql").display().to_string()
-}
-
-fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
-    let Stage { cluster, port, .. } = stage;
-    let folder = cluster.folder().display();
-    let mut text = format!(
-        "\n  DSN       postgres://{DEMO}@127.0.0.1:{port}/{DEMO}   (replicas: /{}, /{})\n\
-         \x20 console   {psql} -h 127.0.0.1 -p {port} -U {DEMO} pgbouncer\n\
-         \x20 settings  {}\n\
-         \x20 log       {}\n\
-         \x20 folder    {folder}   (removed at the end)\n",
-        database(1),
-        database(2),
-        file.display(),
-        stage.pooler.log.display(),
-    );
-    for node in 0..cluster.len() {
-        text += &format!(
-            "  node {node}    {psql} -h {folder} -p {} -U {SUPERUSER} {DEMO}   (log: node{node}.log)\n",
-            cluster.port(node)
-        );
-    }
-    text
 }
 
 /// The load and the live view, until told to stop.
@@ -368,11 +111,11 @@ async fn show(
 ) -> Result<Outcome, Problem> {
     let tally = Arc::new(Tally::default());
     let plan = Plan {
-        port: stage.port,
+        port: stage.port(),
         user: DEMO.to_owned(),
         clients,
         rate: RATE,
-        databases: (0..stage.cluster.len()).map(database).collect(),
+        databases: (0..stage.cluster().len()).map(database).collect(),
     };
     let start = clock::now();
     let load = Load::start(&plan, &tally);
@@ -383,7 +126,7 @@ async fn show(
         clients,
         screen: Screen::stdout(),
         console: None,
-        rows: rows(&stage.cluster),
+        rows: rows(stage.cluster()),
         is_console_seen: false,
     };
     let end = async {
@@ -444,9 +187,9 @@ impl Show {
         seconds.tick().await; // the first comes at once
         loop {
             seconds.tick().await;
-            stage.pooler.check()?;
-            let complaint = self.look_at_pools(stage.port).await.err();
-            self.look_at_lag(&stage.cluster).await;
+            stage.check()?;
+            let complaint = self.look_at_pools(stage.port()).await.err();
+            self.look_at_lag(stage.cluster()).await;
             let now = clock::now();
             self.screen.draw(&Moments {
                 elapsed: now.since(self.start),
@@ -588,7 +331,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{DemoArgs, database, secret, span};
+    use super::{DemoArgs, span};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -614,15 +357,5 @@ mod tests {
         let line = Line::try_parse_from(["demo", "--for", "5s", "--clients", "10", "--fetch"]);
         assert!(line.is_ok_and(|line| line.demo.fetch && line.demo.clients == 10));
         assert!(Line::try_parse_from(["demo", "--clients", "0"]).is_err());
-    }
-
-    #[test]
-    fn names_and_passwords_need_no_quoting() {
-        assert_eq!(
-            [0, 1, 2].map(database),
-            ["demo", "demo_replica1", "demo_replica2"]
-        );
-        assert!(secret().chars().all(char::is_alphanumeric));
-        assert_ne!(secret(), secret());
     }
 }

@@ -10,8 +10,7 @@ use crate::config::environment::Environment;
 use crate::config::load::finish;
 use crate::config::problem::{Place, Problems, Refusal, did_you_mean};
 use crate::config::reading::Reading;
-use crate::config::settings::Settings;
-use crate::config::settings::{DatabaseSettings, PoolerSettings, UserSettings};
+use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings, UserSettings};
 use crate::config::slot::{Given, Slot};
 use crate::secret::Secret;
 

@@ -3,7 +3,7 @@
 //! Booleans are 0 and 1, lengths of time are seconds (milliseconds for `tcp_user_timeout`), `unix_socket_mode` is
 //! decimal, what is not set is empty. No key of `[pooler]` is a secret.
 
-use crate::config::schema::POOLER;
+use crate::config::schema::{Key, POOLER};
 use crate::config::settings::{PoolerSettings, Settings};
 
 /// One key, as SHOW CONFIG shows it.
@@ -23,7 +23,7 @@ pub struct Listed {
 pub fn show(settings: &Settings) -> Vec<Listed> {
     let mut pooler = settings.pooler.clone();
     let mut default = PoolerSettings::default();
-    let row = |key: &crate::config::schema::Key<PoolerSettings>| Listed {
+    let row = |key: &Key<PoolerSettings>| Listed {
         key: key.name,
         value: (key.place)(&mut pooler).print(),
         default: (key.place)(&mut default).print(),

@@ -1,6 +1,12 @@
 //! Settings: what the operator wants, read strictly and checked as a whole.
 //!
-//! `settings` is the plain data that every other room reads; the other files make it, check it, compare it and show it.
+//! `settings` is the plain data that every other room reads, and `effective` says who has the word when user, database
+//! and `[pooler]` differ. `load` makes settings of a file and the environment, `dsn` of `DATABASE_URL` alone; between
+//! them `source` knows places in a text, `schema` the keys, `slot` the kinds of values, `reading` brings them
+//! together, and `check` holds the rules that span several keys. `change` compares two settings for a reload, and
+//! `listing` shows one.
+//!
+//! Nothing is silently ignored, and everything that is wrong is told at once.
 
 pub mod change;
 pub mod check;

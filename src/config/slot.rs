@@ -325,7 +325,10 @@ fn span(given: &Given, unit: Duration) -> Result<Duration, Refusal> {
 }
 
 fn list(given: &Given) -> Result<Vec<String>, Refusal> {
-    let refuse = || expected("a list of texts", "[\"a\", \"b\"]", given);
+    let refuse = |found: String| {
+        Refusal::new(format!("expected a list of texts, found {found}"))
+            .hint("for example [\"a\", \"b\"]")
+    };
     match given {
         Given::Text(all) | Given::Loose(all) => {
             let items = all.split(',').map(str::trim);
@@ -336,9 +339,70 @@ fn list(given: &Given) -> Result<Vec<String>, Refusal> {
         }
         Given::List(items) => items
             .iter()
-            .map(|item| text(item).map_err(|_| refuse()))
+            .map(|item| text(item).map_err(|_| refuse(format!("{} in it", item.kind()))))
             .collect(),
-        Given::Whole(_) | Given::Fraction(_) | Given::Flag(_) => Err(refuse()),
-        Given::Table | Given::Date => Err(refuse()),
+        Given::Whole(_) | Given::Fraction(_) | Given::Flag(_) => Err(refuse(given.kind().into())),
+        Given::Table | Given::Date => Err(refuse(given.kind().into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::PoolMode;
+
+    #[test]
+    fn a_value_that_is_refused_changes_nothing() {
+        let mut port = 5432_u16;
+        assert!(Slot::Port(&mut port).read(&Given::Whole(-1)).is_err());
+        assert_eq!(port, 5432);
+    }
+
+    #[test]
+    fn text_in_quotes_is_no_number_but_text_of_the_environment_may_be() {
+        let mut count = 0_usize;
+        assert!(
+            Slot::Count(&mut count)
+                .read(&Given::Text("7".into()))
+                .is_err()
+        );
+        assert!(
+            Slot::Count(&mut count)
+                .read(&Given::Loose("7".into()))
+                .is_ok()
+        );
+        assert_eq!(count, 7);
+    }
+
+    #[test]
+    fn a_secret_is_neither_printed_nor_shown_when_it_is_refused() {
+        let mut password = Some(Secret::new("hunter2"));
+        let slot = Slot::Hidden(&mut password);
+        assert_eq!(slot.print(), "***");
+        let refusal = slot.read(&Given::Whole(98_765)).unwrap_err();
+        assert!(!refusal.message.contains("98765"));
+    }
+
+    #[test]
+    fn empty_text_is_none() {
+        let mut name = Some("x".to_owned());
+        assert!(
+            Slot::MaybeText(&mut name)
+                .read(&Given::Text(String::new()))
+                .is_ok()
+        );
+        assert_eq!(name, None);
+    }
+
+    #[test]
+    fn a_word_that_need_not_be_there_prints_as_nothing() {
+        let mut mode: Option<PoolMode> = None;
+        assert_eq!(Slot::Word(&mut mode).print(), "");
+        assert!(
+            Slot::Word(&mut mode)
+                .read(&Given::Text("SESSION".into()))
+                .is_ok()
+        );
+        assert_eq!(mode, Some(PoolMode::Session));
     }
 }
