@@ -7,4 +7,5 @@ pub mod credentials;
 pub mod entrance;
 pub mod link;
 pub mod login;
+pub mod proof;
 pub mod session;

@@ -10,15 +10,19 @@ use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::OnceCell;
 
 use crate::auth::password::Verifier;
+use crate::auth::scram::ScramSecret;
 use crate::auth::users::Users;
+use crate::clock;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::pools::limits::{Database, User};
 use crate::pools::plan::{Plan, plan, server_user};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
 use crate::protocol::prepared::Dictionary;
+use crate::secret::Secret;
 use crate::stats::census::{Census, Order};
 
 /// What the process is about to do.
@@ -52,6 +56,11 @@ pub struct Registry {
     pub interner: Interner,
     /// How many workers there are.
     pub workers: usize,
+    /// The connections of the pooler's own have cards, too, but nobody is shown them.
+    pub own_census: Census,
+    /// Random, for challenges to users who do not exist.
+    pub nonce: [u8; 32],
+    made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
     pools: DashMap<(String, String), Arc<Pool>>,
     databases: DashMap<String, Arc<Database>>,
     owners: DashMap<String, Arc<User>>,
@@ -77,6 +86,9 @@ impl Registry {
             dictionary: Dictionary::default(),
             interner: Interner::default(),
             workers: workers.max(1),
+            own_census: Census::default(),
+            nonce: clock::entropy(),
+            made_secrets: DashMap::new(),
             pools: DashMap::new(),
             databases: DashMap::new(),
             owners: DashMap::new(),
@@ -227,6 +239,18 @@ impl Registry {
             }
         }
         self.open_forced_pools();
+    }
+
+    /// The SCRAM secret made from a password that is stored in clear: made once, by whoever asks first.
+    pub fn made_secret(&self, user: &str, password: &Secret) -> Arc<OnceCell<ScramSecret>> {
+        if let Some(known) = self.made_secrets.get(user)
+            && known.0 == *password
+        {
+            return Arc::clone(&known.1);
+        }
+        let fresh = Arc::new(OnceCell::new());
+        self.made_secrets.insert(user.to_owned(), (password.clone(), Arc::clone(&fresh)));
+        fresh
     }
 
     /// Ends every client of a database.

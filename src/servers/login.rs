@@ -204,7 +204,7 @@ async fn authenticate(
         AuthenticationRequest::Md5(salt) => {
             let answer = match &login.target.password {
                 Some(Verifier::Plain(secret)) => password::md5_answer(secret.expose(), &login.target.user, salt),
-                Some(Verifier::Md5(hash)) => password::md5_answer_of_hash(hash, salt),
+                Some(Verifier::Md5(hash)) => password::md5_answer_of_hash(hash.expose(), salt),
                 _ => return Err(wrong_type("the server asks for an MD5 password and none is known")),
             };
             message::password(&mut out, answer.as_bytes());
