@@ -6,6 +6,8 @@
 //!
 //! | file | what it knows |
 //! |---|---|
+//! | [`password`] | what a user's secret may look like; clear text and md5 |
 //! | [`scram`] | SCRAM-SHA-256, both roles |
 
+pub mod password;
 pub mod scram;
