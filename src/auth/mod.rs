@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`password`] | what a user's secret may look like; clear text and md5 |
 //! | [`scram`] | SCRAM-SHA-256, both roles |
+//! | [`users`] | the auth_file and who stands in it |
 
 pub mod password;
 pub mod scram;
+pub mod users;
