@@ -1,7 +1,7 @@
 //! Proofs: that a client knows its password, and to a server that we do.
 //!
 //! Nothing here touches a socket, a clock or a source of randomness: salts and nonces come in as arguments, and the one
-//! slow step, [`scram::derive`], stands alone so that the caller can run it beside the serving thread and keep its
+//! slow step, [`scram::derive()`], stands alone so that the caller can run it beside the serving thread and keep its
 //! result.
 //!
 //! | file | what it knows |

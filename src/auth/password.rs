@@ -39,7 +39,7 @@ impl Verifier {
 
     /// Whether `password`, sent in clear, is the right one. An empty one never is.
     ///
-    /// Slow when the verifier is [`Verifier::Scram`]: it runs [`scram::derive`], so call it beside the serving thread.
+    /// Slow when the verifier is [`Verifier::Scram`]: it runs [`scram::derive()`], so call it beside the serving thread.
     pub fn accepts_cleartext(&self, user: &str, password: &[u8]) -> bool {
         if password.is_empty() {
             return false;

@@ -13,7 +13,7 @@
 //! same secret, and never sees the password: *pass-through*. Keys of a secret we made up ourselves from a plain password
 //! fit no server, so such a secret never yields any.
 //!
-//! The slow step, [`derive`], is left to the caller: a hostile server decides how slow, so its iteration count is judged
+//! The slow step, [`derive()`], is left to the caller: a hostile server decides how slow, so its iteration count is judged
 //! before, and a pooler wants the result in a cache anyway.
 
 use std::fmt;
@@ -217,12 +217,12 @@ impl ScramSecret {
         }
     }
 
-    /// The salt, for [`derive`].
+    /// The salt, for [`derive()`].
     pub fn salt(&self) -> &[u8] {
         &self.salt
     }
 
-    /// The iterations, for [`derive`].
+    /// The iterations, for [`derive()`].
     pub fn iterations(&self) -> u32 {
         self.iterations
     }

@@ -116,7 +116,7 @@ impl ClientExchange {
     }
 }
 
-/// A login that waits for keys: either [`derive`](super::derive)d with this salt and count, or passed through.
+/// A login that waits for keys: either [`derive()`](super::derive)d with this salt and count, or passed through.
 #[derive(Debug)]
 pub struct Challenge {
     salt: Vec<u8>,

@@ -223,15 +223,9 @@ fn a_secret_is_read_as_it_was_written() {
     let text = text.expose();
     assert!(text.starts_with("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"));
     assert_eq!(ScramSecret::parse(text).unwrap().to_text().expose(), text);
-    for (from, to) in [
-        ("$4096:", "$0:"),
-        ("$4096:", "$+4096:"),
-        ("SCRAM", "scram"),
-        ("W22Z", ""),
-    ] {
+    for (from, to) in [("$4096:", "$0:"), ("$4096:", "$+4096:"), ("SCRAM", "scram")] {
         let bad = text.replacen(from, to, 1);
-        let read = ScramSecret::parse(&bad);
-        assert!(read.is_none() || to.is_empty(), "{bad}");
+        assert!(ScramSecret::parse(&bad).is_none(), "{bad}");
     }
     assert!(ScramSecret::parse(&format!("{text}x")).is_none());
     assert!(ScramSecret::parse(&text[..text.len() - 4]).is_none());
