@@ -58,7 +58,8 @@ pub fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
         }
     }
     if !all.unix_socket_dir.is_empty() {
-        let path = PathBuf::from(&all.unix_socket_dir).join(format!(".s.PGSQL.{}", all.listen_port));
+        let path =
+            PathBuf::from(&all.unix_socket_dir).join(format!(".s.PGSQL.{}", all.listen_port));
         match open_unix(&path, settings) {
             Ok(listener) => listeners.push(listener),
             Err(error) => problems.push(format!("cannot listen on {}: {error}", path.display())),
@@ -96,7 +97,11 @@ fn addresses(settings: &Settings, problems: &mut Vec<String>) -> Vec<SocketAddr>
 }
 
 fn open_tcp(address: SocketAddr, settings: &Settings) -> io::Result<Listener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if settings.pooler.so_reuseport {
         socket.set_reuse_port(true)?;
@@ -105,34 +110,61 @@ fn open_tcp(address: SocketAddr, settings: &Settings) -> io::Result<Listener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    let place = socket.local_addr()?.as_socket().map_or_else(|| address.to_string(), |local| local.to_string());
+    let place = socket
+        .local_addr()?
+        .as_socket()
+        .map_or_else(|| address.to_string(), |local| local.to_string());
     listen(socket, settings, place, None)
 }
 
 fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there",
+        ));
     }
     let _ = fs::remove_file(path);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(settings.pooler.unix_socket_mode))?;
-    listen(socket, settings, format!("unix:{}", path.display()), Some(path.clone()))
+    fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(settings.pooler.unix_socket_mode),
+    )?;
+    listen(
+        socket,
+        settings,
+        format!("unix:{}", path.display()),
+        Some(path.clone()),
+    )
 }
 
-fn listen(socket: Socket, settings: &Settings, place: String, path: Option<PathBuf>) -> io::Result<Listener> {
+fn listen(
+    socket: Socket,
+    settings: &Settings,
+    place: String,
+    path: Option<PathBuf>,
+) -> io::Result<Listener> {
     socket.listen(i32::try_from(settings.pooler.listen_backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
-    Ok(Listener { socket: AsyncFd::new(socket)?, place, path })
+    Ok(Listener {
+        socket: AsyncFd::register(socket)?,
+        place,
+        path,
+    })
 }
 
 /// Accepts for ever; each connection goes to the worker with the fewest clients.
 pub async fn accept(listener: Listener, workers: Arc<Vec<Worker>>, registry: Arc<Registry>) {
     loop {
-        let Ok(mut ready) = listener.socket.readable().await else { return };
+        let Ok(mut ready) = listener.socket.readable().await else {
+            return;
+        };
         match ready.try_io(|socket| socket.get_ref().accept()) {
             Ok(Ok((socket, _))) => {
-                let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else { return };
+                let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
+                    return;
+                };
                 if listener.is_unix() {
                     worker.deal(Accepted::Unix(socket.into()));
                 } else {
@@ -144,7 +176,9 @@ pub async fn accept(listener: Listener, workers: Arc<Vec<Worker>>, registry: Arc
                 tracing::error!(%error, "cannot accept: raise the limit of open files (ulimit -n)");
                 tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
             }
-            Ok(Err(error)) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted")
+            }
             Err(_) => {}
         }
     }
