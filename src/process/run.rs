@@ -15,7 +15,7 @@ use crate::clients::login::Gate;
 use crate::config::settings::Settings;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
-use crate::process::listener::{self, Listener};
+use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::worker::Worker;
 use crate::stats::census;
@@ -84,10 +84,8 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         .collect();
     let workers =
         Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
-    let mut acceptors = JoinSet::new();
-    for listener in listeners {
-        acceptors.spawn(accept(listener, &workers, &registry));
-    }
+    let acceptors = Acceptors::start(listeners, &workers, &registry)
+        .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
     tokio::spawn(janitor::keep(Arc::clone(&registry)));
     tokio::spawn(console::log_stats(Arc::clone(&registry)));
     let signals = watch_signals(Arc::clone(&registry), orders, source.clone())?;
@@ -97,18 +95,10 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         workers.len()
     );
     let stop = obey(&registry, inbox, &source).await;
-    acceptors.shutdown().await;
+    acceptors.stop();
     end(&registry, stop).await;
     drop(signals);
     Ok(())
-}
-
-fn accept(
-    listener: Listener,
-    workers: &Arc<Vec<Worker>>,
-    registry: &Arc<Registry>,
-) -> impl Future<Output = ()> + Send + 'static {
-    listener::accept(listener, Arc::clone(workers), Arc::clone(registry))
 }
 
 fn console_door(
