@@ -48,7 +48,8 @@ pub async fn demand(
         registry,
         user,
     };
-    let auth_type = registry.settings.load().pooler.auth_type;
+    let settings = registry.settings.load_full();
+    let auth_type = settings.pooler.auth_type;
     let proven = match (auth_type, known) {
         (AuthType::Trust, known) => known.map(|verifier| Proven {
             verifier: Some(verifier),
@@ -88,9 +89,7 @@ impl Demand<'_> {
             .next(self.stream, LARGEST)
             .await
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidData => {
-                    Error::TooLarge("the answer to the demand for a password")
-                }
+                std::io::ErrorKind::InvalidData => Error::Protocol("invalid message length".into()),
                 _ => Error::ClientGone,
             })?;
         if frame.tag == b'p' {

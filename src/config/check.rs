@@ -351,12 +351,6 @@ impl Findings<'_> {
     }
 }
 
-/// Whether `password` is stored as Postgres stores md5: `md5` and 32 hexadecimal digits.
-fn is_md5(password: &str) -> bool {
-    let digits = password.strip_prefix("md5").unwrap_or_default();
-    digits.len() == 32 && digits.chars().all(|each| each.is_ascii_hexdigit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,20 +422,6 @@ mod tests {
     }
 
     #[test]
-    fn passwords_of_one_kind_do_not_serve_another() {
-        let md5 = format!("md5{}", "0".repeat(32));
-        let keys = wrong(|s| {
-            s.users.get_mut("ann").unwrap().password = Some(Secret::new(&md5));
-        });
-        assert_eq!(keys, ["users.ann.password"]);
-        let keys = wrong(|s| {
-            s.pooler.auth_type = AuthType::Md5;
-            s.users.get_mut("ann").unwrap().password = Some(Secret::new(&md5));
-        });
-        assert_eq!(keys, [""; 0]);
-    }
-
-    #[test]
     fn a_pooler_that_nobody_could_log_in_to_is_refused() {
         assert_eq!(wrong(|s| s.users.clear()), ["pooler.auth_type"]);
         let keys = wrong(|s| {
@@ -466,12 +446,6 @@ mod tests {
                 "pooler.auth_dbname"
             ]
         );
-    }
-
-    #[test]
-    fn a_password_without_its_user_is_refused() {
-        let keys = wrong(|s| app(s).password = Some(Secret::new("x")));
-        assert_eq!(keys, ["databases.app.password"]);
     }
 
     #[test]

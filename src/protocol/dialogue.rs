@@ -66,9 +66,10 @@ pub(super) enum Look {
 /// The tag and the whole size of the frame at the beginning of `view`, five bytes at least.
 pub(super) fn head(view: &[u8]) -> (u8, Option<usize>) {
     let length = u32::from_be_bytes([view[1], view[2], view[3], view[4]]);
+    let is_possible = (4..=i32::MAX.unsigned_abs()).contains(&length);
     let size = usize::try_from(length)
         .ok()
-        .filter(|length| *length >= 4)
+        .filter(|_| is_possible)
         .map(|length| length + 1);
     (view[0], size)
 }
