@@ -159,7 +159,11 @@ impl Error {
 
     /// Whether the session ends: all of the pooler's own errors end it, but those of the console.
     pub fn severity(&self) -> Severity {
-        if matches!(self, Self::Console(_)) { Severity::Error } else { Severity::Fatal }
+        if matches!(self, Self::Console(_)) {
+            Severity::Error
+        } else {
+            Severity::Fatal
+        }
     }
 
     /// Whose doing it is.
@@ -194,9 +198,10 @@ impl Error {
             | Self::TooManyUserClients(..)
             | Self::AuthQuery(_)
             | Self::Internal => Blame::Pooler,
-            Self::DatabaseDisabled(_) | Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::Killed => {
-                Blame::Operator
-            }
+            Self::DatabaseDisabled(_)
+            | Self::DatabaseRemoved(_)
+            | Self::ShuttingDown
+            | Self::Killed => Blame::Operator,
         }
     }
 
@@ -204,24 +209,38 @@ impl Error {
     pub fn message(&self) -> String {
         match self {
             Self::QueryWaitTimeout(_) => "query_wait_timeout: no server became free in time".into(),
-            Self::QueryTimeout(_) => "query timeout: the query ran longer than query_timeout".into(),
+            Self::QueryTimeout(_) => {
+                "query timeout: the query ran longer than query_timeout".into()
+            }
             Self::IdleTransactionTimeout(_) => "idle transaction timeout".into(),
             Self::TransactionTimeout(_) => "transaction timeout".into(),
-            Self::ClientIdleTimeout(_) => "client_idle_timeout: the connection was idle for too long".into(),
+            Self::ClientIdleTimeout(_) => {
+                "client_idle_timeout: the connection was idle for too long".into()
+            }
             Self::LoginTimeout(_) => "client_login_timeout: the login took too long".into(),
             Self::TooManyClients(_) => "no more connections allowed (max_client_conn)".into(),
-            Self::TooManyDatabaseClients(..) => "client connections exceeded (max_db_client_connections)".into(),
-            Self::TooManyUserClients(..) => "client connections exceeded (max_user_client_connections)".into(),
+            Self::TooManyDatabaseClients(..) => {
+                "client connections exceeded (max_db_client_connections)".into()
+            }
+            Self::TooManyUserClients(..) => {
+                "client connections exceeded (max_user_client_connections)".into()
+            }
             Self::NoSuchDatabase(name) => format!("no such database: {name}"),
             Self::DatabaseDisabled(name) => format!("database \"{name}\" is disabled"),
             Self::DatabaseRemoved(name) => format!("database \"{name}\" was removed"),
             Self::NoUser => "no user name in the startup packet".into(),
-            Self::LoginFailed(user) => format!("password authentication failed for user \"{user}\""),
+            Self::LoginFailed(user) => {
+                format!("password authentication failed for user \"{user}\"")
+            }
             Self::ConsoleRefused(user) => format!("user \"{user}\" is not allowed on the console"),
             Self::TlsRequired => "SSL required".into(),
             Self::ClearBytesBeforeTls => "received unencrypted data after SSL request".into(),
-            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => refusal.message.clone(),
-            Self::ServerUnreachable { address, .. } => format!("cannot connect to the server at {address}"),
+            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => {
+                refusal.message.clone()
+            }
+            Self::ServerUnreachable { address, .. } => {
+                format!("cannot connect to the server at {address}")
+            }
             Self::ServerLost(_) => "the server closed the connection unexpectedly".into(),
             Self::ServerProtocol(_) => "the server broke the protocol".into(),
             Self::Protocol(what) => what.clone(),
@@ -255,7 +274,9 @@ impl Error {
             Self::ServerUnreachable { reason, .. } => Some(reason.clone()),
             Self::ServerLost(when) => Some(format!("It happened {when}.")),
             Self::ServerProtocol(what) => Some((*what).into()),
-            Self::InvalidParameter(_) => Some("The setting came with the connection's startup packet.".into()),
+            Self::InvalidParameter(_) => {
+                Some("The setting came with the connection's startup packet.".into())
+            }
             Self::AuthQuery(why) => Some(why.clone()),
             _ => None,
         }
@@ -264,15 +285,25 @@ impl Error {
     /// What to do about it, where the pooler can tell.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::QueryWaitTimeout(_) => {
-                Some("All servers of the pool are busy: shorten transactions, or raise pool_size or query_wait_timeout.")
+            Self::QueryWaitTimeout(_) => Some(
+                "All servers of the pool are busy: shorten transactions, or raise pool_size or query_wait_timeout.",
+            ),
+            Self::TooManyClients(_) => {
+                Some("Raise max_client_conn, or let idle clients go (client_idle_timeout).")
             }
-            Self::TooManyClients(_) => Some("Raise max_client_conn, or let idle clients go (client_idle_timeout)."),
-            Self::NoSuchDatabase(_) => Some("Add it under [databases] in the pooler's configuration, or add a \"*\" entry."),
+            Self::NoSuchDatabase(_) => Some(
+                "Add it under [databases] in the pooler's configuration, or add a \"*\" entry.",
+            ),
             Self::TlsRequired => Some("Connect with sslmode=require."),
-            Self::TransactionInStatementMode => Some("Use pool_mode = \"transaction\" for this database."),
-            Self::ServerLost(_) => Some("If a COMMIT was under way its outcome is unknown: check before repeating it."),
-            Self::ServerUnreachable { .. } => Some("Check that PostgreSQL runs there and that host and port in [databases] are right."),
+            Self::TransactionInStatementMode => {
+                Some("Use pool_mode = \"transaction\" for this database.")
+            }
+            Self::ServerLost(_) => {
+                Some("If a COMMIT was under way its outcome is unknown: check before repeating it.")
+            }
+            Self::ServerUnreachable { .. } => Some(
+                "Check that PostgreSQL runs there and that host and port in [databases] are right.",
+            ),
             Self::Internal => Some("This is a bug: the pooler's log says where."),
             Self::ConsoleRefused(_) => Some("Add the user to admin_users or stats_users."),
             _ => None,
@@ -304,7 +335,13 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_servers_own_code_and_words() {
-        let refused = Error::ServerRefused(Refusal { code: "3D000".into(), message: "no".into() });
-        assert_eq!((refused.sqlstate(), refused.message().as_str()), ("3D000", "no"));
+        let refused = Error::ServerRefused(Refusal {
+            code: "3D000".into(),
+            message: "no".into(),
+        });
+        assert_eq!(
+            (refused.sqlstate(), refused.message().as_str()),
+            ("3D000", "no")
+        );
     }
 }

@@ -11,7 +11,11 @@ use pooler::process::run;
 
 /// A PostgreSQL connection pooler.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,

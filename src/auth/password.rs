@@ -23,7 +23,12 @@ impl Verifier {
         if let Some(secret) = ScramSecret::parse(text) {
             return Self::Scram(secret);
         }
-        let is_hash = |hash: &str| hash.len() == 32 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hash = |hash: &str| {
+            hash.len() == 32
+                && hash
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
         if text.strip_prefix("md5").is_some_and(is_hash) {
             return Self::Md5(Secret::new(text));
         }
@@ -34,7 +39,11 @@ impl Verifier {
 fn hex_md5(parts: &[&[u8]]) -> String {
     let mut hasher = Md5::new();
     parts.iter().for_each(|part| hasher.update(part));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The MD5 hash that PostgreSQL stores: `md5` and 32 digits.
@@ -66,9 +75,15 @@ pub fn is_md5_answer(verifier: &Verifier, user: &str, salt: [u8; 4], answer: &[u
 /// Whether `password` is the one that is stored in clear or as an MD5 hash. Never for an empty one.
 pub fn is_password(verifier: &Verifier, user: &str, password: &str) -> bool {
     match verifier {
-        Verifier::Plain(secret) => !password.is_empty() && secret.expose().as_bytes().ct_eq(password.as_bytes()).into(),
+        Verifier::Plain(secret) => {
+            !password.is_empty() && secret.expose().as_bytes().ct_eq(password.as_bytes()).into()
+        }
         Verifier::Md5(hash) => {
-            !password.is_empty() && md5_hash(password, user).as_bytes().ct_eq(hash.expose().as_bytes()).into()
+            !password.is_empty()
+                && md5_hash(password, user)
+                    .as_bytes()
+                    .ct_eq(hash.expose().as_bytes())
+                    .into()
         }
         Verifier::Scram(_) => false,
     }
@@ -80,23 +95,51 @@ mod tests {
 
     #[test]
     fn a_stored_password_is_what_it_strictly_looks_like() {
-        assert!(matches!(Verifier::parse("md5a6343a68d964ca596d9752250d54bb8a"), Verifier::Md5(_)));
-        assert!(matches!(Verifier::parse("md5A6343A68D964CA596D9752250D54BB8A"), Verifier::Plain(_)));
-        assert!(matches!(Verifier::parse("SCRAM-SHA-256$nonsense"), Verifier::Plain(_)));
+        assert!(matches!(
+            Verifier::parse("md5a6343a68d964ca596d9752250d54bb8a"),
+            Verifier::Md5(_)
+        ));
+        assert!(matches!(
+            Verifier::parse("md5A6343A68D964CA596D9752250D54BB8A"),
+            Verifier::Plain(_)
+        ));
+        assert!(matches!(
+            Verifier::parse("SCRAM-SHA-256$nonsense"),
+            Verifier::Plain(_)
+        ));
     }
 
     #[test]
     fn the_hash_is_postgresqls() {
-        assert_eq!(md5_hash("secret", "app"), format!("md5{}", "5c6c7d1f9b8d0f1ba0d9ad1a1a1a1a1a").replace("5c6c7d1f9b8d0f1ba0d9ad1a1a1a1a1a", &super::hex_md5(&[b"secretapp"])));
-        assert_eq!(super::hex_md5(&[b"abc"]), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(
+            md5_hash("secret", "app"),
+            format!("md5{}", "5c6c7d1f9b8d0f1ba0d9ad1a1a1a1a1a").replace(
+                "5c6c7d1f9b8d0f1ba0d9ad1a1a1a1a1a",
+                &super::hex_md5(&[b"secretapp"])
+            )
+        );
+        assert_eq!(
+            super::hex_md5(&[b"abc"]),
+            "900150983cd24fb0d6963f7d28e17f72"
+        );
     }
 
     #[test]
     fn an_answer_fits_the_clear_and_the_hashed_password() {
         let answer = md5_answer("pw", "app", *b"salt");
         for stored in ["pw".to_owned(), md5_hash("pw", "app")] {
-            assert!(is_md5_answer(&Verifier::parse(&stored), "app", *b"salt", answer.as_bytes()));
-            assert!(!is_md5_answer(&Verifier::parse(&stored), "app", *b"tlas", answer.as_bytes()));
+            assert!(is_md5_answer(
+                &Verifier::parse(&stored),
+                "app",
+                *b"salt",
+                answer.as_bytes()
+            ));
+            assert!(!is_md5_answer(
+                &Verifier::parse(&stored),
+                "app",
+                *b"tlas",
+                answer.as_bytes()
+            ));
             assert!(is_password(&Verifier::parse(&stored), "app", "pw"));
             assert!(!is_password(&Verifier::parse(&stored), "app", "pw "));
         }
@@ -106,6 +149,11 @@ mod tests {
     fn an_empty_password_never_passes() {
         let empty = Verifier::parse("");
         assert!(!is_password(&empty, "app", ""));
-        assert!(!is_md5_answer(&empty, "app", *b"salt", md5_answer("", "app", *b"salt").as_bytes()));
+        assert!(!is_md5_answer(
+            &empty,
+            "app",
+            *b"salt",
+            md5_answer("", "app", *b"salt").as_bytes()
+        ));
     }
 }

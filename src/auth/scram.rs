@@ -94,19 +94,34 @@ impl ScramSecret {
         let key = |text: &str| BASE64.decode(text).ok()?.try_into().ok();
         let iterations = iterations.parse().ok().filter(|count| *count > 0)?;
         let salt = BASE64.decode(salt).ok().filter(|salt| !salt.is_empty())?;
-        Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)? })
+        Some(Self {
+            iterations,
+            salt,
+            stored_key: key(stored)?,
+            server_key: key(server)?,
+        })
     }
 
     /// The secret of a password whose keys were derived with this salt and so many iterations.
     pub fn of(keys: &Keys, salt: &[u8], iterations: u32) -> Self {
-        Self { iterations, salt: salt.to_vec(), stored_key: sha256(&keys.client_key), server_key: keys.server_key }
+        Self {
+            iterations,
+            salt: salt.to_vec(),
+            stored_key: sha256(&keys.client_key),
+            server_key: keys.server_key,
+        }
     }
 
     /// A secret that nobody can prove: its salt is always the same for `user`, so that it looks like a real one.
     pub fn mock(user: &str, process_nonce: &[u8], iterations: u32) -> Self {
         let salt = hmac(process_nonce, user.as_bytes())[..16].to_vec();
         let stored_key = hmac(process_nonce, b"no key has this image");
-        Self { iterations, salt, stored_key, server_key: hmac(process_nonce, b"no server has this key") }
+        Self {
+            iterations,
+            salt,
+            stored_key,
+            server_key: hmac(process_nonce, b"no server has this key"),
+        }
     }
 
     /// Whether it is the secret of `password`. Costs what [`derive`] costs.
@@ -146,15 +161,23 @@ fn xor(one: &Key, two: &Key) -> Key {
 /// The password is prepared as PostgreSQL does: by SASLprep, or as it is where SASLprep refuses it.
 pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Keys {
     let prepared = stringprep::saslprep(password);
-    let bytes = prepared.as_ref().map_or(password.as_bytes(), |text| text.as_bytes());
+    let bytes = prepared
+        .as_ref()
+        .map_or(password.as_bytes(), |text| text.as_bytes());
     let mut salted = [0; 32];
     pbkdf2::pbkdf2_hmac::<Sha256>(bytes, salt, iterations, &mut salted);
-    Keys { client_key: hmac(&salted, b"Client Key"), server_key: hmac(&salted, b"Server Key") }
+    Keys {
+        client_key: hmac(&salted, b"Client Key"),
+        server_key: hmac(&salted, b"Server Key"),
+    }
 }
 
 /// The value of the next attribute `name=…` of a message, taken off its front.
 fn attribute<'a>(rest: &mut &'a str, name: char) -> Result<&'a str, ScramError> {
-    let text = rest.strip_prefix(name).and_then(|text| text.strip_prefix('=')).ok_or(ScramError::Malformed)?;
+    let text = rest
+        .strip_prefix(name)
+        .and_then(|text| text.strip_prefix('='))
+        .ok_or(ScramError::Malformed)?;
     let (value, after) = text.split_once(',').unwrap_or((text, ""));
     *rest = after;
     Ok(value)
@@ -181,7 +204,11 @@ impl Exchange {
     ///
     /// # Errors
     /// What is wrong with the message.
-    pub fn begin(client_first: &[u8], nonce: &str, secret: ScramSecret) -> Result<Self, ScramError> {
+    pub fn begin(
+        client_first: &[u8],
+        nonce: &str,
+        secret: ScramSecret,
+    ) -> Result<Self, ScramError> {
         let message = text(client_first)?;
         let (flag, rest) = message.split_once(',').ok_or(ScramError::Malformed)?;
         match flag {
@@ -200,8 +227,18 @@ impl Exchange {
             return Err(ScramError::Nonce);
         }
         let nonce = format!("{theirs}{nonce}");
-        let server_first = format!("r={nonce},s={},i={}", BASE64.encode(&secret.salt), secret.iterations);
-        Ok(Self { secret, header: format!("{flag},,"), nonce, client_bare: bare.to_owned(), server_first })
+        let server_first = format!(
+            "r={nonce},s={},i={}",
+            BASE64.encode(&secret.salt),
+            secret.iterations
+        );
+        Ok(Self {
+            secret,
+            header: format!("{flag},,"),
+            nonce,
+            client_bare: bare.to_owned(),
+            server_first,
+        })
     }
 
     /// Our first message.
@@ -224,15 +261,21 @@ impl Exchange {
         if attribute(&mut rest, 'r')? != self.nonce {
             return Err(ScramError::Nonce);
         }
-        let proof: Key =
-            BASE64.decode(proof).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ScramError::Malformed)?;
+        let proof: Key = BASE64
+            .decode(proof)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(ScramError::Malformed)?;
         let signed = format!("{},{},{without_proof}", self.client_bare, self.server_first);
         let client_key = xor(&proof, &hmac(&self.secret.stored_key, signed.as_bytes()));
         if !bool::from(sha256(&client_key).ct_eq(&self.secret.stored_key)) {
             return Err(ScramError::Proof);
         }
         let signature = hmac(&self.secret.server_key, signed.as_bytes());
-        let keys = Keys { client_key, server_key: self.secret.server_key };
+        let keys = Keys {
+            client_key,
+            server_key: self.secret.server_key,
+        };
         Ok((format!("v={}", BASE64.encode(signature)), keys))
     }
 }
@@ -248,7 +291,9 @@ pub struct Client {
 impl Client {
     /// Begins with a nonce: printable, without commas.
     pub fn new(nonce: &str) -> Self {
-        Self { nonce: nonce.to_owned() }
+        Self {
+            nonce: nonce.to_owned(),
+        }
     }
 
     fn bare(&self) -> String {
@@ -272,14 +317,23 @@ impl Client {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ScramError::Nonce);
         }
-        let salt = BASE64.decode(attribute(&mut rest, 's')?).map_err(|_| ScramError::Malformed)?;
-        let iterations: u32 = attribute(&mut rest, 'i')?.parse().map_err(|_| ScramError::Malformed)?;
+        let salt = BASE64
+            .decode(attribute(&mut rest, 's')?)
+            .map_err(|_| ScramError::Malformed)?;
+        let iterations: u32 = attribute(&mut rest, 'i')?
+            .parse()
+            .map_err(|_| ScramError::Malformed)?;
         if !(1..=MAX_ITERATIONS).contains(&iterations) {
             return Err(ScramError::Iterations);
         }
         let without_proof = format!("c=biws,r={nonce}");
         let signed = format!("{},{message},{without_proof}", self.bare());
-        Ok(Challenge { salt, iterations, signed, without_proof })
+        Ok(Challenge {
+            salt,
+            iterations,
+            signed,
+            without_proof,
+        })
     }
 }
 
@@ -308,7 +362,10 @@ impl Challenge {
         let signature = hmac(&sha256(&keys.client_key), self.signed.as_bytes());
         let proof = xor(&keys.client_key, &signature);
         let expected = hmac(&keys.server_key, self.signed.as_bytes());
-        (format!("{},p={}", self.without_proof, BASE64.encode(proof)), Expected(expected))
+        (
+            format!("{},p={}", self.without_proof, BASE64.encode(proof)),
+            Expected(expected),
+        )
     }
 }
 
@@ -323,8 +380,14 @@ impl Expected {
     /// [`ScramError::ServerSignature`].
     pub fn verify(&self, server_final: &[u8]) -> Result<(), ScramError> {
         let mut rest = text(server_final)?;
-        let signature = BASE64.decode(attribute(&mut rest, 'v')?).map_err(|_| ScramError::Malformed)?;
-        if bool::from(signature.ct_eq(&self.0)) { Ok(()) } else { Err(ScramError::ServerSignature) }
+        let signature = BASE64
+            .decode(attribute(&mut rest, 'v')?)
+            .map_err(|_| ScramError::Malformed)?;
+        if bool::from(signature.ct_eq(&self.0)) {
+            Ok(())
+        } else {
+            Err(ScramError::ServerSignature)
+        }
     }
 }
 
@@ -351,7 +414,10 @@ mod tests {
     fn the_right_password_passes_and_a_wrong_one_does_not() {
         assert_eq!(log_in("pencil", secret("pencil")), Ok(()));
         assert_eq!(log_in("pencil ", secret("pencil")), Err(ScramError::Proof));
-        assert_eq!(log_in("pencil", ScramSecret::mock("user", b"nonce", 4096)), Err(ScramError::Proof));
+        assert_eq!(
+            log_in("pencil", ScramSecret::mock("user", b"nonce", 4096)),
+            Err(ScramError::Proof)
+        );
     }
 
     #[test]
@@ -380,15 +446,27 @@ mod tests {
     fn a_server_cannot_make_us_count_for_ever_nor_change_our_nonce() {
         let client = Client::new("abc");
         let many = format!("r=abcdef,s=c2FsdA==,i={}", MAX_ITERATIONS + 1);
-        assert_eq!(client.challenged(many.as_bytes()).unwrap_err(), ScramError::Iterations);
-        assert_eq!(client.challenged(b"r=abc,s=c2FsdA==,i=4096").unwrap_err(), ScramError::Nonce);
-        assert_eq!(client.challenged(b"r=xyz,s=c2FsdA==,i=4096").unwrap_err(), ScramError::Nonce);
+        assert_eq!(
+            client.challenged(many.as_bytes()).unwrap_err(),
+            ScramError::Iterations
+        );
+        assert_eq!(
+            client.challenged(b"r=abc,s=c2FsdA==,i=4096").unwrap_err(),
+            ScramError::Nonce
+        );
+        assert_eq!(
+            client.challenged(b"r=xyz,s=c2FsdA==,i=4096").unwrap_err(),
+            ScramError::Nonce
+        );
     }
 
     #[test]
     fn channel_binding_and_other_identities_are_refused() {
         let begin = |message: &[u8]| Exchange::begin(message, "server", secret("x")).map(|_| ());
-        assert_eq!(begin(b"p=tls-server-end-point,,n=,r=a"), Err(ScramError::ChannelBinding));
+        assert_eq!(
+            begin(b"p=tls-server-end-point,,n=,r=a"),
+            Err(ScramError::ChannelBinding)
+        );
         assert_eq!(begin(b"n,a=other,n=,r=a"), Err(ScramError::Authorization));
         assert_eq!(begin(b"n,,n="), Err(ScramError::Malformed));
         assert_eq!(begin(b"y,,n=,r=a"), Ok(()));

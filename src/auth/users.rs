@@ -61,9 +61,16 @@ mod tests {
 
     #[test]
     fn names_and_passwords_may_hold_quotes_and_lines_may_go_on() {
-        let (users, bad) = parse("; a comment\n\"app\" \"se\"\"cret\" ignored\n\n  \"o\"\"x\" \"\"\n");
-        let users: Vec<_> = users.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
-        assert_eq!((users, bad), (vec![("app", "se\"cret"), ("o\"x", "")], None));
+        let (users, bad) =
+            parse("; a comment\n\"app\" \"se\"\"cret\" ignored\n\n  \"o\"\"x\" \"\"\n");
+        let users: Vec<_> = users
+            .iter()
+            .map(|(name, secret)| (name.as_str(), secret.expose()))
+            .collect();
+        assert_eq!(
+            (users, bad),
+            (vec![("app", "se\"cret"), ("o\"x", "")], None)
+        );
     }
 
     #[test]

@@ -12,15 +12,26 @@ pub fn tell(out: &mut Vec<u8>, error: &Error) {
         Severity::Error => message::Severity::Error,
         Severity::Fatal => message::Severity::Fatal,
     };
-    let say =
-        Say { severity, code: error.sqlstate(), message: &message, detail: detail.as_deref(), hint: error.hint() };
+    let say = Say {
+        severity,
+        code: error.sqlstate(),
+        message: &message,
+        detail: detail.as_deref(),
+        hint: error.hint(),
+    };
     put(out, |bytes| message::error(bytes, &say));
 }
 
 /// Appends a NOTICE.
 pub fn notice(out: &mut Vec<u8>, text: &str) {
     let severity = message::Severity::Notice;
-    let say = Say { severity, code: "00000", message: text, detail: None, hint: None };
+    let say = Say {
+        severity,
+        code: "00000",
+        message: text,
+        detail: None,
+        hint: None,
+    };
     put(out, |bytes| message::notice(bytes, &say));
 }
 

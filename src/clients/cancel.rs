@@ -19,25 +19,46 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
         tracing::debug!("cancel request with an unknown key");
         return;
     };
-    let Some(server) = registry.census.servers.get(&client.link()).map(|card| Arc::clone(&card)) else { return };
-    let Some(pool) = pool_of(registry, &server) else { return };
+    let Some(server) = registry
+        .census
+        .servers
+        .get(&client.link())
+        .map(|card| Arc::clone(&card))
+    else {
+        return;
+    };
+    let Some(pool) = pool_of(registry, &server) else {
+        return;
+    };
     if !server.begin_cancel(client.id) {
         return;
     }
     let delivery = Delivery { server, pool };
     let wait = registry.settings.load().pooler.cancel_wait_timeout;
-    let wait = if wait.is_zero() { Duration::from_secs(3600) } else { wait };
+    let wait = if wait.is_zero() {
+        Duration::from_secs(3600)
+    } else {
+        wait
+    };
     let target = Arc::clone(&delivery.pool.plan.load().target);
     let tls = registry.server_tls.load_full();
     match timeout(wait, login::send_cancel(&target, tls, &delivery.server.key)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, server = delivery.server.id, "cancel request could not be delivered"),
-        Err(_) => tracing::warn!(server = delivery.server.id, "cancel request took longer than cancel_wait_timeout"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, server = delivery.server.id, "cancel request could not be delivered")
+        }
+        Err(_) => tracing::warn!(
+            server = delivery.server.id,
+            "cancel request took longer than cancel_wait_timeout"
+        ),
     }
 }
 
 fn pool_of(registry: &Registry, server: &ServerCard) -> Option<Arc<Pool>> {
-    registry.pools_of(&server.facts.database).into_iter().find(|pool| pool.user == server.facts.user)
+    registry
+        .pools_of(&server.facts.database)
+        .into_iter()
+        .find(|pool| pool.user == server.facts.user)
 }
 
 /// A cancel request under way; when it ends, however it ends, the server may be lent again.

@@ -69,10 +69,19 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
 async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
     let settings = gate.registry.settings.load_full();
     let limit = settings.pooler.client_login_timeout;
-    let limit = if limit.is_zero() { std::time::Duration::from_secs(86_400) } else { limit };
+    let limit = if limit.is_zero() {
+        std::time::Duration::from_secs(86_400)
+    } else {
+        limit
+    };
     let peer = stream.peer();
-    let mut door = Door { stream: Some(stream), buffer: Vec::new() };
-    let result = timeout(limit, door.pass(gate)).await.unwrap_or(Err(Error::LoginTimeout(limit)));
+    let mut door = Door {
+        stream: Some(stream),
+        buffer: Vec::new(),
+    };
+    let result = timeout(limit, door.pass(gate))
+        .await
+        .unwrap_or(Err(Error::LoginTimeout(limit)));
     match result {
         Ok(entered) => entered,
         Err(error) => {
@@ -123,8 +132,14 @@ impl Door {
 
     async fn read_more(&mut self, at_most: usize) -> Result<(), Error> {
         let mut scratch = [0; 2048];
-        let room = at_most.saturating_sub(self.buffer.len()).clamp(1, scratch.len());
-        let count = self.stream()?.read_some(&mut scratch[..room]).await.map_err(|_| Error::ClientGone)?;
+        let room = at_most
+            .saturating_sub(self.buffer.len())
+            .clamp(1, scratch.len());
+        let count = self
+            .stream()?
+            .read_some(&mut scratch[..room])
+            .await
+            .map_err(|_| Error::ClientGone)?;
         if count == 0 {
             return Err(Error::ClientGone);
         }
@@ -155,7 +170,10 @@ impl Door {
                     if !self.buffer.is_empty() {
                         return Err(Error::ClearBytesBeforeTls);
                     }
-                    self.stream()?.write_all(b"N").await.map_err(|_| Error::ClientGone)?;
+                    self.stream()?
+                        .write_all(b"N")
+                        .await
+                        .map_err(|_| Error::ClientGone)?;
                 }
                 Progress::Cancel { key } => {
                     return Ok(self.stream.take().map(|stream| Wish::Cancel(stream, key)));
@@ -163,7 +181,10 @@ impl Door {
                 Progress::Startup(startup) => {
                     self.buffer.drain(..taken);
                     self.demand_tls(registry)?;
-                    return Ok(self.stream.take().map(|stream| Wish::LogIn(stream, startup)));
+                    return Ok(self
+                        .stream
+                        .take()
+                        .map(|stream| Wish::LogIn(stream, startup)));
                 }
             }
         }
@@ -171,7 +192,10 @@ impl Door {
 
     fn demand_tls(&mut self, registry: &Registry) -> Result<(), Error> {
         let mode = registry.settings.load().pooler.client_tls_sslmode;
-        let is_required = matches!(mode, TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull);
+        let is_required = matches!(
+            mode,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull
+        );
         let stream = self.stream()?;
         if is_required && !stream.is_tls() && matches!(stream.peer(), Address::Tcp(_)) {
             return Err(Error::TlsRequired);
@@ -189,17 +213,32 @@ impl Door {
             return Err(Error::Protocol("a request for TLS inside TLS".into()));
         }
         let Some(tls) = tls else {
-            return self.stream()?.write_all(b"N").await.map_err(|_| Error::ClientGone);
+            return self
+                .stream()?
+                .write_all(b"N")
+                .await
+                .map_err(|_| Error::ClientGone);
         };
         let mut stream = self.stream.take().ok_or(Error::ClientGone)?;
-        stream.write_all(b"S").await.map_err(|_| Error::ClientGone)?;
+        stream
+            .write_all(b"S")
+            .await
+            .map_err(|_| Error::ClientGone)?;
         self.shake_hands(stream, tls, false).await
     }
 
     async fn direct_tls(&mut self, registry: &Registry) -> Result<(), Error> {
         let is_tcp = matches!(self.stream()?.peer(), Address::Tcp(_));
-        let tls = registry.client_tls.load_full().filter(|_| is_tcp).ok_or(Error::ClientGone)?;
-        let stream = self.stream.take().filter(|stream| !stream.is_tls()).ok_or(Error::ClientGone)?;
+        let tls = registry
+            .client_tls
+            .load_full()
+            .filter(|_| is_tcp)
+            .ok_or(Error::ClientGone)?;
+        let stream = self
+            .stream
+            .take()
+            .filter(|stream| !stream.is_tls())
+            .ok_or(Error::ClientGone)?;
         self.shake_hands(stream, tls, true).await
     }
 
@@ -226,12 +265,23 @@ impl Door {
 /// What a bad first packet is answered; `Ok(None)` closes without a word.
 fn why_refused(error: &StartupError) -> Result<Option<Wish>, Error> {
     Err(match error {
-        StartupError::NotPostgres(_) | StartupError::BadCancelKey => return Ok(None),
+        StartupError::NotPostgres(_) | StartupError::BadCancelKey | StartupError::PasswordFirst => {
+            return Ok(None);
+        }
         StartupError::NoUser => Error::NoUser,
         StartupError::TooLong { .. } => Error::TooLarge("the startup packet"),
         StartupError::V2 | StartupError::UnsupportedVersion { .. } => {
             Error::NotSupported("this version of the frontend/backend protocol".into())
         }
-        other => Error::Protocol(format!("invalid startup packet: {other}")),
+        StartupError::BadHeader(header) => {
+            Error::Protocol(format!("bad packet header: '{header}'"))
+        }
+        StartupError::NoTerminator => Error::Protocol(
+            "invalid startup packet layout: expected terminator as last byte".into(),
+        ),
+        StartupError::UserTooLong => Error::TooLarge("the user name"),
+        StartupError::NotUtf8(what) => {
+            Error::Protocol(format!("invalid startup packet: {what} is not UTF-8"))
+        }
     })
 }

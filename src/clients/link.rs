@@ -48,7 +48,9 @@ impl Session {
     pub(super) fn server(&mut self) -> &mut Server {
         match &mut self.standing {
             Standing::Linked(lease) => lease.server(),
-            Standing::Idle | Standing::Waiting(_) => unreachable!("only a linked session asks for its server"),
+            Standing::Idle | Standing::Waiting(_) => {
+                unreachable!("only a linked session asks for its server")
+            }
         }
     }
 
@@ -96,7 +98,11 @@ impl Session {
     }
 
     /// Judges what the client sent and sends it on.
-    pub(super) fn client_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<Next, Error> {
+    pub(super) fn client_said(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &[u8],
+    ) -> Result<Next, Error> {
         with_gathered(|gathered| {
             if self.is_fresh && !self.settle_in(cx, gathered)? {
                 self.held.extend_from_slice(chunk);
@@ -104,7 +110,8 @@ impl Session {
             }
             let mut run = Run::new(chunk, gathered);
             let mut answers = Vec::new();
-            let flow = self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
+            let flow =
+                self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
             let bytes = run.finish();
             self.pool.tally().received.add(chunk.len() as u64);
             self.to_server(cx, bytes)?;
@@ -200,7 +207,8 @@ impl Session {
 
     /// Gives the server back when the client needs it no longer.
     fn end_if_over(&mut self) {
-        let is_over = !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
+        let is_over =
+            !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
         if !is_over || !self.server().out.is_empty() {
             return;
         }
@@ -240,7 +248,12 @@ impl Session {
 }
 
 /// Sends `bytes` in one write; what the socket does not take waits in `queue`.
-fn send(stream: &mut Stream, queue: &mut Vec<u8>, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), ()> {
+fn send(
+    stream: &mut Stream,
+    queue: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Result<(), ()> {
     if bytes.is_empty() {
         return Ok(());
     }

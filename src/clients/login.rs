@@ -83,7 +83,11 @@ impl Presence {
     fn new(registry: &Arc<Registry>, card: Arc<ClientCard>, key: Vec<u8>) -> Self {
         registry.census.clients.insert(card.id, Arc::clone(&card));
         registry.census.keys.insert(key.clone(), Arc::clone(&card));
-        Self { registry: Arc::clone(registry), card, key }
+        Self {
+            registry: Arc::clone(registry),
+            card,
+            key,
+        }
     }
 
     /// Notes in the log how the session ended.
@@ -96,10 +100,23 @@ impl Presence {
         };
         match result {
             Err(error) if *error != Error::ClientGone && settings.pooler.log_pooler_errors => {
-                warn!(client = id, database = facts.database, user = facts.user, code = error.sqlstate(), reason, "client ended");
+                warn!(
+                    client = id,
+                    database = facts.database,
+                    user = facts.user,
+                    code = error.sqlstate(),
+                    reason,
+                    "client ended"
+                );
             }
             Ok(()) | Err(_) if settings.pooler.log_disconnections => {
-                info!(client = id, database = facts.database, user = facts.user, reason, "client left");
+                info!(
+                    client = id,
+                    database = facts.database,
+                    user = facts.user,
+                    reason,
+                    "client left"
+                );
             }
             Ok(()) | Err(_) => {}
         }
@@ -129,10 +146,16 @@ pub async fn log_in(
     gate: &Arc<Gate>,
     back: &mut Option<Stream>,
 ) -> Result<Option<Entered>, Error> {
-    let mut login = Login { frames: Frames::starting_with(rest), startup, registry: &gate.registry };
+    let mut login = Login {
+        frames: Frames::starting_with(rest),
+        startup,
+        registry: &gate.registry,
+    };
     let stream = back.insert(stream);
     let entry = login.pass(stream).await?;
-    let Some(stream) = back.take() else { return Ok(None) };
+    let Some(stream) = back.take() else {
+        return Ok(None);
+    };
     Ok(Some(login.enter(stream, entry)))
 }
 
@@ -143,16 +166,34 @@ struct Login<'a> {
 }
 
 enum Entry {
-    Console { is_admin: bool, presence: Presence },
-    Pool { pool: Arc<Pool>, places: ClientPlaces, params: Arc<Parameters>, presence: Presence },
+    Console {
+        is_admin: bool,
+        presence: Presence,
+    },
+    Pool {
+        pool: Arc<Pool>,
+        places: ClientPlaces,
+        params: Arc<Parameters>,
+        presence: Presence,
+    },
 }
 
 impl Login<'_> {
     fn enter(self, stream: Stream, entry: Entry) -> Entered {
         let rest = self.frames.into_rest();
         match entry {
-            Entry::Console { is_admin, presence } => Entered::Console(Guest { stream, rest, is_admin, presence }),
-            Entry::Pool { pool, places, params, presence } => {
+            Entry::Console { is_admin, presence } => Entered::Console(Guest {
+                stream,
+                rest,
+                is_admin,
+                presence,
+            }),
+            Entry::Pool {
+                pool,
+                places,
+                params,
+                presence,
+            } => {
                 let side = ClientSide::new(params);
                 let card = Arc::clone(&presence.card);
                 let session = Session::new(stream, side, card, pool, places, rest);
@@ -165,7 +206,9 @@ impl Login<'_> {
         let settings = self.registry.settings.load_full();
         let is_console = is_console(&self.startup.database);
         self.negotiate(stream).await?;
-        if !is_console && self.registry.census.sockets.load(Relaxed) > settings.pooler.max_client_conn {
+        if !is_console
+            && self.registry.census.sockets.load(Relaxed) > settings.pooler.max_client_conn
+        {
             return Err(Error::TooManyClients(settings.pooler.max_client_conn));
         }
         let given = self.given_parameters(&settings)?;
@@ -176,18 +219,36 @@ impl Login<'_> {
         let user = self.startup.user.clone();
         let known = credentials::find(self.registry, &database, &user).await?;
         let proven = proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
-        let database = self.registry.database(&database).ok_or(Error::NoSuchDatabase(database))?;
+        let database = self
+            .registry
+            .database(&database)
+            .ok_or(Error::NoSuchDatabase(database))?;
         self.may_come_in(&database)?;
         let places = self.take_places(&settings, &database)?;
         let pool = self.pool_for(&database, &user, proven)?;
         let welcome = self.welcome_of(&pool, &settings).await?;
         pool.tally().logins.add(1);
-        let reported: Vec<_> = welcome.iter().filter(|(name, _)| is_carried(name)).cloned().collect();
-        let params = self.registry.interner.make(reported.into_iter().chain(given.iter().cloned()));
+        let reported: Vec<_> = welcome
+            .iter()
+            .filter(|(name, _)| is_carried(name))
+            .cloned()
+            .collect();
+        let params = self
+            .registry
+            .interner
+            .make(reported.into_iter().chain(given.iter().cloned()));
         let presence = self.register(stream, &settings);
-        presence.card.set_application_name(params.get("application_name").unwrap_or_default());
-        self.say_welcome(stream, &welcome, &params, &presence, &settings).await?;
-        Ok(Entry::Pool { pool, places, params, presence })
+        presence
+            .card
+            .set_application_name(params.get("application_name").unwrap_or_default());
+        self.say_welcome(stream, &welcome, &params, &presence, &settings)
+            .await?;
+        Ok(Entry::Pool {
+            pool,
+            places,
+            params,
+            presence,
+        })
     }
 
     async fn negotiate(&self, stream: &mut Stream) -> Result<(), Error> {
@@ -196,14 +257,25 @@ impl Login<'_> {
         }
         let mut out = Vec::new();
         answer::put(&mut out, |bytes| {
-            message::negotiate_protocol_version(bytes, self.startup.agreed_minor(), &self.startup.extensions);
+            message::negotiate_protocol_version(
+                bytes,
+                self.startup.agreed_minor(),
+                &self.startup.extensions,
+            );
         });
         stream.write_all(&out).await.map_err(|_| Error::ClientGone)
     }
 
-    async fn pass_to_console(&mut self, stream: &mut Stream, settings: &Settings) -> Result<Entry, Error> {
+    async fn pass_to_console(
+        &mut self,
+        stream: &mut Stream,
+        settings: &Settings,
+    ) -> Result<Entry, Error> {
         let user = self.startup.user.clone();
-        let is_own = user == "pgbouncer" && stream.peer_uid().is_some_and(|uid| uid == credentials::own_uid());
+        let is_own = user == "pgbouncer"
+            && stream
+                .peer_uid()
+                .is_some_and(|uid| uid == credentials::own_uid());
         let is_admin = is_own || settings.pooler.admin_users.contains(&user);
         if !is_admin && !settings.pooler.stats_users.contains(&user) {
             return Err(Error::ConsoleRefused(user));
@@ -232,7 +304,10 @@ impl Login<'_> {
             message::backend_key_data(bytes, &presence.key);
             message::ready_for_query(bytes, b'I');
         });
-        stream.write_all(&out).await.map_err(|_| Error::ClientGone)?;
+        stream
+            .write_all(&out)
+            .await
+            .map_err(|_| Error::ClientGone)?;
         Ok(Entry::Console { is_admin, presence })
     }
 
@@ -240,16 +315,22 @@ impl Login<'_> {
     fn given_parameters(&self, settings: &Settings) -> Result<Vec<(String, String)>, Error> {
         let mut given = Vec::new();
         if let Some(options) = self.startup.get("options") {
-            let parsed = parse_options(options)
-                .map_err(|_| Error::Protocol("the startup parameter \"options\" cannot be read".into()))?;
+            let parsed = parse_options(options).map_err(|_| {
+                Error::Protocol("the startup parameter \"options\" cannot be read".into())
+            })?;
             given.extend(parsed.into_iter().map(|(name, value)| (name, text(&value))));
         }
         for (name, value) in &self.startup.params {
             match name.as_str() {
                 "options" => {}
                 "replication" => {
-                    if !matches!(text(value).to_ascii_lowercase().as_str(), "" | "false" | "off" | "no" | "0") {
-                        return Err(Error::NotSupported("a replication connection through the pooler".into()));
+                    if !matches!(
+                        text(value).to_ascii_lowercase().as_str(),
+                        "" | "false" | "off" | "no" | "0"
+                    ) {
+                        return Err(Error::NotSupported(
+                            "a replication connection through the pooler".into(),
+                        ));
                     }
                 }
                 _ => given.push((name.clone(), text(value))),
@@ -269,7 +350,11 @@ impl Login<'_> {
         Ok(())
     }
 
-    fn take_places(&self, settings: &Settings, database: &Arc<Database>) -> Result<ClientPlaces, Error> {
+    fn take_places(
+        &self,
+        settings: &Settings,
+        database: &Arc<Database>,
+    ) -> Result<ClientPlaces, Error> {
         let user = &self.startup.user;
         let limit = settings.effective_max_db_client_connections(&database.name);
         if !database.clients.take(limit) {
@@ -281,28 +366,51 @@ impl Login<'_> {
             database.clients.give_back();
             return Err(Error::TooManyUserClients(user.clone(), limit));
         }
-        Ok(ClientPlaces { database: Arc::clone(database), user: owner })
+        Ok(ClientPlaces {
+            database: Arc::clone(database),
+            user: owner,
+        })
     }
 
-    fn pool_for(&self, database: &Arc<Database>, user: &str, proven: Proven) -> Result<Arc<Pool>, Error> {
+    fn pool_for(
+        &self,
+        database: &Arc<Database>,
+        user: &str,
+        proven: Proven,
+    ) -> Result<Arc<Pool>, Error> {
         let gone = || Error::NoSuchDatabase(database.name.clone());
-        let pool = self.registry.pool(database, user, proven.verifier).ok_or_else(gone)?;
+        let pool = self
+            .registry
+            .pool(database, user, proven.verifier)
+            .ok_or_else(gone)?;
         if let Some(keys) = proven.keys
             && pool.user == user
         {
-            *pool.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keys);
+            *pool
+                .keys
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keys);
         }
         Ok(pool)
     }
 
     /// The parameters of the pool's servers; waits for the first server where none has logged in yet.
-    async fn welcome_of(&self, pool: &Arc<Pool>, settings: &Settings) -> Result<Arc<Vec<(String, String)>>, Error> {
+    async fn welcome_of(
+        &self,
+        pool: &Arc<Pool>,
+        settings: &Settings,
+    ) -> Result<Arc<Vec<(String, String)>>, Error> {
         loop {
             if let Some(welcome) = pool.welcome() {
                 return Ok(welcome);
             }
-            let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
-            let wait = if wait.is_zero() { Duration::from_secs(86_400) } else { wait };
+            let wait =
+                settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
+            let wait = if wait.is_zero() {
+                Duration::from_secs(86_400)
+            } else {
+                wait
+            };
             let borrowed = tokio::time::timeout(wait, lease::borrow(pool)).await;
             let mut lease = borrowed.map_err(|_| Error::QueryWaitTimeout(wait))??;
             let reported = Arc::clone(&lease.server().reported);
@@ -318,7 +426,8 @@ impl Login<'_> {
             Address::Tcp(address) => (address.ip().to_string(), address.port()),
             Address::Unix => ("unix".to_owned(), 0),
         };
-        let ((address, port), (local_address, local_port)) = (split(stream.peer()), split(stream.local()));
+        let ((address, port), (local_address, local_port)) =
+            (split(stream.peer()), split(stream.local()));
         let facts = ClientFacts {
             database: self.startup.database.clone(),
             user: self.startup.user.clone(),
@@ -328,7 +437,10 @@ impl Login<'_> {
             local_port,
             tls: stream.tls_description().unwrap_or_default(),
             connected: clock::wall_seconds(),
-            remote_pid: stream.peer_pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+            remote_pid: stream
+                .peer_pid()
+                .and_then(|pid| u32::try_from(pid).ok())
+                .unwrap_or(0),
         };
         let id = self.registry.census.next_id();
         if settings.pooler.log_connections {
@@ -341,7 +453,11 @@ impl Login<'_> {
         let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
         let mut key = clock::entropy::<36>().to_vec();
         key[0] &= 0x7f;
-        key.truncate(if self.startup.agreed_minor() >= 2 { 36 } else { 8 });
+        key.truncate(if self.startup.agreed_minor() >= 2 {
+            36
+        } else {
+            8
+        });
         Presence::new(self.registry, card, key)
     }
 

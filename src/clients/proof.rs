@@ -42,10 +42,18 @@ pub async fn demand(
     user: &str,
     known: Option<Verifier>,
 ) -> Result<Proven, Error> {
-    let mut demand = Demand { stream, frames, registry, user };
+    let mut demand = Demand {
+        stream,
+        frames,
+        registry,
+        user,
+    };
     let auth_type = registry.settings.load().pooler.auth_type;
     let proven = match (auth_type, known) {
-        (AuthType::Trust, known) => known.map(|verifier| Proven { verifier: Some(verifier), keys: None }),
+        (AuthType::Trust, known) => known.map(|verifier| Proven {
+            verifier: Some(verifier),
+            keys: None,
+        }),
         (AuthType::Plain, known) => demand.plain(known).await?,
         (AuthType::Md5, Some(Verifier::Scram(secret))) => {
             demand.scram(Some(Verifier::Scram(secret))).await?
@@ -67,15 +75,24 @@ impl Demand<'_> {
     async fn say(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), Error> {
         let mut out = BytesMut::new();
         write(&mut out);
-        self.stream.write_all(&out).await.map_err(|_| Error::ClientGone)
+        self.stream
+            .write_all(&out)
+            .await
+            .map_err(|_| Error::ClientGone)
     }
 
     /// The body of the client's next message, which must be its answer.
     async fn answer(&mut self) -> Result<Vec<u8>, Error> {
-        let frame = self.frames.next(self.stream, LARGEST).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => Error::TooLarge("the answer to the demand for a password"),
-            _ => Error::ClientGone,
-        })?;
+        let frame = self
+            .frames
+            .next(self.stream, LARGEST)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::InvalidData => {
+                    Error::TooLarge("the answer to the demand for a password")
+                }
+                _ => Error::ClientGone,
+            })?;
         if frame.tag == b'p' {
             Ok(frame.body)
         } else {
@@ -85,7 +102,8 @@ impl Demand<'_> {
 
     async fn password(&mut self) -> Result<String, Error> {
         let body = self.answer().await?;
-        let bytes = fields::password(&body).ok_or_else(|| Error::Protocol("a broken password message".into()))?;
+        let bytes = fields::password(&body)
+            .ok_or_else(|| Error::Protocol("a broken password message".into()))?;
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
@@ -100,41 +118,58 @@ impl Demand<'_> {
             }
             Some(verifier) => password::is_password(verifier, self.user, &given),
         };
-        Ok(is_right.then_some(Proven { verifier: known, keys: None }))
+        Ok(is_right.then_some(Proven {
+            verifier: known,
+            keys: None,
+        }))
     }
 
     async fn md5(&mut self, known: Option<Verifier>) -> Result<Option<Proven>, Error> {
         let salt = clock::entropy::<4>();
-        self.say(|out| message::authentication_md5(out, salt)).await?;
+        self.say(|out| message::authentication_md5(out, salt))
+            .await?;
         let given = self.password().await?;
-        let is_right =
-            known.as_ref().is_some_and(|verifier| password::is_md5_answer(verifier, self.user, salt, given.as_bytes()));
-        Ok(is_right.then_some(Proven { verifier: known, keys: None }))
+        let is_right = known.as_ref().is_some_and(|verifier| {
+            password::is_md5_answer(verifier, self.user, salt, given.as_bytes())
+        });
+        Ok(is_right.then_some(Proven {
+            verifier: known,
+            keys: None,
+        }))
     }
 
     async fn scram(&mut self, known: Option<Verifier>) -> Result<Option<Proven>, Error> {
-        self.say(|out| message::authentication_sasl(out, &["SCRAM-SHA-256"])).await?;
+        self.say(|out| message::authentication_sasl(out, &["SCRAM-SHA-256"]))
+            .await?;
         let body = self.answer().await?;
         let broken = |error: scram::ScramError| Error::Protocol(error.to_string());
-        let (mechanism, first) =
-            fields::sasl_initial(&body).ok_or_else(|| Error::Protocol("a broken SASL message".into()))?;
+        let (mechanism, first) = fields::sasl_initial(&body)
+            .ok_or_else(|| Error::Protocol("a broken SASL message".into()))?;
         if mechanism != b"SCRAM-SHA-256" {
-            return Err(Error::Protocol("client selected an invalid SASL authentication mechanism".into()));
+            return Err(Error::Protocol(
+                "client selected an invalid SASL authentication mechanism".into(),
+            ));
         }
         let (secret, is_real) = self.secret(known.as_ref()).await?;
         let nonce = base64::engine::general_purpose::STANDARD.encode(clock::entropy::<18>());
-        let exchange = Exchange::begin(first.unwrap_or_default(), &nonce, secret).map_err(broken)?;
-        self.say(|out| message::authentication_sasl_continue(out, exchange.first().as_bytes())).await?;
+        let exchange =
+            Exchange::begin(first.unwrap_or_default(), &nonce, secret).map_err(broken)?;
+        self.say(|out| message::authentication_sasl_continue(out, exchange.first().as_bytes()))
+            .await?;
         let body = self.answer().await?;
         let (last, keys) = match exchange.finish(&body) {
             Ok(done) => done,
             Err(scram::ScramError::Proof) => return Ok(None),
             Err(error) => return Err(broken(error)),
         };
-        self.say(|out| message::authentication_sasl_final(out, last.as_bytes())).await?;
+        self.say(|out| message::authentication_sasl_final(out, last.as_bytes()))
+            .await?;
         // Keys of a secret that was made here from a password mean nothing to a server.
         let keys = matches!(known, Some(Verifier::Scram(_))).then(|| Arc::new(keys));
-        Ok(is_real.then_some(Proven { verifier: known, keys }))
+        Ok(is_real.then_some(Proven {
+            verifier: known,
+            keys,
+        }))
     }
 
     /// The secret to prove, and whether anybody can.
@@ -149,21 +184,30 @@ impl Demand<'_> {
                     .get_or_try_init(|| async move {
                         let salt = clock::entropy::<16>();
                         off_thread(move || {
-                            ScramSecret::of(&scram::derive(password.expose(), &salt, iterations), &salt, iterations)
+                            ScramSecret::of(
+                                &scram::derive(password.expose(), &salt, iterations),
+                                &salt,
+                                iterations,
+                            )
                         })
                         .await
                     })
                     .await?;
                 Ok((secret.clone(), true))
             }
-            Some(Verifier::Plain(_) | Verifier::Md5(_)) | None => {
-                Ok((ScramSecret::mock(self.user, &self.registry.nonce, iterations), false))
-            }
+            Some(Verifier::Plain(_) | Verifier::Md5(_)) | None => Ok((
+                ScramSecret::mock(self.user, &self.registry.nonce, iterations),
+                false,
+            )),
         }
     }
 }
 
 /// Runs something expensive where it holds up no client.
-async fn off_thread<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(job).await.map_err(|_| Error::Internal)
+async fn off_thread<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|_| Error::Internal)
 }

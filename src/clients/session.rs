@@ -72,7 +72,14 @@ pub struct Session {
 
 impl Session {
     /// A session of a client whose login is done; `rest` is what it sent behind its login.
-    pub fn new(stream: Stream, side: ClientSide, card: Arc<ClientCard>, pool: Arc<Pool>, places: ClientPlaces, rest: Vec<u8>) -> Self {
+    pub fn new(
+        stream: Stream,
+        side: ClientSide,
+        card: Arc<ClientCard>,
+        pool: Arc<Pool>,
+        places: ClientPlaces,
+        rest: Vec<u8>,
+    ) -> Self {
         let rules = pool.plan.load().rules;
         Self {
             stream,
@@ -103,7 +110,11 @@ impl Session {
         if let Err(error) = &result {
             answer::tell(&mut self.out, error);
         }
-        let _ = tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| self.poll_last_words(cx))).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(1),
+            poll_fn(|cx| self.poll_last_words(cx)),
+        )
+        .await;
         result
     }
 
@@ -134,7 +145,11 @@ impl Session {
                 self.out.drain(..sent);
             }
         }
-        if self.stream.has_pending_output() { self.stream.poll_flush(cx) } else { Poll::Ready(Ok(())) }
+        if self.stream.has_pending_output() {
+            self.stream.poll_flush(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -151,9 +166,15 @@ impl Session {
                 let is_at_rest = match &mut self.standing {
                     Standing::Idle => self.side.walk.is_between(),
                     Standing::Waiting(_) => false,
-                    Standing::Linked(lease) => lease.server().side.is_free() && self.side.walk.is_between(),
+                    Standing::Linked(lease) => {
+                        lease.server().side.is_free() && self.side.walk.is_between()
+                    }
                 };
-                return if is_at_rest && self.held.is_empty() { Err(Error::ShuttingDown) } else { Ok(()) };
+                return if is_at_rest && self.held.is_empty() {
+                    Err(Error::ShuttingDown)
+                } else {
+                    Ok(())
+                };
             }
             _ => self.card.limits(),
         };
@@ -161,8 +182,12 @@ impl Session {
             Order::IdleTimeout => Error::ClientIdleTimeout(limit(limits.client_idle_timeout)),
             Order::QueryTimeout => Error::QueryTimeout(limit(limits.query_timeout)),
             Order::WaitTimeout => Error::QueryWaitTimeout(limit(limits.query_wait_timeout)),
-            Order::IdleTransaction => Error::IdleTransactionTimeout(limit(limits.idle_transaction_timeout)),
-            Order::TransactionTimeout => Error::TransactionTimeout(limit(limits.transaction_timeout)),
+            Order::IdleTransaction => {
+                Error::IdleTransactionTimeout(limit(limits.idle_transaction_timeout))
+            }
+            Order::TransactionTimeout => {
+                Error::TransactionTimeout(limit(limits.transaction_timeout))
+            }
             Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
             Order::Kill => Error::Killed,
             Order::None | Order::Drain | Order::Shutdown => Error::ShuttingDown,
@@ -178,7 +203,8 @@ impl Session {
             return Poll::Ready(self.begin(cx, &held));
         }
         with_scratch(|scratch| {
-            let count = ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            let count =
+                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(self.end_of_input());
             }
@@ -218,7 +244,9 @@ impl Session {
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
-        let Standing::Waiting(spot) = &self.standing else { return Poll::Ready(Ok(Next::On)) };
+        let Standing::Waiting(spot) = &self.standing else {
+            return Poll::Ready(Ok(Next::On));
+        };
         if let Poll::Ready(given) = spot.poll(cx) {
             let server = match given?.come_here() {
                 Ok(server) => server,
@@ -245,7 +273,8 @@ impl Session {
             return Poll::Pending;
         }
         with_scratch(|scratch| {
-            let count = ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            let count =
+                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(self.end_of_input());
             }

@@ -46,7 +46,10 @@ impl Drop for Dialing {
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
     spawn(async move {
-        let mut dialing = Dialing { pool, is_settled: false };
+        let mut dialing = Dialing {
+            pool,
+            is_settled: false,
+        };
         let result = open(&dialing.pool).await;
         dialing.is_settled = true;
         match result {
@@ -64,7 +67,11 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
     let generation = pool.generation();
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
-    let keys = pool.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let keys = pool
+        .keys
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
     let tls = registry.server_tls.load_full();
     let login = login::Login {
         target: &plan.target,
@@ -79,7 +86,10 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
     dialled.unwrap_or_else(|_| {
         Err(Error::ServerUnreachable {
             address: format!("{}:{}", plan.target.host, plan.target.port),
-            reason: format!("connect timeout: no answer within {:?}", plan.target.timeout),
+            reason: format!(
+                "connect timeout: no answer within {:?}",
+                plan.target.timeout
+            ),
         })
     })
 }
@@ -110,7 +120,11 @@ fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
             pool.tested_and_gone();
             return;
         };
-        let asked = tokio::time::timeout(TESTING, query::ask(&mut server, &pool.registry.interner, &sql)).await;
+        let asked = tokio::time::timeout(
+            TESTING,
+            query::ask(&mut server, &pool.registry.interner, &sql),
+        )
+        .await;
         match asked {
             Ok(Ok(_)) if server.side.is_free() => {
                 server.used = clock::now();

@@ -42,12 +42,17 @@ fn tidy(registry: &Registry, now: Moment) {
     for pool in registry.pools() {
         pool.tidy(now);
         let standing = pool.standing();
-        let is_empty = standing.open == 0 && standing.waiting == 0 && pool.database.clients.used() == 0;
+        let is_empty =
+            standing.open == 0 && standing.waiting == 0 && pool.database.clients.used() == 0;
         if !pool_limit.is_zero() && is_empty && now.since(pool.last_used()) >= pool_limit {
             registry.forget_pool(&pool);
         }
         let auto_limit = settings.pooler.autodb_idle_timeout;
-        if pool.database.is_auto && is_empty && !auto_limit.is_zero() && now.since(pool.last_used()) >= auto_limit {
+        if pool.database.is_auto
+            && is_empty
+            && !auto_limit.is_zero()
+            && now.since(pool.last_used()) >= auto_limit
+        {
             registry.forget_pool(&pool);
             registry.forget_database(&pool.database.name);
         }
@@ -57,20 +62,33 @@ fn tidy(registry: &Registry, now: Moment) {
 fn look_at(card: &ClientCard, now: Moment) {
     let limits = card.limits();
     let state = card.state();
-    let order = overdue(limits, state, since(card, state), now.since(card.xact_start()));
+    let order = overdue(
+        limits,
+        state,
+        since(card, state),
+        now.since(card.xact_start()),
+    );
     if order != Order::None {
         card.give(order);
     }
     let waits = state == ClientState::Waiting && card.order() == Order::None;
     let waited = micros(now.since(card.since()));
     let round = micros(ROUND);
-    if waits && limits.query_wait_notify > 0 && waited > limits.query_wait_notify && waited <= limits.query_wait_notify + 2 * round {
+    if waits
+        && limits.query_wait_notify > 0
+        && waited > limits.query_wait_notify
+        && waited <= limits.query_wait_notify + 2 * round
+    {
         card.notice_is_due();
     }
 }
 
 fn since(card: &ClientCard, state: ClientState) -> Duration {
-    let start = if state == ClientState::Active { card.query_start() } else { card.since() };
+    let start = if state == ClientState::Active {
+        card.query_start()
+    } else {
+        card.since()
+    };
     clock::now().since(start)
 }
 
@@ -79,17 +97,30 @@ fn micros(span: Duration) -> u64 {
 }
 
 /// The order that is due to a client that stands in `state` for so long, in a transaction that is so old.
-fn overdue(limits: ClientLimits, state: ClientState, stands: Duration, xact_age: Duration) -> Order {
+fn overdue(
+    limits: ClientLimits,
+    state: ClientState,
+    stands: Duration,
+    xact_age: Duration,
+) -> Order {
     let over = |limit: u64, span: Duration| limit > 0 && micros(span) >= limit;
     match state {
         ClientState::Idle if over(limits.client_idle_timeout, stands) => Order::IdleTimeout,
         ClientState::Waiting if over(limits.query_wait_timeout, stands) => Order::WaitTimeout,
-        ClientState::Waiting | ClientState::Active if over(limits.query_timeout, stands) => Order::QueryTimeout,
-        ClientState::Holding if over(limits.idle_transaction_timeout, stands) => Order::IdleTransaction,
-        ClientState::Holding | ClientState::Active if over(limits.transaction_timeout, xact_age) => {
+        ClientState::Waiting | ClientState::Active if over(limits.query_timeout, stands) => {
+            Order::QueryTimeout
+        }
+        ClientState::Holding if over(limits.idle_transaction_timeout, stands) => {
+            Order::IdleTransaction
+        }
+        ClientState::Holding | ClientState::Active
+            if over(limits.transaction_timeout, xact_age) =>
+        {
             Order::TransactionTimeout
         }
-        ClientState::Idle | ClientState::Waiting | ClientState::Active | ClientState::Holding => Order::None,
+        ClientState::Idle | ClientState::Waiting | ClientState::Active | ClientState::Holding => {
+            Order::None
+        }
     }
 }
 
@@ -109,7 +140,12 @@ mod tests {
     };
 
     fn order(state: ClientState, stands: u64, age: u64) -> Order {
-        overdue(LIMITS, state, Duration::from_micros(stands), Duration::from_micros(age))
+        overdue(
+            LIMITS,
+            state,
+            Duration::from_micros(stands),
+            Duration::from_micros(age),
+        )
     }
 
     #[test]
@@ -119,7 +155,10 @@ mod tests {
         assert_eq!(order(ClientState::Active, 20, 0), Order::QueryTimeout);
         assert_eq!(order(ClientState::Holding, 20, 0), Order::None);
         assert_eq!(order(ClientState::Holding, 40, 0), Order::IdleTransaction);
-        assert_eq!(order(ClientState::Holding, 1, 50), Order::TransactionTimeout);
+        assert_eq!(
+            order(ClientState::Holding, 1, 50),
+            Order::TransactionTimeout
+        );
         assert_eq!(order(ClientState::Idle, 1, 500), Order::None);
     }
 
@@ -127,7 +166,12 @@ mod tests {
     fn a_limit_of_zero_is_none() {
         let none = ClientLimits::default();
         let long = Duration::from_secs(1_000_000);
-        for state in [ClientState::Idle, ClientState::Waiting, ClientState::Active, ClientState::Holding] {
+        for state in [
+            ClientState::Idle,
+            ClientState::Waiting,
+            ClientState::Active,
+            ClientState::Holding,
+        ] {
             assert_eq!(overdue(none, state, long, long), Order::None);
         }
     }

@@ -21,13 +21,18 @@ pub struct Lease {
 impl Lease {
     /// The loan of `server` by `pool`.
     pub fn new(pool: &Arc<Pool>, server: Box<Server>) -> Self {
-        Self { server: Some(server), pool: Arc::clone(pool) }
+        Self {
+            server: Some(server),
+            pool: Arc::clone(pool),
+        }
     }
 
     /// The server.
     #[inline]
     pub fn server(&mut self) -> &mut Server {
-        self.server.as_mut().expect("a lease holds its server until it ends")
+        self.server
+            .as_mut()
+            .expect("a lease holds its server until it ends")
     }
 
     /// Gives the server back.

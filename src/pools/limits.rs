@@ -14,7 +14,9 @@ impl Quota {
     /// Takes one place of `max`; 0 is no limit. False when all are taken.
     pub fn take(&self, max: usize) -> bool {
         self.used
-            .fetch_update(SeqCst, SeqCst, |used| (max == 0 || used < max).then_some(used + 1))
+            .fetch_update(SeqCst, SeqCst, |used| {
+                (max == 0 || used < max).then_some(used + 1)
+            })
             .is_ok()
     }
 

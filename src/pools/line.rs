@@ -34,7 +34,10 @@ pub struct Spot<S> {
 impl<S> Spot<S> {
     /// A place for who is woken by `waker`.
     pub fn new(waker: &Waker, since: Moment) -> Self {
-        Self { standing: Mutex::new(Standing::Waiting(waker.clone())), since }
+        Self {
+            standing: Mutex::new(Standing::Waiting(waker.clone())),
+            since,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing<S>> {
@@ -90,7 +93,9 @@ pub struct Lines<S> {
 impl<S> Lines<S> {
     /// Empty lines for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { lines: (0..workers.max(1)).map(|_| VecDeque::new()).collect() }
+        Self {
+            lines: (0..workers.max(1)).map(|_| VecDeque::new()).collect(),
+        }
     }
 
     /// Puts `spot` at the end of its worker's line.
@@ -110,12 +115,19 @@ impl<S> Lines<S> {
     /// Since when the oldest waits.
     pub fn oldest(&mut self) -> Option<Moment> {
         self.tidy();
-        self.lines.iter().filter_map(|line| line.front()).map(|spot| spot.since).min()
+        self.lines
+            .iter()
+            .filter_map(|line| line.front())
+            .map(|spot| spot.since)
+            .min()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.lines.iter().map(|line| line.iter().filter(|spot| spot.is_waiting()).count()).sum()
+        self.lines
+            .iter()
+            .map(|line| line.iter().filter(|spot| spot.is_waiting()).count())
+            .sum()
     }
 
     /// Whether nobody waits.
@@ -128,8 +140,12 @@ impl<S> Lines<S> {
     pub fn give(&mut self, worker: usize, mut server: Box<S>) -> Option<Box<S>> {
         loop {
             self.tidy();
-            let Some(index) = self.turn(worker % self.lines.len()) else { return Some(server) };
-            let Some(spot) = self.lines[index].pop_front() else { return Some(server) };
+            let Some(index) = self.turn(worker % self.lines.len()) else {
+                return Some(server);
+            };
+            let Some(spot) = self.lines[index].pop_front() else {
+                return Some(server);
+            };
             match spot.settle(Standing::Given(server)) {
                 Err(Standing::Given(back)) => server = back,
                 Ok(()) | Err(_) => return None,
@@ -139,7 +155,9 @@ impl<S> Lines<S> {
 
     fn turn(&self, worker: usize) -> Option<usize> {
         let since = |index: usize| self.lines[index].front().map(|spot| spot.since);
-        let eldest = (0..self.lines.len()).filter(|index| since(*index).is_some()).min_by_key(|index| since(*index))?;
+        let eldest = (0..self.lines.len())
+            .filter(|index| since(*index).is_some())
+            .min_by_key(|index| since(*index))?;
         match (since(worker), since(eldest)) {
             (Some(own), Some(other)) if own.since(other) <= CROSSING => Some(worker),
             _ => Some(eldest),
@@ -188,7 +206,11 @@ mod tests {
         lines.join(0, Arc::clone(&second));
         assert!(first.leave().is_none());
         assert!(lines.give(0, Box::new(7)).is_none());
-        assert_eq!(second.leave(), Some(Box::new(7)), "it was given, and comes back");
+        assert_eq!(
+            second.leave(),
+            Some(Box::new(7)),
+            "it was given, and comes back"
+        );
         assert_eq!(lines.give(0, Box::new(8)), Some(Box::new(8)));
     }
 

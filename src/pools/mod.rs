@@ -5,6 +5,7 @@ pub mod janitor;
 pub mod lease;
 pub mod limits;
 pub mod line;
+pub mod own;
 pub mod plan;
 pub mod policy;
 pub mod pool;

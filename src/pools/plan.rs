@@ -63,7 +63,10 @@ pub fn plan(
 ) -> Plan {
     let all = &settings.pooler;
     let own = settings.users.get(user);
-    let mode = own.and_then(|own| own.pool_mode).or(database.pool_mode).unwrap_or(all.pool_mode);
+    let mode = own
+        .and_then(|own| own.pool_mode)
+        .or(database.pool_mode)
+        .unwrap_or(all.pool_mode);
     let positive = |count: Option<usize>| count.filter(|count| *count > 0);
     let startup = [
         ("client_encoding", &database.client_encoding),
@@ -72,11 +75,18 @@ pub fn plan(
         ("application_name", &database.application_name),
     ];
     let target = Target {
-        host: database.host.clone().unwrap_or_else(|| all.unix_socket_dir.clone()),
+        host: database
+            .host
+            .clone()
+            .unwrap_or_else(|| all.unix_socket_dir.clone()),
         port: database.port,
         dbname: database.dbname.clone().unwrap_or_else(|| name.to_owned()),
         user: user.to_owned(),
-        password: database.password.as_ref().map(|secret| Verifier::parse(secret.expose())).or(password),
+        password: database
+            .password
+            .as_ref()
+            .map(|secret| Verifier::parse(secret.expose()))
+            .or(password),
         tls: all.server_tls_sslmode,
         startup: startup
             .into_iter()
@@ -94,7 +104,10 @@ pub fn plan(
             max_packet: all.max_packet_size,
             no_simple_query: all.disable_pqexec,
         },
-        size: own.and_then(|own| own.pool_size).or(database.pool_size).unwrap_or(all.default_pool_size),
+        size: own
+            .and_then(|own| own.pool_size)
+            .or(database.pool_size)
+            .unwrap_or(all.default_pool_size),
         min_size: database.min_pool_size.unwrap_or(all.min_pool_size),
         reserve: own
             .and_then(|own| own.reserve_pool_size)
@@ -102,10 +115,14 @@ pub fn plan(
             .unwrap_or(all.reserve_pool_size),
         reserve_timeout: all.reserve_pool_timeout,
         max_db: positive(database.max_db_connections).unwrap_or(all.max_db_connections),
-        max_user: positive(own.and_then(|own| own.max_user_connections)).unwrap_or(all.max_user_connections),
+        max_user: positive(own.and_then(|own| own.max_user_connections))
+            .unwrap_or(all.max_user_connections),
         upkeep: Upkeep {
             mode,
-            lifetime: database.server_lifetime.filter(|span| !span.is_zero()).unwrap_or(all.server_lifetime),
+            lifetime: database
+                .server_lifetime
+                .filter(|span| !span.is_zero())
+                .unwrap_or(all.server_lifetime),
             has_reset: !all.server_reset_query.is_empty(),
             reset_always: all.server_reset_query_always,
         },

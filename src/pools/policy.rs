@@ -135,7 +135,9 @@ pub fn seat_for_next(seats: Seats, now: Moment) -> Seat {
     if seats.size == 0 || seats.open < seats.size {
         return Seat::Ordinary;
     }
-    let waited = seats.oldest.map_or(Duration::ZERO, |since| now.since(since));
+    let waited = seats
+        .oldest
+        .map_or(Duration::ZERO, |since| now.since(since));
     let reserve_is_on = seats.reserve > 0 && !seats.reserve_timeout.is_zero();
     if reserve_is_on && waited >= seats.reserve_timeout && seats.open < seats.size + seats.reserve {
         return Seat::Reserve;
@@ -156,23 +158,57 @@ mod tests {
         has_reset: true,
         reset_always: false,
     };
-    const FREE: Returned = Returned { is_free: true, is_obsolete: false, age: Duration::ZERO };
+    const FREE: Returned = Returned {
+        is_free: true,
+        is_obsolete: false,
+        age: Duration::ZERO,
+    };
 
     #[test]
     fn a_server_in_the_middle_of_something_is_never_lent_again() {
-        assert_eq!(after_use(Returned { is_free: false, ..FREE }, UPKEEP), AfterUse::Close(Reason::Dirty));
+        assert_eq!(
+            after_use(
+                Returned {
+                    is_free: false,
+                    ..FREE
+                },
+                UPKEEP
+            ),
+            AfterUse::Close(Reason::Dirty)
+        );
     }
 
     #[test]
     fn only_session_mode_resets_unless_told_always() {
         assert_eq!(after_use(FREE, UPKEEP), AfterUse::Keep);
-        assert_eq!(after_use(FREE, Upkeep { mode: PoolMode::Session, ..UPKEEP }), AfterUse::Reset);
-        assert_eq!(after_use(FREE, Upkeep { reset_always: true, ..UPKEEP }), AfterUse::Reset);
+        assert_eq!(
+            after_use(
+                FREE,
+                Upkeep {
+                    mode: PoolMode::Session,
+                    ..UPKEEP
+                }
+            ),
+            AfterUse::Reset
+        );
+        assert_eq!(
+            after_use(
+                FREE,
+                Upkeep {
+                    reset_always: true,
+                    ..UPKEEP
+                }
+            ),
+            AfterUse::Reset
+        );
     }
 
     #[test]
     fn a_lifetime_of_zero_uses_each_server_once() {
-        let upkeep = Upkeep { lifetime: Duration::ZERO, ..UPKEEP };
+        let upkeep = Upkeep {
+            lifetime: Duration::ZERO,
+            ..UPKEEP
+        };
         assert_eq!(after_use(FREE, upkeep), AfterUse::Close(Reason::Lifetime));
     }
 
@@ -190,16 +226,49 @@ mod tests {
     fn one_server_is_opened_per_client_in_line_up_to_the_size() {
         let now = Moment::from_micros(10);
         assert_eq!(seat_for_next(SEATS, now), Seat::Ordinary);
-        assert_eq!(seat_for_next(Seats { dialing: 1, open: 1, ..SEATS }, now), Seat::None);
+        assert_eq!(
+            seat_for_next(
+                Seats {
+                    dialing: 1,
+                    open: 1,
+                    ..SEATS
+                },
+                now
+            ),
+            Seat::None
+        );
         assert_eq!(seat_for_next(Seats { open: 2, ..SEATS }, now), Seat::None);
-        assert_eq!(seat_for_next(Seats { open: 200, size: 0, ..SEATS }, now), Seat::Ordinary);
+        assert_eq!(
+            seat_for_next(
+                Seats {
+                    open: 200,
+                    size: 0,
+                    ..SEATS
+                },
+                now
+            ),
+            Seat::Ordinary
+        );
     }
 
     #[test]
     fn the_reserve_is_for_who_waited_long_enough() {
         let late = Moment::from_micros(5_000_000);
-        assert_eq!(seat_for_next(Seats { open: 2, ..SEATS }, late), Seat::Reserve);
+        assert_eq!(
+            seat_for_next(Seats { open: 2, ..SEATS }, late),
+            Seat::Reserve
+        );
         assert_eq!(seat_for_next(Seats { open: 3, ..SEATS }, late), Seat::None);
-        assert_eq!(seat_for_next(Seats { open: 2, reserve_timeout: Duration::ZERO, ..SEATS }, late), Seat::None);
+        assert_eq!(
+            seat_for_next(
+                Seats {
+                    open: 2,
+                    reserve_timeout: Duration::ZERO,
+                    ..SEATS
+                },
+                late
+            ),
+            Seat::None
+        );
     }
 }

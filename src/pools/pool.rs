@@ -106,7 +106,12 @@ pub struct Pool {
 
 impl Pool {
     /// A pool without servers.
-    pub fn new(registry: &Arc<Registry>, database: Arc<Database>, user: &str, plan: Plan) -> Arc<Self> {
+    pub fn new(
+        registry: &Arc<Registry>,
+        database: Arc<Database>,
+        user: &str,
+        plan: Plan,
+    ) -> Arc<Self> {
         let workers = registry.workers;
         let state = State {
             idle: (0..workers).map(|_| VecDeque::new()).collect(),
@@ -146,7 +151,10 @@ impl Pool {
 
     /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
     pub fn welcome(&self) -> Option<Arc<Vec<(String, String)>>> {
-        self.welcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.welcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks for a server: an idle one, or a place in line, where `waker` is woken.
@@ -210,7 +218,8 @@ impl Pool {
         let failure = state.failure.as_ref()?;
         let retry = self.plan.load().login_retry.min(PATIENCE);
         let tried_long = failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error);
-        (state.open == 0 && tried_long && now.since(failure.last) < retry).then(|| failure.error.clone())
+        (state.open == 0 && tried_long && now.since(failure.last) < retry)
+            .then(|| failure.error.clone())
     }
 
     /// Opens servers for who waits, as far as the limits allow.
@@ -279,7 +288,11 @@ impl Pool {
     pub fn fill(&self) {
         let plan = self.plan.load_full();
         let mut state = self.lock();
-        let wanted = if plan.size == 0 { plan.min_size } else { plan.min_size.min(plan.size) };
+        let wanted = if plan.size == 0 {
+            plan.min_size
+        } else {
+            plan.min_size.min(plan.size)
+        };
         if state.paused || state.dialing > 0 || state.open >= wanted || state.failure.is_some() {
             return;
         }
@@ -334,7 +347,11 @@ impl Pool {
         state.dialing -= 1;
         state.open -= 1;
         let since = state.failure.as_ref().map_or(now, |failure| failure.since);
-        state.failure = Some(Failure { since, last: now, error: error.clone() });
+        state.failure = Some(Failure {
+            since,
+            last: now,
+            error: error.clone(),
+        });
         let give_up = is_final(error) || (now.since(since) >= PATIENCE && !is_starting(error));
         if give_up && state.open == 0 {
             state.lines.fail_all(error);
@@ -402,7 +419,10 @@ impl Pool {
         if server.card.is_being_cancelled() {
             server.card.enter(ServerState::BeingCanceled, server.used);
             state.parked.push(server);
-            let settled = state.parked.iter().position(|parked| !parked.card.is_being_cancelled());
+            let settled = state
+                .parked
+                .iter()
+                .position(|parked| !parked.card.is_being_cancelled());
             match settled {
                 None => return,
                 Some(index) => server = state.parked.swap_remove(index),
@@ -428,7 +448,11 @@ impl Pool {
     pub fn unpark(&self) {
         loop {
             let mut state = self.lock();
-            let Some(index) = state.parked.iter().position(|server| !server.card.is_being_cancelled()) else {
+            let Some(index) = state
+                .parked
+                .iter()
+                .position(|server| !server.card.is_being_cancelled())
+            else {
                 return;
             };
             let server = state.parked.swap_remove(index);
@@ -469,7 +493,9 @@ impl Pool {
         let oldest = (0..state.idle.len())
             .filter(|index| !state.idle[*index].is_empty())
             .min_by_key(|index| state.idle[*index].front().map(|server| server.used));
-        let Some(server) = oldest.and_then(|index| state.idle[index].pop_front()) else { return false };
+        let Some(server) = oldest.and_then(|index| state.idle[index].pop_front()) else {
+            return false;
+        };
         drop(state);
         self.close(server, Reason::Evicted);
         true
@@ -477,7 +503,12 @@ impl Pool {
 
     /// When the idle server that was used least recently was used.
     pub fn oldest_idle(&self) -> Option<Moment> {
-        self.lock().idle.iter().filter_map(|store| store.front()).map(|server| server.used).min()
+        self.lock()
+            .idle
+            .iter()
+            .filter_map(|store| store.front())
+            .map(|server| server.used)
+            .min()
     }
 
     /// Closes idle servers that are too old, idle for too long, too many, or no longer silent; opens what is missing.
@@ -485,14 +516,20 @@ impl Pool {
         let plan = self.plan.load_full();
         let mut state = self.lock();
         let mut doomed = Vec::new();
-        let surplus = if plan.size == 0 { 0 } else { state.open.saturating_sub(plan.size + plan.reserve) };
+        let surplus = if plan.size == 0 {
+            0
+        } else {
+            state.open.saturating_sub(plan.size + plan.reserve)
+        };
         let spare = state.open.saturating_sub(plan.min_size);
         let mut idlers = 0;
         for index in 0..state.idle.len() {
             let store = std::mem::take(&mut state.idle[index]);
             for mut server in store {
-                let is_old = now.since(server.born) >= plan.upkeep.lifetime && !plan.upkeep.lifetime.is_zero();
-                let is_idle = !plan.idle_timeout.is_zero() && now.since(server.used) >= plan.idle_timeout;
+                let is_old = now.since(server.born) >= plan.upkeep.lifetime
+                    && !plan.upkeep.lifetime.is_zero();
+                let is_idle =
+                    !plan.idle_timeout.is_zero() && now.since(server.used) >= plan.idle_timeout;
                 let reason = if server.card.close_needed() {
                     Some(Reason::Obsolete)
                 } else if doomed.len() < surplus {
@@ -546,7 +583,15 @@ impl Pool {
     pub fn pause(&self, paused: bool) {
         let mut state = self.lock();
         state.paused = paused;
-        let idle: Vec<_> = if paused { state.idle.iter_mut().flat_map(|store| store.drain(..)).collect() } else { vec![] };
+        let idle: Vec<_> = if paused {
+            state
+                .idle
+                .iter_mut()
+                .flat_map(|store| store.drain(..))
+                .collect()
+        } else {
+            vec![]
+        };
         drop(state);
         for server in idle {
             self.close(server, Reason::Ordered);
@@ -578,7 +623,11 @@ fn take_idle(state: &mut State, worker: usize, round_robin: bool) -> Option<Box<
     } else {
         &mut state.idle[own]
     };
-    if round_robin { store.pop_front() } else { store.pop_back() }
+    if round_robin {
+        store.pop_front()
+    } else {
+        store.pop_back()
+    }
 }
 
 /// Whether trying again cannot help: the server itself refused the login.

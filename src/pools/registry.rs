@@ -18,11 +18,13 @@ use crate::auth::users::Users;
 use crate::clock;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::pools::limits::{Database, User};
+use crate::pools::own::OwnConnections;
 use crate::pools::plan::{Plan, plan, server_user};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
 use crate::protocol::prepared::Dictionary;
 use crate::secret::Secret;
+use crate::servers::target::Target;
 use crate::stats::census::{Census, Order};
 use crate::stats::report::Ledger;
 
@@ -61,6 +63,8 @@ pub struct Registry {
     pub workers: usize,
     /// The connections of the pooler's own have cards, too, but nobody is shown them.
     pub own_census: Census,
+    /// Connections of the pooler's own, by database, and where they lead.
+    pub own_connections: DashMap<String, (OwnConnections, Arc<Target>)>,
     /// Random, for challenges to users who do not exist.
     pub nonce: [u8; 32],
     made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
@@ -91,6 +95,7 @@ impl Registry {
             ledger: Ledger::default(),
             workers: workers.max(1),
             own_census: Census::default(),
+            own_connections: DashMap::new(),
             nonce: clock::entropy(),
             made_secrets: DashMap::new(),
             pools: DashMap::new(),
@@ -99,8 +104,16 @@ impl Registry {
             phase: AtomicU8::new(Phase::Serving as u8),
             paused: std::sync::atomic::AtomicBool::new(false),
         };
-        for name in registry.settings.load().databases.keys().filter(|name| *name != FALLBACK) {
-            registry.databases.insert(name.clone(), Arc::new(Database::new(name, false)));
+        for name in registry
+            .settings
+            .load()
+            .databases
+            .keys()
+            .filter(|name| *name != FALLBACK)
+        {
+            registry
+                .databases
+                .insert(name.clone(), Arc::new(Database::new(name, false)));
         }
         let registry = Arc::new(registry);
         registry.open_forced_pools();
@@ -136,7 +149,11 @@ impl Registry {
 
     /// All databases, by name.
     pub fn databases(&self) -> Vec<Arc<Database>> {
-        let mut all: Vec<_> = self.databases.iter().map(|entry| Arc::clone(entry.value())).collect();
+        let mut all: Vec<_> = self
+            .databases
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
         all.sort_by(|one, two| one.name.cmp(&two.name));
         all
     }
@@ -156,14 +173,23 @@ impl Registry {
 
     /// All pools, by database and user.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        let mut all: Vec<_> = self.pools.iter().map(|entry| Arc::clone(entry.value())).collect();
-        all.sort_by(|one, two| (&one.database.name, &one.user).cmp(&(&two.database.name, &two.user)));
+        let mut all: Vec<_> = self
+            .pools
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        all.sort_by(|one, two| {
+            (&one.database.name, &one.user).cmp(&(&two.database.name, &two.user))
+        });
         all
     }
 
     /// The pools of one database.
     pub fn pools_of(&self, database: &str) -> Vec<Arc<Pool>> {
-        self.pools().into_iter().filter(|pool| pool.database.name == database).collect()
+        self.pools()
+            .into_iter()
+            .filter(|pool| pool.database.name == database)
+            .collect()
     }
 
     /// The pool for clients of `database` that are `user`, whose password, where the login found one, is `password`.
@@ -175,7 +201,10 @@ impl Registry {
     ) -> Option<Arc<Pool>> {
         let settings = self.settings.load();
         let user = {
-            let entry = settings.databases.get(&database.name).or_else(|| settings.databases.get(FALLBACK))?;
+            let entry = settings
+                .databases
+                .get(&database.name)
+                .or_else(|| settings.databases.get(FALLBACK))?;
             server_user(entry, user)
         };
         let key = (database.name.clone(), user.to_owned());
@@ -191,20 +220,30 @@ impl Registry {
             return Some(pool);
         }
         let plan = self.plan_for(&database.name, user, password)?;
-        let made = self.pools.entry(key).or_insert_with(|| Pool::new(self, Arc::clone(database), user, plan));
+        let made = self
+            .pools
+            .entry(key)
+            .or_insert_with(|| Pool::new(self, Arc::clone(database), user, plan));
         Some(Arc::clone(&made))
     }
 
     fn plan_for(&self, database: &str, user: &str, password: Option<Verifier>) -> Option<Plan> {
         let settings = self.settings.load();
-        let entry = settings.databases.get(database).or_else(|| settings.databases.get(FALLBACK))?;
+        let entry = settings
+            .databases
+            .get(database)
+            .or_else(|| settings.databases.get(FALLBACK))?;
         let password = self.users.load().get(user).cloned().or(password);
         Some(plan(&settings, database, entry, user, password))
     }
 
     fn open_forced_pools(self: &Arc<Self>) {
         let settings = self.settings.load_full();
-        for (name, entry) in settings.databases.iter().filter(|(name, _)| *name != FALLBACK) {
+        for (name, entry) in settings
+            .databases
+            .iter()
+            .filter(|(name, _)| *name != FALLBACK)
+        {
             let wants = entry.min_pool_size.unwrap_or(settings.pooler.min_pool_size) > 0;
             if let (Some(user), true, Some(database)) = (&entry.user, wants, self.database(name)) {
                 self.pool(&database, user, None);
@@ -222,7 +261,8 @@ impl Registry {
             .databases
             .iter()
             .filter(|entry| {
-                !settings.databases.contains_key(entry.key()) && !(entry.value().is_auto && has_fallback)
+                !settings.databases.contains_key(entry.key())
+                    && !(entry.value().is_auto && has_fallback)
             })
             .map(|entry| entry.key().clone())
             .collect();
@@ -235,7 +275,9 @@ impl Registry {
             }
         }
         for name in settings.databases.keys().filter(|name| *name != FALLBACK) {
-            self.databases.entry(name.clone()).or_insert_with(|| Arc::new(Database::new(name, false)));
+            self.databases
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(Database::new(name, false)));
         }
         for pool in self.pools() {
             let password = pool.plan.load().target.password.clone();
@@ -254,7 +296,8 @@ impl Registry {
             return Arc::clone(&known.1);
         }
         let fresh = Arc::new(OnceCell::new());
-        self.made_secrets.insert(user.to_owned(), (password.clone(), Arc::clone(&fresh)));
+        self.made_secrets
+            .insert(user.to_owned(), (password.clone(), Arc::clone(&fresh)));
         fresh
     }
 
@@ -308,13 +351,18 @@ impl Registry {
 
     /// Drops a pool that nobody uses.
     pub fn forget_pool(&self, pool: &Pool) {
-        self.pools.remove_if(&(pool.database.name.clone(), pool.user.clone()), |_, known| {
-            std::ptr::eq(&raw const **known, &raw const *pool) && known.standing().open == 0
-        });
+        self.pools.remove_if(
+            &(pool.database.name.clone(), pool.user.clone()),
+            |_, known| {
+                std::ptr::eq(&raw const **known, &raw const *pool) && known.standing().open == 0
+            },
+        );
     }
 
     /// Drops a database that came out of the `"*"` entry and that nobody uses.
     pub fn forget_database(&self, name: &str) {
-        self.databases.remove_if(name, |_, database| database.is_auto && database.clients.used() == 0);
+        self.databases.remove_if(name, |_, database| {
+            database.is_auto && database.clients.used() == 0
+        });
     }
 }

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
 
 use crate::clients::entrance::Accepted;
 use crate::config::settings::Settings;
@@ -23,7 +22,7 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
-    socket: AsyncFd<Socket>,
+    socket: Socket,
     /// Where it listens, to be shown.
     pub place: String,
     path: Option<PathBuf>,
@@ -34,10 +33,8 @@ impl Listener {
     pub fn is_unix(&self) -> bool {
         self.path.is_some()
     }
-}
 
-impl Drop for Listener {
-    fn drop(&mut self) {
+    fn remove_path(&self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path);
         }
@@ -58,7 +55,8 @@ pub fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
         }
     }
     if !all.unix_socket_dir.is_empty() {
-        let path = PathBuf::from(&all.unix_socket_dir).join(format!(".s.PGSQL.{}", all.listen_port));
+        let path =
+            PathBuf::from(&all.unix_socket_dir).join(format!(".s.PGSQL.{}", all.listen_port));
         match open_unix(&path, settings) {
             Ok(listener) => listeners.push(listener),
             Err(error) => problems.push(format!("cannot listen on {}: {error}", path.display())),
@@ -96,7 +94,11 @@ fn addresses(settings: &Settings, problems: &mut Vec<String>) -> Vec<SocketAddr>
 }
 
 fn open_tcp(address: SocketAddr, settings: &Settings) -> io::Result<Listener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if settings.pooler.so_reuseport {
         socket.set_reuse_port(true)?;
@@ -105,34 +107,94 @@ fn open_tcp(address: SocketAddr, settings: &Settings) -> io::Result<Listener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    let place = socket.local_addr()?.as_socket().map_or_else(|| address.to_string(), |local| local.to_string());
+    let place = socket
+        .local_addr()?
+        .as_socket()
+        .map_or_else(|| address.to_string(), |local| local.to_string());
     listen(socket, settings, place, None)
 }
 
 fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there",
+        ));
     }
     let _ = fs::remove_file(path);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(settings.pooler.unix_socket_mode))?;
-    listen(socket, settings, format!("unix:{}", path.display()), Some(path.clone()))
+    fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(settings.pooler.unix_socket_mode),
+    )?;
+    listen(
+        socket,
+        settings,
+        format!("unix:{}", path.display()),
+        Some(path.clone()),
+    )
 }
 
-fn listen(socket: Socket, settings: &Settings, place: String, path: Option<PathBuf>) -> io::Result<Listener> {
+fn listen(
+    socket: Socket,
+    settings: &Settings,
+    place: String,
+    path: Option<PathBuf>,
+) -> io::Result<Listener> {
     socket.listen(i32::try_from(settings.pooler.listen_backlog).unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
-    Ok(Listener { socket: AsyncFd::new(socket)?, place, path })
+    Ok(Listener {
+        socket,
+        place,
+        path,
+    })
 }
 
-/// Accepts for ever; each connection goes to the worker with the fewest clients.
-pub async fn accept(listener: Listener, workers: Arc<Vec<Worker>>, registry: Arc<Registry>) {
+/// The acceptors at work.
+#[derive(Debug)]
+pub struct Acceptors(Vec<Arc<Listener>>);
+
+impl Acceptors {
+    /// Starts one thread per listening socket: a thread that only accepts needs no epoll.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        listeners: Vec<Listener>,
+        workers: &Arc<Vec<Worker>>,
+        registry: &Arc<Registry>,
+    ) -> io::Result<Self> {
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        for listener in &listeners {
+            let (listener, workers, registry) = (
+                Arc::clone(listener),
+                Arc::clone(workers),
+                Arc::clone(registry),
+            );
+            std::thread::Builder::new()
+                .name("acceptor".into())
+                .spawn(move || accept(&listener, &workers, &registry))?;
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Stops accepting: who knocks from now on is refused by the system.
+    pub fn stop(self) {
+        for listener in self.0 {
+            let _ = listener.socket.shutdown(Shutdown::Both);
+            listener.remove_path();
+        }
+    }
+}
+
+/// Accepts until the socket is shut; each connection goes to the worker with the fewest clients.
+fn accept(listener: &Listener, workers: &[Worker], registry: &Registry) {
     loop {
-        let Ok(mut ready) = listener.socket.readable().await else { return };
-        match ready.try_io(|socket| socket.get_ref().accept()) {
-            Ok(Ok((socket, _))) => {
-                let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else { return };
+        match listener.socket.accept() {
+            Ok((socket, _)) => {
+                let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
+                    return;
+                };
                 if listener.is_unix() {
                     worker.deal(Accepted::Unix(socket.into()));
                 } else {
@@ -140,12 +202,12 @@ pub async fn accept(listener: Listener, workers: Arc<Vec<Worker>>, registry: Arc
                     worker.deal(Accepted::Tcp(socket.into()));
                 }
             }
-            Ok(Err(error)) if matches!(error.raw_os_error(), Some(23 | 24)) => {
+            Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => {
                 tracing::error!(%error, "cannot accept: raise the limit of open files (ulimit -n)");
-                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                std::thread::sleep(OUT_OF_DESCRIPTORS);
             }
-            Ok(Err(error)) => tracing::debug!(%error, "a connection was gone before it was accepted"),
-            Err(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
         }
     }
 }

@@ -11,7 +11,8 @@ use rustls::{ClientConfig, ServerConfig};
 use crate::auth::password::Verifier;
 use crate::auth::users::{self, Users};
 use crate::clients::login::limits;
-use crate::config::change::Change;
+use crate::config::change::{Change, in_force};
+use crate::config::dsn;
 use crate::config::environment::Environment;
 use crate::config::load;
 use crate::config::settings::Settings;
@@ -48,25 +49,37 @@ pub struct Loaded {
 pub fn read(source: &Source) -> Result<Loaded, String> {
     let environment = Environment::of_process();
     let settings = match source {
-        Source::File(path) => load::load_file(path, &environment).map_err(|problems| problems.to_string())?,
-        Source::Environment => load::from_environment(&environment)
+        Source::File(path) => {
+            load::load_file(path, &environment).map_err(|problems| problems.to_string())?
+        }
+        Source::Environment => dsn::from_environment(&environment)
             .ok_or("no configuration: name a file, or set DATABASE_URL")?
             .map_err(|problems| problems.to_string())?,
     };
     let users = read_users(&settings)?;
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
-    Ok(Loaded { settings, users, client_tls, server_tls })
+    Ok(Loaded {
+        settings,
+        users,
+        client_tls,
+        server_tls,
+    })
 }
 
 fn read_users(settings: &Settings) -> Result<Users, String> {
     let mut all = Users::default();
     if let Some(path) = &settings.pooler.auth_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("pooler.auth_file: cannot read {}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!("pooler.auth_file: cannot read {}: {error}", path.display())
+        })?;
         let (listed, bad) = users::parse(&text);
         if let Some(bad) = bad {
-            return Err(format!("{}:{}: broken auth file: a line is \"user\" \"password\"", path.display(), bad.line));
+            return Err(format!(
+                "{}:{}: broken auth file: a line is \"user\" \"password\"",
+                path.display(),
+                bad.line
+            ));
         }
         for (name, secret) in listed {
             all.insert(name, Verifier::parse(secret.expose()));
@@ -92,8 +105,13 @@ fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> 
         certificate: all.client_tls_cert_file.clone(),
         key: all.client_tls_key_file.clone(),
     };
-    let versions = Versions { tls12: all.client_tls_protocols.tls12, tls13: all.client_tls_protocols.tls13 };
-    ServerTls::load(certificates, &files, versions).map(Some).map_err(|problem| format!("client TLS: {problem}"))
+    let versions = Versions {
+        tls12: all.client_tls_protocols.tls12,
+        tls13: all.client_tls_protocols.tls13,
+    };
+    ServerTls::load(certificates, &files, versions)
+        .map(Some)
+        .map_err(|problem| format!("client TLS: {problem}"))
 }
 
 fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> {
@@ -109,8 +127,13 @@ fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> 
         certificate: all.server_tls_cert_file.clone(),
         key: all.server_tls_key_file.clone(),
     };
-    let versions = Versions { tls12: all.server_tls_protocols.tls12, tls13: all.server_tls_protocols.tls13 };
-    ClientTls::load(verify, &files, versions).map(Some).map_err(|problem| format!("server TLS: {problem}"))
+    let versions = Versions {
+        tls12: all.server_tls_protocols.tls12,
+        tls13: all.server_tls_protocols.tls13,
+    };
+    ClientTls::load(verify, &files, versions)
+        .map(Some)
+        .map_err(|problem| format!("server TLS: {problem}"))
 }
 
 /// Reads everything again and puts it in force.
@@ -121,11 +144,15 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<(), String> {
     let loaded = read(source)?;
     let change = Change::between(&registry.settings.load(), &loaded.settings);
     for key in &change.needs_restart {
-        tracing::warn!(key, "this key has changed and takes effect at the next start");
+        tracing::warn!(
+            key,
+            "this key has changed and takes effect at the next start"
+        );
     }
     registry.client_tls.store(loaded.client_tls);
     registry.server_tls.store(loaded.server_tls);
-    registry.follow(loaded.settings, loaded.users);
+    let settings = in_force(&registry.settings.load(), loaded.settings);
+    registry.follow(settings, loaded.users);
     let settings = registry.settings.load();
     for card in &registry.census.clients {
         card.set_limits(limits(&settings, &card.facts.database, &card.facts.user));

@@ -15,7 +15,7 @@ use crate::clients::login::Gate;
 use crate::config::settings::Settings;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
-use crate::process::listener::{self, Listener};
+use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::worker::Worker;
 use crate::stats::census;
@@ -36,7 +36,10 @@ pub fn run(source: &Source) -> ExitCode {
         }
     };
     log::start(&loaded.settings.telemetry);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "the system gives no runtime");
@@ -63,42 +66,55 @@ fn worker_count(settings: &Settings) -> usize {
 
 async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     let workers = worker_count(&loaded.settings);
-    let registry = Registry::new(loaded.settings, loaded.users, loaded.client_tls, loaded.server_tls, workers);
+    let registry = Registry::new(
+        loaded.settings,
+        loaded.users,
+        loaded.client_tls,
+        loaded.server_tls,
+        workers,
+    );
     let (orders, inbox) = unbounded_channel();
-    let gate = Arc::new(Gate { registry: Arc::clone(&registry), console: console_door(&registry, &orders) });
+    let gate = Arc::new(Gate {
+        registry: Arc::clone(&registry),
+        console: console_door(&registry, &orders),
+    });
     let listeners = listener::open(&registry.settings.load())?;
-    let workers: Result<Vec<_>, _> = (0..workers).map(|number| Worker::start(number, Arc::clone(&gate))).collect();
-    let workers = Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
-    let mut acceptors = JoinSet::new();
-    for listener in listeners {
-        acceptors.spawn(accept(listener, &workers, &registry));
-    }
+    let workers: Result<Vec<_>, _> = (0..workers)
+        .map(|number| Worker::start(number, Arc::clone(&gate)))
+        .collect();
+    let workers =
+        Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
+    let acceptors = Acceptors::start(listeners, &workers, &registry)
+        .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
     tokio::spawn(janitor::keep(Arc::clone(&registry)));
     tokio::spawn(console::log_stats(Arc::clone(&registry)));
     let signals = watch_signals(Arc::clone(&registry), orders, source.clone())?;
-    info!("process up: pooler {}, {} worker threads", env!("CARGO_PKG_VERSION"), workers.len());
+    info!(
+        "process up: pooler {}, {} worker threads",
+        env!("CARGO_PKG_VERSION"),
+        workers.len()
+    );
     let stop = obey(&registry, inbox, &source).await;
-    acceptors.shutdown().await;
+    acceptors.stop();
     end(&registry, stop).await;
     drop(signals);
     Ok(())
 }
 
-fn accept(
-    listener: Listener,
-    workers: &Arc<Vec<Worker>>,
+fn console_door(
     registry: &Arc<Registry>,
-) -> impl Future<Output = ()> + Send + 'static {
-    listener::accept(listener, Arc::clone(workers), Arc::clone(registry))
-}
-
-fn console_door(registry: &Arc<Registry>, orders: &UnboundedSender<Order>) -> crate::clients::login::ConsoleDoor {
+    orders: &UnboundedSender<Order>,
+) -> crate::clients::login::ConsoleDoor {
     let (registry, orders) = (Arc::clone(registry), orders.clone());
     Box::new(move |guest| Box::pin(console::serve(guest, Arc::clone(&registry), orders.clone())))
 }
 
 /// Carries out orders until one says stop.
-async fn obey(registry: &Arc<Registry>, mut inbox: UnboundedReceiver<Order>, source: &Source) -> (Stop, UnboundedReceiver<Order>) {
+async fn obey(
+    registry: &Arc<Registry>,
+    mut inbox: UnboundedReceiver<Order>,
+    source: &Source,
+) -> (Stop, UnboundedReceiver<Order>) {
     loop {
         match inbox.recv().await {
             None => return (Stop::Now, inbox),
@@ -132,7 +148,10 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             Stop::Now => {}
             Stop::Drain => {
                 if tokio::time::timeout(limit, drain(registry)).await.is_err() {
-                    warn!("shutdown_timeout is over: {} clients are ended", registry.census.clients.len());
+                    warn!(
+                        "shutdown_timeout is over: {} clients are ended",
+                        registry.census.clients.len()
+                    );
                 }
             }
             Stop::WaitForClients => {
@@ -185,8 +204,16 @@ fn watch_signals(
 ) -> Result<JoinSet<()>, String> {
     let mut watchers = JoinSet::new();
     let stops = [
-        (SignalKind::terminate(), Stop::Drain, "got SIGTERM, shutting down, each client leaves at its next idle point"),
-        (SignalKind::interrupt(), Stop::WaitForServers, "got SIGINT, shutting down, waiting for all servers to be released"),
+        (
+            SignalKind::terminate(),
+            Stop::Drain,
+            "got SIGTERM, shutting down, each client leaves at its next idle point",
+        ),
+        (
+            SignalKind::interrupt(),
+            Stop::WaitForServers,
+            "got SIGINT, shutting down, waiting for all servers to be released",
+        ),
         (SignalKind::quit(), Stop::Now, "got SIGQUIT, fast exit"),
     ];
     let problem = |error: std::io::Error| format!("cannot listen for signals: {error}");
@@ -208,7 +235,10 @@ fn watch_signals(
             let _ = orders.send(Order::Reload(answer));
         }
     });
-    for (kind, pause) in [(SignalKind::user_defined1(), true), (SignalKind::user_defined2(), false)] {
+    for (kind, pause) in [
+        (SignalKind::user_defined1(), true),
+        (SignalKind::user_defined2(), false),
+    ] {
         let (mut signals, registry) = (signal(kind).map_err(problem)?, Arc::clone(&registry));
         watchers.spawn(async move {
             while signals.recv().await.is_some() {

@@ -29,7 +29,10 @@ impl Worker {
         let (door, mut arrivals) = mpsc::unbounded_channel::<Accepted>();
         let clients = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&clients);
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()?;
         let work = move || {
             thread::become_worker(number);
             runtime.block_on(async move {
@@ -43,8 +46,14 @@ impl Worker {
                 }
             });
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work)?;
-        Ok(Self { clients, door, thread })
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(work)?;
+        Ok(Self {
+            clients,
+            door,
+            thread,
+        })
     }
 
     /// How many clients it has.

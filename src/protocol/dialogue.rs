@@ -66,7 +66,10 @@ pub(super) enum Look {
 /// The tag and the whole size of the frame at the beginning of `view`, five bytes at least.
 pub(super) fn head(view: &[u8]) -> (u8, Option<usize>) {
     let length = u32::from_be_bytes([view[1], view[2], view[3], view[4]]);
-    let size = usize::try_from(length).ok().filter(|length| *length >= 4).map(|length| length + 1);
+    let size = usize::try_from(length)
+        .ok()
+        .filter(|length| *length >= 4)
+        .map(|length| length + 1);
     (view[0], size)
 }
 
@@ -94,7 +97,11 @@ pub(super) fn walk<S>(
         }
         if walk.stash.is_empty() {
             let rest = &chunk[at..];
-            let look = if rest.len() < 5 { Look::Need(5) } else { judge(state, rest, run)? };
+            let look = if rest.len() < 5 {
+                Look::Need(5)
+            } else {
+                judge(state, rest, run)?
+            };
             let walk = place(state);
             let (size, hide, seen) = match look {
                 Look::Need(want) => {
@@ -109,7 +116,10 @@ pub(super) fn walk<S>(
             (walk.body, walk.hide) = (size - seen, hide);
             at += seen;
         } else {
-            let part = walk.want.saturating_sub(walk.stash.len()).min(chunk.len() - at);
+            let part = walk
+                .want
+                .saturating_sub(walk.stash.len())
+                .min(chunk.len() - at);
             walk.stash.extend_from_slice(&chunk[at..at + part]);
             at += part;
             if walk.stash.len() < walk.want {

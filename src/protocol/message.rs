@@ -162,18 +162,12 @@ pub fn authentication_sasl(out: &mut BytesMut, mechanisms: &[&str]) {
 
 /// AuthenticationSASLContinue.
 pub fn authentication_sasl_continue(out: &mut BytesMut, data: &[u8]) {
-    put(
-        out,
-        &Authentication::SASLContinue(Bytes::copy_from_slice(data)),
-    );
+    authentication_data(out, 11, data);
 }
 
 /// AuthenticationSASLFinal.
 pub fn authentication_sasl_final(out: &mut BytesMut, data: &[u8]) {
-    put(
-        out,
-        &Authentication::SASLFinal(Bytes::copy_from_slice(data)),
-    );
+    authentication_data(out, 12, data);
 }
 
 /// NegotiateProtocolVersion: the newest 3.`minor` we speak, and the extensions we do not know.
@@ -386,6 +380,14 @@ fn type_size(oid: u32) -> i16 {
         20 | 701 | 1184 => 8, // int8, float8, timestamptz
         _ => -1,
     }
+}
+
+/// Not with pgwire, whose limit a long salt of a stored secret could pass.
+fn authentication_data(out: &mut BytesMut, code: u32, data: &[u8]) {
+    frame(out, b'R', |out| {
+        out.put_u32(code);
+        out.put_slice(data);
+    });
 }
 
 fn put(out: &mut BytesMut, message: &impl Message) {

@@ -23,8 +23,12 @@ const FIXED: [&str; 6] = [
 ];
 
 /// Settings whose value is a list of quoted names: SET takes them apart, so they are set as one text.
-const LISTS: [&str; 4] =
-    ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
+const LISTS: [&str; 4] = [
+    "search_path",
+    "temp_tablespaces",
+    "session_preload_libraries",
+    "local_preload_libraries",
+];
 
 /// Whether a parameter that a server reports follows the client.
 pub fn is_carried(name: &str) -> bool {
@@ -41,12 +45,16 @@ pub struct Parameters {
 impl Parameters {
     /// The value of `name`, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(&name.to_ascii_lowercase()).map(|(_, value)| value.as_str())
+        self.values
+            .get(&name.to_ascii_lowercase())
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every name, as it was spelled, and its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values.values().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values
+            .values()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether a server has taken exactly these values before, so that they need not be tried first.
@@ -72,7 +80,11 @@ impl Parameters {
             }
         }
         for (key, (name, value)) in &self.values {
-            if from.values.get(key).is_some_and(|(_, present)| present == value) {
+            if from
+                .values
+                .get(key)
+                .is_some_and(|(_, present)| present == value)
+            {
                 continue;
             }
             if LISTS.contains(&key.as_str()) {
@@ -146,7 +158,10 @@ impl Interner {
             return Arc::clone(set);
         }
         let mut values = set.values.clone();
-        values.insert(name.to_ascii_lowercase(), (name.to_owned(), value.to_owned()));
+        values.insert(
+            name.to_ascii_lowercase(),
+            (name.to_owned(), value.to_owned()),
+        );
         let changed = self.intern(values);
         changed.accept();
         changed
@@ -160,14 +175,21 @@ impl Interner {
         let hash = hasher.finish();
         let same = |known: &Parameters| {
             known.values.len() == values.len()
-                && known.values.iter().zip(&values).all(|(one, two)| one.0 == two.0 && one.1.1 == two.1.1)
+                && known
+                    .values
+                    .iter()
+                    .zip(&values)
+                    .all(|(one, two)| one.0 == two.0 && one.1.1 == two.1.1)
         };
         if let Some(known) = self.known.get(&hash).and_then(|known| known.upgrade())
             && same(&known)
         {
             return known;
         }
-        let made = Arc::new(Parameters { values, accepted: AtomicBool::new(false) });
+        let made = Arc::new(Parameters {
+            values,
+            accepted: AtomicBool::new(false),
+        });
         self.known.insert(hash, Arc::downgrade(&made));
         made
     }
@@ -196,8 +218,16 @@ mod tests {
     #[test]
     fn only_the_difference_is_set_and_what_another_client_added_is_reset() {
         let interner = Interner::default();
-        let server = interner.make([("TimeZone", "UTC"), ("extra_float_digits", "3"), ("DateStyle", "ISO, MDY")]);
-        let client = interner.make([("TimeZone", "it's"), ("search_path", "\"$user\", public"), ("DateStyle", "ISO, MDY")]);
+        let server = interner.make([
+            ("TimeZone", "UTC"),
+            ("extra_float_digits", "3"),
+            ("DateStyle", "ISO, MDY"),
+        ]);
+        let client = interner.make([
+            ("TimeZone", "it's"),
+            ("search_path", "\"$user\", public"),
+            ("DateStyle", "ISO, MDY"),
+        ]);
         assert_eq!(
             client.sql_from(&server).unwrap(),
             "RESET \"extra_float_digits\";\
@@ -209,7 +239,13 @@ mod tests {
     #[test]
     fn a_backslash_cannot_end_a_literal() {
         let interner = Interner::default();
-        let (empty, client) = (interner.make::<&str, &str>([]), interner.make([("application_name", "a\\'; drop")]));
-        assert_eq!(client.sql_from(&empty).unwrap(), "SET \"application_name\" TO E'a\\\\''; drop';");
+        let (empty, client) = (
+            interner.make::<&str, &str>([]),
+            interner.make([("application_name", "a\\'; drop")]),
+        );
+        assert_eq!(
+            client.sql_from(&empty).unwrap(),
+            "SET \"application_name\" TO E'a\\\\''; drop';"
+        );
     }
 }

@@ -95,13 +95,18 @@ impl Pipeline {
 
     /// Whether a statement may be running that takes the server's statements away (DISCARD ALL, DEALLOCATE ALL).
     pub fn may_discard(&self) -> bool {
-        self.owed.iter().any(|(owed, _)| matches!(owed, Owed::Query | Owed::Execute(_)))
+        self.owed
+            .iter()
+            .any(|(owed, _)| matches!(owed, Owed::Query | Owed::Execute(_)))
     }
 
     /// The server skips everything up to the next Sync: what is to be undone, last first, and whether that Sync
     /// has been sent already.
     pub fn skip_to_sync(&mut self) -> (Vec<Undo>, bool) {
-        let end = self.owed.iter().position(|(owed, _)| matches!(owed, Owed::Sync));
+        let end = self
+            .owed
+            .iter()
+            .position(|(owed, _)| matches!(owed, Owed::Sync));
         let skipped = self.owed.drain(..end.unwrap_or(self.owed.len()));
         let mut undo: Vec<Undo> = skipped.flat_map(|(_, undo)| undo).collect();
         undo.reverse();
@@ -141,7 +146,10 @@ mod tests {
         pipeline.push(Owed::Query);
         let (undo, sync_was_sent) = pipeline.skip_to_sync();
         assert!(sync_was_sent);
-        assert!(matches!(undo[..], [Undo::NotPrepared(2), Undo::NotPrepared(1)]));
+        assert!(matches!(
+            undo[..],
+            [Undo::NotPrepared(2), Undo::NotPrepared(1)]
+        ));
         assert!(matches!(pipeline.front(), Some(Owed::Sync)));
     }
 

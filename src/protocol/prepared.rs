@@ -81,14 +81,20 @@ impl Dictionary {
             return statement;
         }
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
-        let statement = Arc::new(Statement { id, definition: definition.into(), retired: AtomicBool::new(false) });
-        self.by_definition.insert(definition.into(), Arc::downgrade(&statement));
+        let statement = Arc::new(Statement {
+            id,
+            definition: definition.into(),
+            retired: AtomicBool::new(false),
+        });
+        self.by_definition
+            .insert(definition.into(), Arc::downgrade(&statement));
         statement
     }
 
     /// Forgets texts that no client holds any more; called now and then.
     pub fn sweep(&self) {
-        self.by_definition.retain(|_, statement| statement.strong_count() > 0);
+        self.by_definition
+            .retain(|_, statement| statement.strong_count() > 0);
     }
 
     /// How many texts are known.
@@ -135,7 +141,8 @@ impl OnServer {
     /// The server is about to hold `statement`.
     pub fn add(&mut self, statement: &Arc<Statement>) {
         self.turn += 1;
-        self.held.insert(statement.id, (Arc::clone(statement), self.turn));
+        self.held
+            .insert(statement.id, (Arc::clone(statement), self.turn));
     }
 
     /// The statement that was used least recently, taken out, when more than `limit` are held.
@@ -143,7 +150,11 @@ impl OnServer {
         if self.held.len() <= limit {
             return None;
         }
-        let oldest = self.held.values().min_by_key(|(_, used)| *used).map(|(statement, _)| statement.id)?;
+        let oldest = self
+            .held
+            .values()
+            .min_by_key(|(_, used)| *used)
+            .map(|(statement, _)| statement.id)?;
         self.held.remove(&oldest).map(|(statement, _)| statement)
     }
 
@@ -195,7 +206,10 @@ mod tests {
     #[test]
     fn the_same_bytes_are_one_statement_for_everybody() {
         let dictionary = Dictionary::default();
-        let (one, two) = (dictionary.find(b"select 1\0\0\0"), dictionary.find(b"select 1\0\0\0"));
+        let (one, two) = (
+            dictionary.find(b"select 1\0\0\0"),
+            dictionary.find(b"select 1\0\0\0"),
+        );
         assert!(Arc::ptr_eq(&one, &two));
         assert_ne!(one.id, dictionary.find(b"select 2\0\0\0").id);
     }
@@ -221,8 +235,13 @@ mod tests {
     #[test]
     fn the_least_recently_used_statement_goes_first() {
         let (dictionary, mut server) = (Dictionary::default(), OnServer::default());
-        let statements: Vec<_> = [&b"a"[..], b"b", b"c"].iter().map(|text| dictionary.find(text)).collect();
-        statements.iter().for_each(|statement| server.add(statement));
+        let statements: Vec<_> = [&b"a"[..], b"b", b"c"]
+            .iter()
+            .map(|text| dictionary.find(text))
+            .collect();
+        statements
+            .iter()
+            .for_each(|statement| server.add(statement));
         assert!(server.touch(statements[0].id));
         assert_eq!(server.take_oldest_above(2).unwrap().id, statements[1].id);
         assert!(server.take_oldest_above(2).is_none());

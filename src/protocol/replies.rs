@@ -24,12 +24,20 @@ impl Dialogue<'_> {
     /// # Errors
     /// [`Error::ServerProtocol`] when the server breaks the protocol; [`Error::TransactionInStatementMode`].
     pub fn from_server(&mut self, chunk: &[u8], run: &mut Run<'_>) -> Result<(), Error> {
-        walk(self, |dialogue| &mut dialogue.server.walk, chunk, run, Self::reply)
+        walk(
+            self,
+            |dialogue| &mut dialogue.server.walk,
+            chunk,
+            run,
+            Self::reply,
+        )
     }
 
     fn reply(&mut self, view: &[u8], run: &mut Run<'_>) -> Result<Look, Error> {
         let (tag, size) = head(view);
-        let Some(size) = size else { return self.nonsense("a message has an impossible length") };
+        let Some(size) = size else {
+            return self.nonsense("a message has an impossible length");
+        };
         let is_ours = matches!(self.server.pipeline.front(), Some(Owed::Ours));
         let seen = match tag {
             b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
@@ -40,7 +48,11 @@ impl Dialogue<'_> {
             _ => 5,
         };
         if view.len() < seen {
-            return if seen > LARGEST_PARAMETER { self.nonsense("a parameter is too large") } else { Ok(Look::Need(seen)) };
+            return if seen > LARGEST_PARAMETER {
+                self.nonsense("a parameter is too large")
+            } else {
+                Ok(Look::Need(seen))
+            };
         }
         match tag {
             b'D' | b'd' | b't' | b'c' | b'V' => {
@@ -59,7 +71,11 @@ impl Dialogue<'_> {
             b'N' => {}
             _ => return self.nonsense("an unknown or unexpected message"),
         }
-        Ok(if is_ours { Look::Hide(size) } else { Look::Pass(size) })
+        Ok(if is_ours {
+            Look::Hide(size)
+        } else {
+            Look::Pass(size)
+        })
     }
 
     fn nonsense<T>(&mut self, what: &'static str) -> Result<T, Error> {
@@ -75,7 +91,10 @@ impl Dialogue<'_> {
         is_ours: bool,
         run: &mut Run<'_>,
     ) -> Result<Look, Error> {
-        if tag == b'C' && view.len() >= size && matches!(&view[5..size], DISCARD_ALL | DEALLOCATE_ALL) {
+        if tag == b'C'
+            && view.len() >= size
+            && matches!(&view[5..size], DISCARD_ALL | DEALLOCATE_ALL)
+        {
             self.discarded(view[5..size] == *DISCARD_ALL);
         }
         let (settles, hidden) = match (self.server.pipeline.front(), tag) {
@@ -99,7 +118,11 @@ impl Dialogue<'_> {
                 return Ok(self.pass_then_answer(view, size, run));
             }
         }
-        Ok(if hidden { Look::Hide(size) } else { Look::Pass(size) })
+        Ok(if hidden {
+            Look::Hide(size)
+        } else {
+            Look::Pass(size)
+        })
     }
 
     /// The frame ends a reply and answers of ours follow it: they must come after the whole frame, so the frame is taken whole.
@@ -143,7 +166,13 @@ impl Dialogue<'_> {
         }
     }
 
-    fn failure(&mut self, view: &[u8], size: usize, is_ours: bool, run: &mut Run<'_>) -> Result<Look, Error> {
+    fn failure(
+        &mut self,
+        view: &[u8],
+        size: usize,
+        is_ours: bool,
+        run: &mut Run<'_>,
+    ) -> Result<Look, Error> {
         let code = error_field(&view[5..], b'C').unwrap_or(b"XX000");
         match self.server.pipeline.front() {
             None => {
@@ -156,7 +185,11 @@ impl Dialogue<'_> {
                     code: String::from_utf8_lossy(code).into_owned(),
                     message: String::from_utf8_lossy(message).into_owned(),
                 });
-                return Ok(if is_ours { Look::Hide(size) } else { Look::Pass(size) });
+                return Ok(if is_ours {
+                    Look::Hide(size)
+                } else {
+                    Look::Pass(size)
+                });
             }
             Some(Owed::Query | Owed::Function | Owed::Sync) => {
                 self.end_copy();
@@ -177,7 +210,9 @@ impl Dialogue<'_> {
         self.undo(undo);
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
-        let Some(said) = refusal else { return Ok(Look::Pass(size)) };
+        let Some(said) = refusal else {
+            return Ok(Look::Pass(size));
+        };
         run.put(&said);
         Ok(Look::Hide(size))
     }
@@ -192,8 +227,13 @@ impl Dialogue<'_> {
 
     fn parameter(&mut self, body: &[u8], is_ours: bool) {
         let mut parts = body.split(|byte| *byte == 0);
-        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return };
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            return;
+        };
+        let (name, value) = (
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(value),
+        );
         if !is_carried(&name) {
             return;
         }

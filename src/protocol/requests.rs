@@ -96,7 +96,12 @@ impl Dialogue<'_> {
             b'B' => return self.bind(view, size, run),
             b'D' => return self.describe(view, size, run),
             b'C' => return self.close(view, size, answers),
-            _ => return Err(Error::Protocol(format!("unknown message type {:?}", char::from(tag)))),
+            _ => {
+                return Err(Error::Protocol(format!(
+                    "unknown message type {:?}",
+                    char::from(tag)
+                )));
+            }
         }
         Ok(Look::Pass(size))
     }
@@ -131,7 +136,9 @@ impl Dialogue<'_> {
         self.tally.client_parses.add(1);
         let body = &view[5..size];
         let Some(split) = body.iter().position(|byte| *byte == 0) else {
-            return Err(Error::Protocol("broken Parse message: its name does not end".into()));
+            return Err(Error::Protocol(
+                "broken Parse message: its name does not end".into(),
+            ));
         };
         let (name, definition) = (&body[..split], &body[split + 1..]);
         if let Some(existing) = self.client.names.get(name).map(Arc::clone) {
@@ -142,9 +149,17 @@ impl Dialogue<'_> {
         Ok(Look::Took { seen: size, size })
     }
 
-    fn new_name(&mut self, name: &[u8], definition: &[u8], run: &mut Run<'_>, answers: &mut Vec<u8>) {
+    fn new_name(
+        &mut self,
+        name: &[u8],
+        definition: &[u8],
+        run: &mut Run<'_>,
+        answers: &mut Vec<u8>,
+    ) {
         let statement = self.dictionary.find(definition);
-        self.client.names.insert(name.into(), Arc::clone(&statement));
+        self.client
+            .names
+            .insert(name.into(), Arc::clone(&statement));
         let named = Undo::Name(name.into(), None);
         let is_held = self.server.held.touch(statement.id);
         if is_held && !self.server.pipeline.may_discard() {
@@ -160,7 +175,9 @@ impl Dialogue<'_> {
         statement.write_parse(run.tail());
         self.tally.server_parses.add(1);
         self.server.batch_open = true;
-        self.server.pipeline.push_with(Owed::Parse, vec![Undo::NotPrepared(statement.id), named]);
+        self.server
+            .pipeline
+            .push_with(Owed::Parse, vec![Undo::NotPrepared(statement.id), named]);
         self.server.held.add(&statement);
         self.evict(run);
     }
@@ -172,7 +189,10 @@ impl Dialogue<'_> {
         let said = message::Say {
             severity: message::Severity::Error,
             code: "42P05",
-            message: &format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name)),
+            message: &format!(
+                "prepared statement \"{}\" already exists",
+                String::from_utf8_lossy(name)
+            ),
             detail: None,
             hint: None,
         };
@@ -189,7 +209,10 @@ impl Dialogue<'_> {
         }
         let body = &view[5..view.len().min(size)];
         let names = body.iter().position(|byte| *byte == 0).and_then(|portal| {
-            body[portal + 1..].iter().position(|byte| *byte == 0).map(|length| (portal, portal + 1 + length))
+            body[portal + 1..]
+                .iter()
+                .position(|byte| *byte == 0)
+                .map(|length| (portal, portal + 1 + length))
         });
         let Some((portal, statement)) = names else {
             return more_names(view, size, "Bind");
@@ -213,7 +236,10 @@ impl Dialogue<'_> {
         let written = out.len() - at + (size - 5 - (statement + 1));
         out[at..at + 4].copy_from_slice(&u32::try_from(written).unwrap_or(u32::MAX).to_be_bytes());
         self.extended(Owed::Bind(id));
-        Ok(Look::Took { seen: 5 + statement + 1, size })
+        Ok(Look::Took {
+            seen: 5 + statement + 1,
+            size,
+        })
     }
 
     fn describe(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
@@ -278,7 +304,9 @@ impl Dialogue<'_> {
         let name = &view[6..size];
         match name.iter().position(|byte| *byte == 0) {
             Some(length) => Ok(Ok(&name[..length])),
-            None => Err(Error::Protocol(format!("broken {what} message: its name does not end"))),
+            None => Err(Error::Protocol(format!(
+                "broken {what} message: its name does not end"
+            ))),
         }
     }
 
@@ -288,7 +316,9 @@ impl Dialogue<'_> {
         if self.server.pipeline.is_empty() {
             answers.extend_from_slice(bytes);
         } else {
-            self.server.pipeline.push_with(Owed::Answer(bytes), vec![undo]);
+            self.server
+                .pipeline
+                .push_with(Owed::Answer(bytes), vec![undo]);
         }
     }
 
@@ -301,7 +331,9 @@ impl Dialogue<'_> {
         statement.write_parse(run.tail());
         self.tally.server_parses.add(1);
         self.server.batch_open = true;
-        self.server.pipeline.push_with(Owed::HiddenParse, vec![Undo::NotPrepared(statement.id)]);
+        self.server
+            .pipeline
+            .push_with(Owed::HiddenParse, vec![Undo::NotPrepared(statement.id)]);
         self.server.held.add(statement);
         self.evict(run);
     }
@@ -318,7 +350,9 @@ impl Dialogue<'_> {
     fn evict(&mut self, run: &mut Run<'_>) {
         while let Some(oldest) = self.server.held.take_oldest_above(self.rules.max_prepared) {
             write_close(oldest.id, run.tail());
-            self.server.pipeline.push_with(Owed::HiddenClose, vec![Undo::NotClosed(oldest)]);
+            self.server
+                .pipeline
+                .push_with(Owed::HiddenClose, vec![Undo::NotClosed(oldest)]);
         }
     }
 }
@@ -326,7 +360,9 @@ impl Dialogue<'_> {
 /// More of the message must be seen, because its names do not end in view.
 fn more_names(view: &[u8], size: usize, what: &str) -> Result<Look, Error> {
     if view.len() >= size {
-        return Err(Error::Protocol(format!("broken {what} message: its name does not end")));
+        return Err(Error::Protocol(format!(
+            "broken {what} message: its name does not end"
+        )));
     }
     if view.len() >= LARGEST_NAMES {
         return Err(Error::TooLarge("a name"));

@@ -15,7 +15,12 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// Nothing of `chunk` has passed yet. `gathered` may hold bytes that leave before it.
     pub fn new(chunk: &'a [u8], gathered: &'a mut Vec<u8>) -> Self {
-        Self { chunk, start: 0, end: 0, gathered }
+        Self {
+            chunk,
+            start: 0,
+            end: 0,
+            gathered,
+        }
     }
 
     /// Lets `chunk[from..to]` pass.
@@ -42,7 +47,8 @@ impl<'a> Run<'a> {
     }
 
     fn gather(&mut self) {
-        self.gathered.extend_from_slice(&self.chunk[self.start..self.end]);
+        self.gathered
+            .extend_from_slice(&self.chunk[self.start..self.end]);
         (self.start, self.end) = (0, 0);
     }
 

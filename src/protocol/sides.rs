@@ -43,7 +43,12 @@ pub struct ClientSide {
 impl ClientSide {
     /// A client that has just logged in with `params`.
     pub fn new(params: Arc<Parameters>) -> Self {
-        Self { names: Names::new(), params, walk: Walk::default(), copy_tail: false }
+        Self {
+            names: Names::new(),
+            params,
+            walk: Walk::default(),
+            copy_tail: false,
+        }
     }
 
     /// How many bytes of `chunk`, sent while no server is held, are the tail of a COPY that the server gave up.
@@ -59,7 +64,11 @@ impl ClientSide {
             }
             let rest = &chunk[at..];
             self.copy_tail = matches!(rest[0], b'd' | b'c' | b'f');
-            let Some(length) = rest.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else {
+            let Some(length) = rest
+                .get(1..5)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u32::from_be_bytes)
+            else {
                 break;
             };
             if self.copy_tail {

@@ -48,11 +48,16 @@ impl Frames {
 
     /// Takes a message that is there whole.
     fn take(&mut self, limit: usize) -> io::Result<Option<Frame>> {
-        let Some(head) = self.buffer.get(..5) else { return Ok(None) };
+        let Some(head) = self.buffer.get(..5) else {
+            return Ok(None);
+        };
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         if size < 4 || size - 4 > limit {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "impossible message length"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "impossible message length",
+            ));
         }
         if self.buffer.len() <= size {
             return Ok(None);

@@ -58,15 +58,27 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
     let mut stream = connect(login.target, login.tls.clone()).await?;
     let mut out = BytesMut::new();
     let target = login.target;
-    let mut params: Vec<(&[u8], &[u8])> =
-        vec![(b"user", target.user.as_bytes()), (b"database", target.dbname.as_bytes())];
-    params.extend(target.startup.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    let mut params: Vec<(&[u8], &[u8])> = vec![
+        (b"user", target.user.as_bytes()),
+        (b"database", target.dbname.as_bytes()),
+    ];
+    params.extend(
+        target
+            .startup
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+    );
     message::startup_message(&mut out, 0, &params);
-    stream.write_all(&out).await.map_err(|error| unreachable(target, &error))?;
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(target, &error))?;
     let mut frames = Frames::default();
     let heard = hear(&login, &mut stream, &mut frames).await?;
     if !frames.is_empty() {
-        return Err(Error::ServerProtocol("more than was asked for after the login"));
+        return Err(Error::ServerProtocol(
+            "more than was asked for after the login",
+        ));
     }
     let mut server = welcome(&login, stream, heard);
     if let Some(sql) = &target.connect_query
@@ -82,7 +94,10 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
 }
 
 fn unreachable(target: &Target, error: &io::Error) -> Error {
-    Error::ServerUnreachable { address: format!("{}:{}", target.host, target.port), reason: error.to_string() }
+    Error::ServerUnreachable {
+        address: format!("{}:{}", target.host, target.port),
+        reason: error.to_string(),
+    }
 }
 
 /// Connects, with TLS as far as the target demands.
@@ -90,7 +105,9 @@ async fn connect(target: &Target, tls: Option<Arc<ClientConfig>>) -> Result<Stre
     let failed = |error: &io::Error| unreachable(target, error);
     if target.host.starts_with(['/', '@']) {
         let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        return Stream::connect_unix(&path).await.map_err(|error| failed(&error));
+        return Stream::connect_unix(&path)
+            .await
+            .map_err(|error| failed(&error));
     }
     let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
     let addresses: Vec<SocketAddr> = found.map_err(|error| failed(&error))?.collect();
@@ -104,8 +121,14 @@ async fn connect(target: &Target, tls: Option<Arc<ClientConfig>>) -> Result<Stre
     Err(failed(&last))
 }
 
-async fn secure(target: &Target, tls: Option<Arc<ClientConfig>>, mut stream: Stream) -> Result<Stream, Error> {
-    let Some(tls) = tls.filter(|_| target.tls != TlsMode::Disable) else { return Ok(stream) };
+async fn secure(
+    target: &Target,
+    tls: Option<Arc<ClientConfig>>,
+    mut stream: Stream,
+) -> Result<Stream, Error> {
+    let Some(tls) = tls.filter(|_| target.tls != TlsMode::Disable) else {
+        return Ok(stream);
+    };
     let failed = |error: io::Error| unreachable(target, &error);
     let mut out = BytesMut::new();
     message::ssl_request(&mut out);
@@ -119,8 +142,12 @@ async fn secure(target: &Target, tls: Option<Arc<ClientConfig>>, mut stream: Str
             stream.connect_tls(tls, name).await.map_err(failed)
         }
         (1, b'N') if matches!(target.tls, TlsMode::Allow | TlsMode::Prefer) => Ok(stream),
-        (1, b'N') => Err(failed(io::Error::other("the server refused TLS (server_tls_sslmode demands it)"))),
-        _ => Err(failed(io::Error::other("the server closed the connection at the request for TLS"))),
+        (1, b'N') => Err(failed(io::Error::other(
+            "the server refused TLS (server_tls_sslmode demands it)",
+        ))),
+        _ => Err(failed(io::Error::other(
+            "the server closed the connection at the request for TLS",
+        ))),
     }
 }
 
@@ -134,7 +161,10 @@ struct Heard {
 async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<Heard, Error> {
     let mut heard = Heard::default();
     loop {
-        let frame = frames.next(stream, LARGEST).await.map_err(|error| unreachable(login.target, &error))?;
+        let frame = frames
+            .next(stream, LARGEST)
+            .await
+            .map_err(|error| unreachable(login.target, &error))?;
         match frame.tag {
             b'R' => authenticate(login, stream, frames, &frame.body).await?,
             b'E' => return Err(Error::ServerRefused(refusal_of(&frame.body))),
@@ -147,7 +177,11 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
             b'K' => heard.key = frame.body,
             b'Z' => return Ok(heard),
             b'N' | b'v' => {}
-            _ => return Err(Error::ServerProtocol("an unexpected message during the login")),
+            _ => {
+                return Err(Error::ServerProtocol(
+                    "an unexpected message during the login",
+                ));
+            }
         }
     }
 }
@@ -157,8 +191,13 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         Address::Tcp(address) => (address.ip().to_string(), address.port()),
         Address::Unix => ("unix".to_owned(), login.target.port),
     };
-    let ((address, port), (local_address, local_port)) = (split(stream.peer()), split(stream.local()));
-    let pid = heard.key.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let ((address, port), (local_address, local_port)) =
+        (split(stream.peer()), split(stream.local()));
+    let pid = heard
+        .key
+        .get(..4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u32::from_be_bytes);
     let facts = ServerFacts {
         database: login.database.to_owned(),
         user: login.target.user.clone(),
@@ -171,10 +210,25 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         pid,
     };
     let now = clock::now();
-    let card = Arc::new(ServerCard::new(login.census.next_id(), facts, heard.key, now));
+    let card = Arc::new(ServerCard::new(
+        login.census.next_id(),
+        facts,
+        heard.key,
+        now,
+    ));
     login.census.servers.insert(card.id, Arc::clone(&card));
-    tracing::debug!(server = card.id, database = login.database, user = login.target.user, pid, "server opened");
-    let carried = heard.reported.iter().filter(|(name, _)| is_carried(name)).cloned();
+    tracing::debug!(
+        server = card.id,
+        database = login.database,
+        user = login.target.user,
+        pid,
+        "server opened"
+    );
+    let carried = heard
+        .reported
+        .iter()
+        .filter(|(name, _)| is_carried(name))
+        .cloned();
     let params = login.interner.make(carried);
     Box::new(Server {
         stream,
@@ -196,22 +250,31 @@ async fn authenticate(
     frames: &mut Frames,
     demand: &[u8],
 ) -> Result<(), Error> {
-    let demand = fields::authentication(demand).ok_or(Error::ServerProtocol("a broken demand for a password"))?;
+    let demand = fields::authentication(demand)
+        .ok_or(Error::ServerProtocol("a broken demand for a password"))?;
     let mut out = BytesMut::new();
     match demand {
         AuthenticationRequest::Ok => return Ok(()),
         AuthenticationRequest::Cleartext => message::password(&mut out, plain(login)?.as_bytes()),
         AuthenticationRequest::Md5(salt) => {
             let answer = match &login.target.password {
-                Some(Verifier::Plain(secret)) => password::md5_answer(secret.expose(), &login.target.user, salt),
+                Some(Verifier::Plain(secret)) => {
+                    password::md5_answer(secret.expose(), &login.target.user, salt)
+                }
                 Some(Verifier::Md5(hash)) => password::md5_answer_of_hash(hash.expose(), salt),
-                _ => return Err(wrong_type("the server asks for an MD5 password and none is known")),
+                _ => {
+                    return Err(wrong_type(
+                        "the server asks for an MD5 password and none is known",
+                    ));
+                }
             };
             message::password(&mut out, answer.as_bytes());
         }
         AuthenticationRequest::Sasl(mechanisms) => {
             if !mechanisms.contains(&b"SCRAM-SHA-256".as_slice()) {
-                return Err(wrong_type("none of the server's SASL authentication mechanisms are supported"));
+                return Err(wrong_type(
+                    "none of the server's SASL authentication mechanisms are supported",
+                ));
             }
             return scram_login(login, stream, frames).await;
         }
@@ -219,36 +282,59 @@ async fn authenticate(
             return Err(Error::ServerProtocol("a SASL message out of turn"));
         }
         AuthenticationRequest::Other(_) => {
-            return Err(wrong_type("the server asks for a kind of authentication that the pooler does not have"));
+            return Err(wrong_type(
+                "the server asks for a kind of authentication that the pooler does not have",
+            ));
         }
     }
-    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(login.target, &error))
 }
 
 fn plain<'a>(login: &'a Login<'_>) -> Result<&'a str, Error> {
     match &login.target.password {
         Some(Verifier::Plain(secret)) => Ok(secret.expose()),
-        _ => Err(wrong_type("the server asks for the password in clear and it is not known")),
+        _ => Err(wrong_type(
+            "the server asks for the password in clear and it is not known",
+        )),
     }
 }
 
 fn wrong_type(what: &str) -> Error {
-    Error::ServerRefused(Refusal { code: "28P01".into(), message: format!("server login failed: {what}") })
+    Error::ServerRefused(Refusal {
+        code: "28P01".into(),
+        message: format!("server login failed: {what}"),
+    })
 }
 
 /// SCRAM-SHA-256, from the password or from keys that a client's login gave.
-async fn scram_login(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<(), Error> {
+async fn scram_login(
+    login: &Login<'_>,
+    stream: &mut Stream,
+    frames: &mut Frames,
+) -> Result<(), Error> {
     let refused = |error: scram::ScramError| wrong_type(&error.to_string());
     let client = scram::Client::new(&nonce());
     let mut out = BytesMut::new();
     message::sasl_initial(&mut out, "SCRAM-SHA-256", client.first().as_bytes());
-    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))?;
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(login.target, &error))?;
     let challenge = expect_sasl(login, stream, frames).await?;
     let challenge = client.challenged(&challenge).map_err(refused)?;
     let keys = match (&login.target.password, &login.keys) {
         (Some(Verifier::Plain(secret)), _) => {
-            let (secret, salt, iterations) = (secret.clone(), challenge.salt().to_vec(), challenge.iterations());
-            let derived = tokio::task::spawn_blocking(move || scram::derive(secret.expose(), &salt, iterations));
+            let (secret, salt, iterations) = (
+                secret.clone(),
+                challenge.salt().to_vec(),
+                challenge.iterations(),
+            );
+            let derived = tokio::task::spawn_blocking(move || {
+                scram::derive(secret.expose(), &salt, iterations)
+            });
             Arc::new(derived.await.map_err(|_| Error::Internal)?)
         }
         (Some(Verifier::Scram(_)), Some(keys)) => Arc::clone(keys),
@@ -257,23 +343,40 @@ async fn scram_login(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames
                 "cannot do SCRAM authentication: password is SCRAM secret but client authentication did not provide SCRAM keys",
             ));
         }
-        _ => return Err(wrong_type("the server asks for a SCRAM password and none is known")),
+        _ => {
+            return Err(wrong_type(
+                "the server asks for a SCRAM password and none is known",
+            ));
+        }
     };
     let (answer, expected) = challenge.answer(&keys);
     let mut out = BytesMut::new();
     message::sasl_response(&mut out, answer.as_bytes());
-    stream.write_all(&out).await.map_err(|error| unreachable(login.target, &error))?;
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(login.target, &error))?;
     let last = expect_sasl(login, stream, frames).await?;
     expected.verify(&last).map_err(refused)
 }
 
-async fn expect_sasl(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<Vec<u8>, Error> {
-    let frame = frames.next(stream, LARGEST).await.map_err(|error| unreachable(login.target, &error))?;
+async fn expect_sasl(
+    login: &Login<'_>,
+    stream: &mut Stream,
+    frames: &mut Frames,
+) -> Result<Vec<u8>, Error> {
+    let frame = frames
+        .next(stream, LARGEST)
+        .await
+        .map_err(|error| unreachable(login.target, &error))?;
     match (frame.tag, fields::authentication(&frame.body)) {
         (b'E', _) => Err(Error::ServerRefused(refusal_of(&frame.body))),
-        (b'R', Some(AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data))) => {
-            Ok(data.to_vec())
-        }
+        (
+            b'R',
+            Some(
+                AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data),
+            ),
+        ) => Ok(data.to_vec()),
         _ => Err(Error::ServerProtocol("a SASL message out of turn")),
     }
 }
@@ -287,11 +390,18 @@ fn nonce() -> String {
 ///
 /// # Errors
 /// What keeps it from the server.
-pub async fn send_cancel(target: &Target, tls: Option<Arc<ClientConfig>>, key: &[u8]) -> Result<(), Error> {
+pub async fn send_cancel(
+    target: &Target,
+    tls: Option<Arc<ClientConfig>>,
+    key: &[u8],
+) -> Result<(), Error> {
     let mut stream = connect(target, tls).await?;
     let mut out = BytesMut::new();
     message::cancel_request(&mut out, key);
-    stream.write_all(&out).await.map_err(|error| unreachable(target, &error))?;
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(target, &error))?;
     let mut scratch = [0; 64];
     while let Ok(1..) = stream.read_some(&mut scratch).await {}
     Ok(())

@@ -32,7 +32,12 @@ pub async fn ask(server: &mut Server, interner: &Interner, sql: &str) -> Result<
 ///
 /// # Errors
 /// As [`ask`].
-pub async fn ask_with(server: &mut Server, interner: &Interner, sql: &str, value: &str) -> Result<Vec<Row>, Error> {
+pub async fn ask_with(
+    server: &mut Server,
+    interner: &Interner,
+    sql: &str,
+    value: &str,
+) -> Result<Vec<Row>, Error> {
     let mut out = BytesMut::new();
     message::parse(&mut out, b"", sql.as_bytes(), &[]);
     message::bind(&mut out, b"", b"", &[Some(value.as_bytes())]);
@@ -41,12 +46,19 @@ pub async fn ask_with(server: &mut Server, interner: &Interner, sql: &str, value
     converse(server, interner, &out).await
 }
 
-async fn converse(server: &mut Server, interner: &Interner, question: &[u8]) -> Result<Vec<Row>, Error> {
+async fn converse(
+    server: &mut Server,
+    interner: &Interner,
+    question: &[u8],
+) -> Result<Vec<Row>, Error> {
     const LOST: Error = Error::ServerLost("while the pooler asked it something");
     server.stream.write_all(question).await.map_err(|_| LOST)?;
     let (mut frames, mut rows, mut refusal) = (Frames::default(), Vec::new(), None);
     loop {
-        let frame = frames.next(&mut server.stream, LARGEST).await.map_err(|_| LOST)?;
+        let frame = frames
+            .next(&mut server.stream, LARGEST)
+            .await
+            .map_err(|_| LOST)?;
         match frame.tag {
             b'D' => rows.push(row(&frame.body)?),
             b'E' => refusal = Some(refusal_of(&frame.body)),
@@ -56,7 +68,11 @@ async fn converse(server: &mut Server, interner: &Interner, question: &[u8]) -> 
                 server.side.status = fields::ready_status(&frame.body).unwrap_or(b'E');
                 break;
             }
-            b'G' | b'W' | b'H' => return Err(Error::ServerProtocol("a question of the pooler's began a COPY")),
+            b'G' | b'W' | b'H' => {
+                return Err(Error::ServerProtocol(
+                    "a question of the pooler's began a COPY",
+                ));
+            }
             _ => {}
         }
     }
@@ -84,8 +100,13 @@ pub fn refusal_of(body: &[u8]) -> Refusal {
 }
 
 fn note_parameter(server: &mut Server, interner: &Interner, body: &[u8]) {
-    let Some((name, value)) = fields::parameter_status(body) else { return };
-    let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+    let Some((name, value)) = fields::parameter_status(body) else {
+        return;
+    };
+    let (name, value) = (
+        String::from_utf8_lossy(name),
+        String::from_utf8_lossy(value),
+    );
     if is_carried(&name) {
         server.side.params = interner.with(&server.side.params, &name, &value);
     }

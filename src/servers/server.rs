@@ -43,10 +43,30 @@ impl Server {
         if self.home == thread::worker() {
             return Ok(self);
         }
-        let Self { stream, side, card, out, born, used, generation, reported, .. } = *self;
+        let Self {
+            stream,
+            side,
+            card,
+            out,
+            born,
+            used,
+            generation,
+            reported,
+            ..
+        } = *self;
         let stream = stream.rehome()?.adopt()?;
         let home = thread::worker();
-        Ok(Box::new(Self { stream, side, card, out, born, used, generation, reported, home }))
+        Ok(Box::new(Self {
+            stream,
+            side,
+            card,
+            out,
+            born,
+            used,
+            generation,
+            reported,
+            home,
+        }))
     }
 
     /// Whether an idle server has said nothing that ends it. Parameters and notices are taken note of.
@@ -72,7 +92,9 @@ impl Server {
     /// Takes note of whole ParameterStatus and Notice messages; false for anything else.
     fn take_note(&mut self, mut bytes: &[u8], interner: &Interner) -> bool {
         while let [tag, a, b, c, d, rest @ ..] = bytes {
-            let Some(length) = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok().and_then(|n| n.checked_sub(4))
+            let Some(length) = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d]))
+                .ok()
+                .and_then(|n| n.checked_sub(4))
             else {
                 return false;
             };

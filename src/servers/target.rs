@@ -34,7 +34,20 @@ pub struct Target {
 impl Target {
     /// Whether a server opened for `other` would do for this, too. Passwords do not count.
     pub fn is_same_place(&self, other: &Self) -> bool {
-        (&self.host, self.port, &self.dbname, &self.user, self.tls, &self.connect_query)
-            == (&other.host, other.port, &other.dbname, &other.user, other.tls, &other.connect_query)
+        (
+            &self.host,
+            self.port,
+            &self.dbname,
+            &self.user,
+            self.tls,
+            &self.connect_query,
+        ) == (
+            &other.host,
+            other.port,
+            &other.dbname,
+            &other.user,
+            other.tls,
+            &other.connect_query,
+        )
     }
 }

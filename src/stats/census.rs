@@ -236,7 +236,11 @@ impl ClientCard {
     #[inline]
     pub fn order(&self) -> Order {
         let order = self.order.load(Relaxed);
-        if order == 0 { Order::None } else { ORDERS[usize::from(order)] }
+        if order == 0 {
+            Order::None
+        } else {
+            ORDERS[usize::from(order)]
+        }
     }
 
     /// Says that the notice of `query_wait_notify` is due.
@@ -264,12 +268,18 @@ impl ClientCard {
 
     /// The client's `application_name`.
     pub fn application_name(&self) -> String {
-        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.application_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Notes the client's `application_name`.
     pub fn set_application_name(&self, name: &str) {
-        let mut kept = self.application_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self
+            .application_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *kept != name {
             *kept = name.to_owned();
         }

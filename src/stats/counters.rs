@@ -15,7 +15,8 @@ impl Count {
     /// Adds `amount`. Only the owning worker may call it.
     #[inline]
     pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
     /// The number now.
@@ -57,8 +58,14 @@ impl Histogram {
 fn bucket(micros: u64) -> usize {
     let value = micros.max(1);
     let exponent = value.ilog2();
-    let quarter = if exponent >= 2 { (value >> (exponent - 2)) & 3 } else { (value << (2 - exponent)) & 3 };
-    usize::try_from(u64::from(exponent) * 4 + quarter).unwrap_or(BUCKETS - 1).min(BUCKETS - 1)
+    let quarter = if exponent >= 2 {
+        (value >> (exponent - 2)) & 3
+    } else {
+        (value << (2 - exponent)) & 3
+    };
+    usize::try_from(u64::from(exponent) * 4 + quarter)
+        .unwrap_or(BUCKETS - 1)
+        .min(BUCKETS - 1)
 }
 
 /// The smallest time in microseconds that `share` (0 to 1) of what `sum` holds did not exceed; `None` of nothing.
@@ -67,7 +74,12 @@ pub fn percentile(sum: &[u64; BUCKETS], share: f64) -> Option<u64> {
     if total == 0 {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a rank"
+    )]
     let rank = ((total as f64 * share).ceil() as u64).clamp(1, total);
     let mut seen = 0;
     for (index, count) in sum.iter().enumerate() {
@@ -148,7 +160,10 @@ mod tests {
             histogram.record(micros);
             histogram.add_to(&mut sum);
             let shown = percentile(&sum, 0.5).unwrap();
-            assert!(shown >= micros && shown <= micros + micros / 4 + 1, "{micros} shown as {shown}");
+            assert!(
+                shown >= micros && shown <= micros + micros / 4 + 1,
+                "{micros} shown as {shown}"
+            );
         }
     }
 

@@ -1,0 +1,99 @@
+//! The pooler's own connections, for `auth_query`: few, kept by deadpool, never used by a client.
+
+use std::sync::Arc;
+
+use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
+
+use crate::error::Error;
+use crate::pools::registry::Registry;
+use crate::servers::login;
+use crate::servers::server::Server;
+use crate::servers::target::Target;
+
+/// How many connections of the pooler's own one database may have.
+const OWN_CONNECTIONS: usize = 4;
+
+/// Opens the connections that `auth_query` runs on.
+#[derive(Debug)]
+pub struct Opener {
+    registry: Arc<Registry>,
+    database: String,
+    target: Arc<Target>,
+}
+
+impl Manager for Opener {
+    type Type = Box<Server>;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Self::Type, Self::Error> {
+        let login = login::Login {
+            target: &self.target,
+            tls: self.registry.server_tls.load_full(),
+            keys: None,
+            database: &self.database,
+            census: &self.registry.own_census,
+            interner: &self.registry.interner,
+            generation: 0,
+        };
+        let opened =
+            tokio::time::timeout(self.target.timeout, Box::pin(login::log_in(login))).await;
+        opened.unwrap_or(Err(Error::AuthQuery("connect timeout".into())))
+    }
+
+    async fn recycle(&self, server: &mut Self::Type, _: &Metrics) -> RecycleResult<Self::Error> {
+        if server.is_silent(&self.registry.interner) && server.side.is_free() {
+            Ok(())
+        } else {
+            Err(RecycleError::message("the connection is not clean"))
+        }
+    }
+
+    fn detach(&self, server: &mut Self::Type) {
+        self.registry.own_census.servers.remove(&server.card.id);
+    }
+}
+
+/// The connections that `auth_query` runs on, for one database.
+pub type OwnConnections = deadpool::managed::Pool<Opener>;
+
+/// A connection of the pooler's own to `database`.
+///
+/// # Errors
+/// [`Error::AuthQuery`]; the log says why.
+pub async fn connection(
+    registry: &Arc<Registry>,
+    database: &str,
+    target: Arc<Target>,
+) -> Result<Object<Opener>, Error> {
+    let known = registry
+        .own_connections
+        .get(database)
+        .map(|entry| entry.clone());
+    let pool = match known {
+        Some((pool, of)) if of.is_same_place(&target) && of.password == target.password => pool,
+        Some(_) | None => {
+            let opener = Opener {
+                registry: Arc::clone(registry),
+                database: database.to_owned(),
+                target: Arc::clone(&target),
+            };
+            let made = OwnConnections::builder(opener)
+                .max_size(OWN_CONNECTIONS)
+                .build()
+                .map_err(|error| Error::AuthQuery(error.to_string()))?;
+            registry
+                .own_connections
+                .insert(database.to_owned(), (made.clone(), target));
+            made
+        }
+    };
+    pool.get().await.map_err(|error| {
+        tracing::error!(%error, database, "auth_query has no connection");
+        Error::AuthQuery("the pooler's log says why".into())
+    })
+}
+
+/// Drops a connection that is of no more use.
+pub fn discard(connection: Object<Opener>) {
+    drop(Object::take(connection));
+}
