@@ -112,17 +112,72 @@ const COMMANDS: &[Entry] = &[
     entry("show", Role::Looks, Argument::Subject, SHOW_HELP),
     entry("select", Role::Looks, Argument::Subject, ""),
     entry("set", Role::Acts, Argument::Assignment, "SET key = arg"),
-    entry("reload", Role::Acts, Argument::Nothing(|| Command::Reload), "RELOAD"),
-    entry("pause", Role::Acts, Argument::AnyDatabase(Command::Pause), "PAUSE [<db>]"),
-    entry("resume", Role::Acts, Argument::AnyDatabase(Command::Resume), "RESUME [<db>]"),
-    entry("disable", Role::Acts, Argument::Database(Command::Disable), "DISABLE <db>"),
-    entry("enable", Role::Acts, Argument::Database(Command::Enable), "ENABLE <db>"),
-    entry("reconnect", Role::Acts, Argument::AnyDatabase(Command::Reconnect), "RECONNECT [<db>]"),
-    entry("kill", Role::Acts, Argument::AnyDatabase(Command::Kill), "KILL [<db>]"),
-    entry("kill_client", Role::Acts, Argument::Client(Command::KillClient), "KILL_CLIENT <client_id>"),
-    entry("suspend", Role::Acts, Argument::Nothing(|| Command::Suspend), ""),
-    entry("shutdown", Role::Acts, Argument::Way, "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"),
-    entry("wait_close", Role::Acts, Argument::AnyDatabase(Command::WaitClose), "WAIT_CLOSE [<db>]"),
+    entry(
+        "reload",
+        Role::Acts,
+        Argument::Nothing(|| Command::Reload),
+        "RELOAD",
+    ),
+    entry(
+        "pause",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Pause),
+        "PAUSE [<db>]",
+    ),
+    entry(
+        "resume",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Resume),
+        "RESUME [<db>]",
+    ),
+    entry(
+        "disable",
+        Role::Acts,
+        Argument::Database(Command::Disable),
+        "DISABLE <db>",
+    ),
+    entry(
+        "enable",
+        Role::Acts,
+        Argument::Database(Command::Enable),
+        "ENABLE <db>",
+    ),
+    entry(
+        "reconnect",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Reconnect),
+        "RECONNECT [<db>]",
+    ),
+    entry(
+        "kill",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Kill),
+        "KILL [<db>]",
+    ),
+    entry(
+        "kill_client",
+        Role::Acts,
+        Argument::Client(Command::KillClient),
+        "KILL_CLIENT <client_id>",
+    ),
+    entry(
+        "suspend",
+        Role::Acts,
+        Argument::Nothing(|| Command::Suspend),
+        "",
+    ),
+    entry(
+        "shutdown",
+        Role::Acts,
+        Argument::Way,
+        "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+    ),
+    entry(
+        "wait_close",
+        Role::Acts,
+        Argument::AnyDatabase(Command::WaitClose),
+        "WAIT_CLOSE [<db>]",
+    ),
 ];
 
 const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
@@ -132,7 +187,12 @@ const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
 
 const fn entry(word: &'static str, role: Role, argument: Argument, help: &'static str) -> Entry {
-    Entry { word, role, argument, help }
+    Entry {
+        word,
+        role,
+        argument,
+        help,
+    }
 }
 
 const SUBJECTS: &[(&str, Role, Show)] = &[
@@ -178,7 +238,10 @@ const LONGEST_VALUE: usize = 255;
 
 /// The DETAIL of `SHOW HELP`.
 pub fn help() -> String {
-    let lines = COMMANDS.iter().map(|entry| entry.help).filter(|help| !help.is_empty());
+    let lines = COMMANDS
+        .iter()
+        .map(|entry| entry.help)
+        .filter(|help| !help.is_empty());
     lines.fold(String::new(), |all, line| format!("{all}\n\t{line}"))
 }
 
@@ -192,12 +255,22 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
     }
     let invalid = || format!("invalid command '{text}', use SHOW HELP;");
     let (word, argument) = words(text).ok_or_else(invalid)?;
-    if word.len() > LONGEST_COMMAND || argument.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
+    if word.len() > LONGEST_COMMAND
+        || argument
+            .as_ref()
+            .is_some_and(|name| name.len() > LONGEST_NAME)
+    {
         return Err("bad arguments".into());
     }
     let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word);
     let entry = COMMANDS.iter().find(is_it).ok_or_else(invalid)?;
-    let may = |needed: Role| if role >= needed { Ok(()) } else { Err("admin access needed".to_owned()) };
+    let may = |needed: Role| {
+        if role >= needed {
+            Ok(())
+        } else {
+            Err("admin access needed".to_owned())
+        }
+    };
     match entry.argument {
         Argument::Subject => {
             let (needed, show) = subject(&argument.unwrap_or_default()).ok_or_else(invalid)?;
@@ -210,12 +283,15 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
         Argument::AnyDatabase(command) => may(entry.role).map(|()| command(argument)),
         Argument::Database(command) => {
             may(entry.role)?;
-            argument.map(command).ok_or_else(|| "a database is required".to_owned())
+            argument
+                .map(command)
+                .ok_or_else(|| "a database is required".to_owned())
         }
         Argument::Client(command) => {
             may(entry.role)?;
             let id = argument.as_deref().and_then(client_id);
-            id.map(command).ok_or_else(|| "invalid client pointer supplied".to_owned())
+            id.map(command)
+                .ok_or_else(|| "invalid client pointer supplied".to_owned())
         }
         Argument::Way => {
             let way = way(argument.as_deref()).ok_or_else(invalid)?;
@@ -229,7 +305,10 @@ fn set(key: String, value: String, role: Role) -> Result<Command, String> {
     if key.len() > LONGEST_NAME || value.len() > LONGEST_VALUE {
         return Err("bad arguments".into());
     }
-    if PARAMETERS.iter().any(|(name, _)| name.eq_ignore_ascii_case(&key)) {
+    if PARAMETERS
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(&key))
+    {
         return Ok(Command::SetIgnored);
     }
     if role < Role::Acts {
@@ -239,10 +318,15 @@ fn set(key: String, value: String, role: Role) -> Result<Command, String> {
 }
 
 fn subject(name: &str) -> Option<(Role, Show)> {
-    if let Some((_, role, show)) = SUBJECTS.iter().find(|(subject, ..)| subject.eq_ignore_ascii_case(name)) {
+    if let Some((_, role, show)) = SUBJECTS
+        .iter()
+        .find(|(subject, ..)| subject.eq_ignore_ascii_case(name))
+    {
         return Some((*role, *show));
     }
-    let (name, value) = PARAMETERS.iter().find(|(parameter, _)| parameter.eq_ignore_ascii_case(name))?;
+    let (name, value) = PARAMETERS
+        .iter()
+        .find(|(parameter, _)| parameter.eq_ignore_ascii_case(name))?;
     Some((Role::Looks, Show::Parameter(name, value)))
 }
 
@@ -286,7 +370,11 @@ fn assignment(text: &str) -> Option<(String, String)> {
     rest = rest.trim_start_matches(is_space);
     rest = rest.strip_prefix('=').or_else(|| strip_word(rest, "to"))?;
     rest = rest.trim_start_matches(is_space);
-    let value = if rest.starts_with('\'') { quoted(&mut rest, '\'') } else { word(&mut rest) }?;
+    let value = if rest.starts_with('\'') {
+        quoted(&mut rest, '\'')
+    } else {
+        word(&mut rest)
+    }?;
     is_end(rest).then_some((key, value))
 }
 
@@ -297,7 +385,10 @@ fn is_space(each: char) -> bool {
 /// Whether nothing is left but spaces and one `;`.
 fn is_end(rest: &str) -> bool {
     let rest = rest.trim_start_matches(is_space);
-    rest.strip_prefix(';').unwrap_or(rest).trim_start_matches(is_space).is_empty()
+    rest.strip_prefix(';')
+        .unwrap_or(rest)
+        .trim_start_matches(is_space)
+        .is_empty()
 }
 
 fn strip_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
@@ -351,23 +442,53 @@ mod tests {
     }
 
     fn set(key: &str, value: &str) -> Result<Command, String> {
-        Ok(Command::Set { key: key.to_owned(), value: value.to_owned() })
+        Ok(Command::Set {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
     }
 
     #[test]
     fn show_and_select_mean_the_same_in_any_case() {
-        for text in ["SHOW POOLS", "show pools;", "  Select\t Pools ;\n", "show \"pools\""] {
+        for text in [
+            "SHOW POOLS",
+            "show pools;",
+            "  Select\t Pools ;\n",
+            "show \"pools\"",
+        ] {
             assert_eq!(admin(text), Ok(Command::Show(Show::Pools)), "{text}");
         }
-        assert_eq!(admin("show DateStyle"), Ok(Command::Show(Show::Parameter("datestyle", "ISO"))));
+        assert_eq!(
+            admin("show DateStyle"),
+            Ok(Command::Show(Show::Parameter("datestyle", "ISO")))
+        );
     }
 
     #[test]
     fn what_is_no_command_is_told_back() {
         for text in [
-            "", ";", "show", "show nothing", "show pools x", "show pools;;", "show pools; show pools", "-- x",
-            "pause a-b", "reload x", "shutdown x", "suspend x", "pause\"x\"", "pause \"x", "set", "set x", "set x 1",
-            "set x=1.5", "set x=-1", "set x=a,b", "set x='a", "BEGIN",
+            "",
+            ";",
+            "show",
+            "show nothing",
+            "show pools x",
+            "show pools;;",
+            "show pools; show pools",
+            "-- x",
+            "pause a-b",
+            "reload x",
+            "shutdown x",
+            "suspend x",
+            "pause\"x\"",
+            "pause \"x",
+            "set",
+            "set x",
+            "set x 1",
+            "set x=1.5",
+            "set x=-1",
+            "set x=a,b",
+            "set x='a",
+            "BEGIN",
         ] {
             assert_eq!(admin(text), invalid(text), "{text}");
         }
@@ -390,13 +511,20 @@ mod tests {
         assert_eq!(admin("set k='v';"), set("k", "v"));
         assert_eq!(admin("set k TO 12"), set("k", "12"));
         assert_eq!(admin("set k = ''"), set("k", ""));
-        assert_eq!(admin("SET pool_mode=\"session\""), set("pool_mode", "session"));
+        assert_eq!(
+            admin("SET pool_mode=\"session\""),
+            set("pool_mode", "session")
+        );
         assert_eq!(admin("set x = '-1'"), set("x", "-1"));
     }
 
     #[test]
     fn what_drivers_set_is_ignored_for_anybody() {
-        for text in ["set client_encoding to 'UTF8'", "SET DateStyle = iso", "set timezone to 'UTC'"] {
+        for text in [
+            "set client_encoding to 'UTF8'",
+            "SET DateStyle = iso",
+            "set timezone to 'UTC'",
+        ] {
             assert_eq!(parse(text, Role::Looks), Ok(Command::SetIgnored), "{text}");
         }
     }
@@ -409,17 +537,31 @@ mod tests {
         assert_eq!(admin(&format!("PAUSE {long}")), bad());
         assert_eq!(admin(&format!("SET {long} = 1")), bad());
         assert_eq!(admin(&format!("SET k = '{}'", "v".repeat(256))), bad());
-        assert_eq!(admin(&format!("PAUSE {}", &long[1..])), Ok(Command::Pause(Some(long[1..].to_owned()))));
+        assert_eq!(
+            admin(&format!("PAUSE {}", &long[1..])),
+            Ok(Command::Pause(Some(long[1..].to_owned())))
+        );
     }
 
     #[test]
     fn who_only_looks_may_not_act() {
         let refused = Err("admin access needed".to_owned());
-        for text in ["RELOAD", "PAUSE", "KILL_CLIENT", "DISABLE", "SHUTDOWN", "SET k=1", "SHOW FDS"] {
+        for text in [
+            "RELOAD",
+            "PAUSE",
+            "KILL_CLIENT",
+            "DISABLE",
+            "SHUTDOWN",
+            "SET k=1",
+            "SHOW FDS",
+        ] {
             assert_eq!(parse(text, Role::Looks), refused, "{text}");
         }
         assert_eq!(parse("RELOAD x", Role::Looks), invalid("RELOAD x"));
-        assert_eq!(parse("SHOW STATS", Role::Looks), Ok(Command::Show(Show::Stats)));
+        assert_eq!(
+            parse("SHOW STATS", Role::Looks),
+            Ok(Command::Show(Show::Stats))
+        );
     }
 
     #[test]
@@ -427,21 +569,39 @@ mod tests {
         assert_eq!(admin("KILL_CLIENT 31"), Ok(Command::KillClient(31)));
         assert_eq!(admin("KILL_CLIENT 0x1f"), Ok(Command::KillClient(31)));
         for text in ["KILL_CLIENT", "KILL_CLIENT abc", "KILL_CLIENT \"-1\""] {
-            assert_eq!(admin(text), Err("invalid client pointer supplied".into()), "{text}");
+            assert_eq!(
+                admin(text),
+                Err("invalid client pointer supplied".into()),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_process_ends_in_one_of_three_ways() {
         assert_eq!(admin("SHUTDOWN"), Ok(Command::Shutdown(Stop::Now)));
-        assert_eq!(admin("shutdown wait_for_servers"), Ok(Command::Shutdown(Stop::WaitForServers)));
-        assert_eq!(admin("SHUTDOWN WAIT_FOR_CLIENTS;"), Ok(Command::Shutdown(Stop::WaitForClients)));
+        assert_eq!(
+            admin("shutdown wait_for_servers"),
+            Ok(Command::Shutdown(Stop::WaitForServers))
+        );
+        assert_eq!(
+            admin("SHUTDOWN WAIT_FOR_CLIENTS;"),
+            Ok(Command::Shutdown(Stop::WaitForClients))
+        );
     }
 
     #[test]
     fn help_tells_every_command() {
         let help = help();
-        for word in ["SHOW HELP", "SET key", "RELOAD", "PAUSE", "KILL_CLIENT", "WAIT_FOR_SERVERS", "WAIT_CLOSE"] {
+        for word in [
+            "SHOW HELP",
+            "SET key",
+            "RELOAD",
+            "PAUSE",
+            "KILL_CLIENT",
+            "WAIT_FOR_SERVERS",
+            "WAIT_CLOSE",
+        ] {
             assert!(help.contains(word), "{word}");
         }
     }

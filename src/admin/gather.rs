@@ -30,7 +30,12 @@ impl<'a> Look<'a> {
     /// A look now.
     pub fn now(registry: &'a Registry) -> Self {
         let settings = registry.settings.load_full();
-        Self { registry, settings, now: clock::now(), wall: clock::wall_seconds() }
+        Self {
+            registry,
+            settings,
+            now: clock::now(),
+            wall: clock::wall_seconds(),
+        }
     }
 
     /// When `moment` was, in seconds since 1970.
@@ -40,14 +45,26 @@ impl<'a> Look<'a> {
 
     /// The clients that are logged in, guests of the console among them, by id.
     pub fn clients(&self) -> Vec<Arc<ClientCard>> {
-        let mut all: Vec<_> = self.registry.census.clients.iter().map(|card| Arc::clone(&card)).collect();
+        let mut all: Vec<_> = self
+            .registry
+            .census
+            .clients
+            .iter()
+            .map(|card| Arc::clone(&card))
+            .collect();
         all.sort_by_key(|card| card.id);
         all
     }
 
     /// The servers, by id. Those that are being closed are of no more use and not shown.
     pub fn servers(&self) -> Vec<Arc<ServerCard>> {
-        let mut all: Vec<_> = self.registry.census.servers.iter().map(|card| Arc::clone(&card)).collect();
+        let mut all: Vec<_> = self
+            .registry
+            .census
+            .servers
+            .iter()
+            .map(|card| Arc::clone(&card))
+            .collect();
         all.retain(|card| card.state() != ServerState::Closing);
         all.sort_by_key(|card| card.id);
         all
@@ -59,7 +76,12 @@ impl<'a> Look<'a> {
         if is_console(&facts.database) {
             return (CONSOLE.to_owned(), CONSOLE.to_owned());
         }
-        (facts.database.clone(), self.settings.server_user(&facts.database, &facts.user).to_owned())
+        (
+            facts.database.clone(),
+            self.settings
+                .server_user(&facts.database, &facts.user)
+                .to_owned(),
+        )
     }
 
     /// Who stands where in each pool.
@@ -81,7 +103,11 @@ impl<'a> Look<'a> {
     }
 
     fn pool(&self, pool: Arc<Pool>, crowd: Crowd) -> PoolLook {
-        let mut look = PoolLook { standing: pool.standing(), clients: crowd.active, ..PoolLook::of(pool) };
+        let mut look = PoolLook {
+            standing: pool.standing(),
+            clients: crowd.active,
+            ..PoolLook::of(pool)
+        };
         for server in crowd.servers {
             look.being_cancelled += usize::from(server.is_being_cancelled());
             match server_word(&server, self.is_used(&look.pool, &server)) {
@@ -120,7 +146,12 @@ impl<'a> Look<'a> {
 
     /// How many guests the console has.
     pub fn guests(&self) -> usize {
-        self.registry.census.clients.iter().filter(|card| is_console(&card.facts.database)).count()
+        self.registry
+            .census
+            .clients
+            .iter()
+            .filter(|card| is_console(&card.facts.database))
+            .count()
     }
 }
 
@@ -154,7 +185,16 @@ pub struct PoolLook {
 impl PoolLook {
     fn of(pool: Arc<Pool>) -> Self {
         let standing = Standing::default();
-        Self { pool, standing, clients: 0, active: 0, idle: 0, used: 0, tested: 0, being_cancelled: 0 }
+        Self {
+            pool,
+            standing,
+            clients: 0,
+            active: 0,
+            idle: 0,
+            used: 0,
+            tested: 0,
+            being_cancelled: 0,
+        }
     }
 }
 

@@ -85,32 +85,46 @@ fn columns(names: &[&'static str]) -> Vec<Column> {
 }
 
 fn row(database: &str, numbers: &[&Totals]) -> Vec<Cell> {
-    let numbers = numbers.iter().flat_map(|totals| totals.iter().copied().map(number));
+    let numbers = numbers
+        .iter()
+        .flat_map(|totals| totals.iter().copied().map(number));
     std::iter::once(text(database)).chain(numbers).collect()
 }
 
 /// SHOW STATS.
 pub fn stats(report: &Report) -> Table {
-    let rows = report.databases.iter().map(|(name, numbers)| row(name, &[&numbers.totals, &numbers.averages]));
+    let rows = report
+        .databases
+        .iter()
+        .map(|(name, numbers)| row(name, &[&numbers.totals, &numbers.averages]));
     Table::new(&columns(&STATS), rows.collect())
 }
 
 /// SHOW STATS_TOTALS.
 pub fn stats_totals(report: &Report) -> Table {
-    let rows = report.databases.iter().map(|(name, numbers)| row(name, &[&numbers.totals]));
+    let rows = report
+        .databases
+        .iter()
+        .map(|(name, numbers)| row(name, &[&numbers.totals]));
     Table::new(&columns(&TOTALS), rows.collect())
 }
 
 /// SHOW STATS_AVERAGES.
 pub fn stats_averages(report: &Report) -> Table {
-    let rows = report.databases.iter().map(|(name, numbers)| row(name, &[&numbers.averages]));
+    let rows = report
+        .databases
+        .iter()
+        .map(|(name, numbers)| row(name, &[&numbers.averages]));
     Table::new(&columns(&AVERAGES), rows.collect())
 }
 
 /// SHOW TOTALS.
 pub fn totals(report: &Report) -> Table {
     let part = |prefix: &'static str, numbers: Totals| {
-        NAMES.iter().zip(numbers).map(move |(name, value)| vec![text(format!("{prefix}_{name}")), number(value)])
+        NAMES
+            .iter()
+            .zip(numbers)
+            .map(move |(name, value)| vec![text(format!("{prefix}_{name}")), number(value)])
     };
     let rows = part("total", report.all.totals).chain(part("avg", report.all.averages));
     Table::new(&[("name", TEXT), ("value", NUMERIC)], rows.collect())
@@ -118,8 +132,20 @@ pub fn totals(report: &Report) -> Table {
 
 /// The line of the log that is written every `stats_period`.
 pub fn log_line(report: &Report) -> String {
-    let [_, xacts, queries, received, sent, xact, query, wait, client_parses, server_parses, binds, logins] =
-        report.all.averages;
+    let [
+        _,
+        xacts,
+        queries,
+        received,
+        sent,
+        xact,
+        query,
+        wait,
+        client_parses,
+        server_parses,
+        binds,
+        logins,
+    ] = report.all.averages;
     format!(
         "stats: {xacts} xacts/s, {queries} queries/s, {client_parses} client parses/s, {server_parses} server parses/s, \
          {binds} binds/s, {logins} client logins/s, in {received} B/s, out {sent} B/s, xact {xact} us, query {query} us, \
@@ -138,18 +164,47 @@ mod tests {
             totals: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
             averages: [21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32],
         };
-        Report { databases: [("app".to_owned(), numbers)].into(), all: numbers }
+        Report {
+            databases: [("app".to_owned(), numbers)].into(),
+            all: numbers,
+        }
     }
 
     #[test]
     fn all_shapes_have_their_columns_in_order() {
-        let (stats, totals, averages) = (stats(&report()), stats_totals(&report()), stats_averages(&report()));
-        assert_eq!((stats.columns.len(), totals.columns.len(), averages.columns.len()), (25, 13, 13));
-        assert_eq!(stats.columns[..2], [("database", TEXT), ("total_server_assignment_count", NUMERIC)]);
+        let (stats, totals, averages) = (
+            stats(&report()),
+            stats_totals(&report()),
+            stats_averages(&report()),
+        );
+        assert_eq!(
+            (
+                stats.columns.len(),
+                totals.columns.len(),
+                averages.columns.len()
+            ),
+            (25, 13, 13)
+        );
+        assert_eq!(
+            stats.columns[..2],
+            [
+                ("database", TEXT),
+                ("total_server_assignment_count", NUMERIC)
+            ]
+        );
         assert_eq!(stats.rows[0][4], text("4"));
-        assert_eq!((stats.columns[16].0, &stats.rows[0][16]), ("avg_recv", &text("24")));
-        assert_eq!((averages.columns[9].0, &averages.rows[0][9]), ("avg_client_parse_count", &text("29")));
-        assert_eq!((totals.columns[4].0, &totals.rows[0][4]), ("bytes_received", &text("4")));
+        assert_eq!(
+            (stats.columns[16].0, &stats.rows[0][16]),
+            ("avg_recv", &text("24"))
+        );
+        assert_eq!(
+            (averages.columns[9].0, &averages.rows[0][9]),
+            ("avg_client_parse_count", &text("29"))
+        );
+        assert_eq!(
+            (totals.columns[4].0, &totals.rows[0][4]),
+            ("bytes_received", &text("4"))
+        );
     }
 
     #[test]
@@ -157,7 +212,10 @@ mod tests {
         let table = totals(&report());
         assert_eq!(table.rows.len(), 24);
         assert_eq!(table.rows[3], [text("total_client_bytes"), text("4")]);
-        assert_eq!(table.rows[20], [text("avg_ps_client_parse_count"), text("29")]);
+        assert_eq!(
+            table.rows[20],
+            [text("avg_ps_client_parse_count"), text("29")]
+        );
     }
 
     #[test]

@@ -22,12 +22,26 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::Clients => sockets::clients(look),
         Show::Config => config(look),
         Show::Databases => databases(look),
-        Show::DnsHosts => Table::new(&[("hostname", TEXT), ("ttl", INT8), ("addrs", TEXT)], vec![]),
-        Show::DnsZones => Table::new(&[("zonename", TEXT), ("serial", INT8), ("count", INT4)], vec![]),
+        Show::DnsHosts => Table::new(
+            &[("hostname", TEXT), ("ttl", INT8), ("addrs", TEXT)],
+            vec![],
+        ),
+        Show::DnsZones => Table::new(
+            &[("zonename", TEXT), ("serial", INT8), ("count", INT4)],
+            vec![],
+        ),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
         Show::PeerPools => Table::new(&PEER_POOLS, vec![]),
-        Show::Peers => Table::new(&[("peer_id", INT4), ("host", TEXT), ("port", INT4), ("pool_size", INT4)], vec![]),
+        Show::Peers => Table::new(
+            &[
+                ("peer_id", INT4),
+                ("host", TEXT),
+                ("port", INT4),
+                ("pool_size", INT4),
+            ],
+            vec![],
+        ),
         Show::Pools => pools(look),
         Show::Servers => sockets::servers(look),
         Show::Sockets => sockets::sockets(look, Which::All),
@@ -59,15 +73,29 @@ fn state(look: &Look<'_>) -> Table {
     let is_paused = look.registry.is_paused();
     let row = |key: &str, is_so: bool| vec![text(key), text(if is_so { "yes" } else { "no" })];
     // SUSPEND is refused, so nothing is ever suspended.
-    let rows = vec![row("active", !is_paused), row("paused", is_paused), row("suspended", false)];
+    let rows = vec![
+        row("active", !is_paused),
+        row("paused", is_paused),
+        row("suspended", false),
+    ];
     Table::new(&[("key", TEXT), ("value", TEXT)], rows)
 }
 
 fn config(look: &Look<'_>) -> Table {
-    let columns = [("key", TEXT), ("value", TEXT), ("default", TEXT), ("changeable", TEXT)];
+    let columns = [
+        ("key", TEXT),
+        ("value", TEXT),
+        ("default", TEXT),
+        ("changeable", TEXT),
+    ];
     let rows = listing::show(&look.settings).into_iter().map(|row| {
         let changeable = if row.is_changeable { "yes" } else { "no" };
-        vec![text(row.key), text(row.value), text(row.default), text(changeable)]
+        vec![
+            text(row.key),
+            text(row.value),
+            text(row.default),
+            text(changeable),
+        ]
     });
     Table::new(&columns, rows.collect())
 }
@@ -85,7 +113,13 @@ fn lists(look: &Look<'_>) -> Table {
         // Nothing is kept in store for connections yet to come.
         row("free_clients", 0),
         row("used_clients", clients),
-        row("login_clients", census.sockets.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(clients)),
+        row(
+            "login_clients",
+            census
+                .sockets
+                .load(std::sync::atomic::Ordering::Relaxed)
+                .saturating_sub(clients),
+        ),
         row("free_servers", 0),
         row("used_servers", census.servers.len()),
         row("dns_names", 0),
@@ -199,7 +233,10 @@ const POOLS: [Column; 17] = [
 fn pools(look: &Look<'_>) -> Table {
     let mut rows = vec![console_pool(look)];
     for pool in look.pools() {
-        let waited = pool.standing.oldest.map_or(std::time::Duration::ZERO, |since| look.now.since(since));
+        let waited = pool
+            .standing
+            .oldest
+            .map_or(std::time::Duration::ZERO, |since| look.now.since(since));
         rows.push(vec![
             text(&pool.pool.database.name),
             text(&pool.pool.user),
@@ -262,7 +299,8 @@ fn users(look: &Look<'_>) -> Table {
             text(&name),
             padded(own.and_then(|own| own.pool_size)),
             padded(own.and_then(|own| own.reserve_pool_size)),
-            own.and_then(|own| own.pool_mode).map(|mode| mode.as_str().to_owned()),
+            own.and_then(|own| own.pool_mode)
+                .map(|mode| mode.as_str().to_owned()),
             int(settings.effective_max_user_connections(&name)),
             int(limits.servers.used()),
             int(settings.effective_max_user_client_connections(&name)),
@@ -272,28 +310,56 @@ fn users(look: &Look<'_>) -> Table {
     Table::new(&USERS, rows.collect())
 }
 
-const MEMORY: [Column; 5] = [("name", TEXT), ("size", INT4), ("used", INT4), ("free", INT4), ("memtotal", INT4)];
+const MEMORY: [Column; 5] = [
+    ("name", TEXT),
+    ("size", INT4),
+    ("used", INT4),
+    ("free", INT4),
+    ("memtotal", INT4),
+];
 
 /// PgBouncer's caches, as far as there is something like them here; nothing is kept in store, so nothing is free. Sizes are those of
 /// the entries alone, without what they point to.
 fn memory(look: &Look<'_>) -> Table {
     let (registry, census) = (look.registry, &look.registry.census);
     let row = |name: &str, size: usize, used: usize| {
-        vec![text(name), int(size), int(used), int(0), int(size.saturating_mul(used))]
+        vec![
+            text(name),
+            int(size),
+            int(used),
+            int(0),
+            int(size.saturating_mul(used)),
+        ]
     };
     let rows = vec![
         row("user_cache", size_of::<User>(), user_names(look).len()),
         row("credentials_cache", 0, 0),
-        row("db_cache", size_of::<Database>(), registry.databases().len()),
+        row(
+            "db_cache",
+            size_of::<Database>(),
+            registry.databases().len(),
+        ),
         row("peer_cache", 0, 0),
         row("peer_pool_cache", 0, 0),
         row("pool_cache", size_of::<Pool>(), registry.pools().len()),
         row("outstanding_request_cache", 0, 0),
-        row("server_cache", size_of::<ServerCard>(), census.servers.len()),
-        row("client_cache", size_of::<ClientCard>(), census.clients.len()),
+        row(
+            "server_cache",
+            size_of::<ServerCard>(),
+            census.servers.len(),
+        ),
+        row(
+            "client_cache",
+            size_of::<ClientCard>(),
+            census.clients.len(),
+        ),
         row("iobuf_cache", 0, 0),
         row("var_list_cache", 0, 0),
-        row("server_prepared_statement_cache", 0, registry.dictionary.len()),
+        row(
+            "server_prepared_statement_cache",
+            0,
+            registry.dictionary.len(),
+        ),
     ];
     Table::new(&MEMORY, rows)
 }

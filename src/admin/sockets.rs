@@ -56,14 +56,22 @@ pub enum Which {
 
 /// SHOW CLIENTS.
 pub fn clients(look: &Look<'_>) -> Table {
-    let rows = look.clients().iter().map(|card| client(look, card, client_word(card))).collect();
+    let rows = look
+        .clients()
+        .iter()
+        .map(|card| client(look, card, client_word(card)))
+        .collect();
     Table::new(&COLUMNS, rows)
 }
 
 /// SHOW SERVERS.
 pub fn servers(look: &Look<'_>) -> Table {
     let pools = Pools::of(look);
-    let rows = look.servers().iter().map(|card| server(look, card, pools.word(look, card))).collect();
+    let rows = look
+        .servers()
+        .iter()
+        .map(|card| server(look, card, pools.word(look, card)))
+        .collect();
     Table::new(&COLUMNS, rows)
 }
 
@@ -74,17 +82,31 @@ pub fn sockets(look: &Look<'_>, which: Which) -> Table {
     for card in look.clients() {
         let state = card.state();
         if which == Which::All || matches!(state, ClientState::Active | ClientState::Waiting) {
-            rows.push(client(look, &card, if state == ClientState::Waiting { "cl_waiting" } else { "cl_active" }));
+            rows.push(client(
+                look,
+                &card,
+                if state == ClientState::Waiting {
+                    "cl_waiting"
+                } else {
+                    "cl_active"
+                },
+            ));
         }
     }
     for card in look.servers() {
-        if which == Which::All || matches!(card.state(), ServerState::Active | ServerState::Tested) {
+        if which == Which::All || matches!(card.state(), ServerState::Active | ServerState::Tested)
+        {
             let word = pools.word(look, &card);
-            let word = if word == "new" { "sv_login".to_owned() } else { format!("sv_{word}") };
+            let word = if word == "new" {
+                "sv_login".to_owned()
+            } else {
+                format!("sv_{word}")
+            };
             rows.push(server(look, &card, &word));
         }
     }
-    rows.iter_mut().for_each(|row| row.extend(BUFFERS.map(|_| int(0))));
+    rows.iter_mut()
+        .for_each(|row| row.extend(BUFFERS.map(|_| int(0))));
     let columns: Vec<_> = COLUMNS.into_iter().chain(BUFFERS).collect();
     Table::new(&columns, rows)
 }
@@ -104,17 +126,30 @@ struct Pools(HashMap<(String, String), Arc<Pool>>);
 impl Pools {
     fn of(look: &Look<'_>) -> Self {
         let pools = look.registry.pools().into_iter();
-        Self(pools.map(|pool| ((pool.database.name.clone(), pool.user.clone()), pool)).collect())
+        Self(
+            pools
+                .map(|pool| ((pool.database.name.clone(), pool.user.clone()), pool))
+                .collect(),
+        )
     }
 
     fn word(&self, look: &Look<'_>, card: &ServerCard) -> &'static str {
         let key = (card.facts.database.clone(), card.facts.user.clone());
-        server_word(card, self.0.get(&key).is_some_and(|pool| look.is_used(pool, card)))
+        server_word(
+            card,
+            self.0
+                .get(&key)
+                .is_some_and(|pool| look.is_used(pool, card)),
+        )
     }
 }
 
 fn pointer(id: u64) -> Cell {
-    text(if id == 0 { String::new() } else { format!("{id:#x}") })
+    text(if id == 0 {
+        String::new()
+    } else {
+        format!("{id:#x}")
+    })
 }
 
 fn client(look: &Look<'_>, card: &ClientCard, state: &str) -> Vec<Cell> {

@@ -30,15 +30,24 @@ pub struct Table {
 impl Table {
     /// A table of these rows.
     pub fn new(columns: &[Column], rows: Vec<Vec<Cell>>) -> Self {
-        debug_assert!(rows.iter().all(|row| row.len() == columns.len()), "{columns:?} {rows:?}");
-        Self { columns: columns.to_vec(), rows }
+        debug_assert!(
+            rows.iter().all(|row| row.len() == columns.len()),
+            "{columns:?} {rows:?}"
+        );
+        Self {
+            columns: columns.to_vec(),
+            rows,
+        }
     }
 
     /// Appends RowDescription and DataRows to `out`.
     pub fn write(&self, out: &mut BytesMut) {
         message::row_description(out, &self.columns);
         for row in &self.rows {
-            let cells: Vec<_> = row.iter().map(|cell| cell.as_ref().map(String::as_bytes)).collect();
+            let cells: Vec<_> = row
+                .iter()
+                .map(|cell| cell.as_ref().map(String::as_bytes))
+                .collect();
             message::data_row(out, &cells);
         }
     }
@@ -78,8 +87,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let shifted = (5 * day + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day - (153 * shifted + 2) / 5 + 1)
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (
+        era * 400 + year + u64::from(month <= 2),
+        month,
+        day - (153 * shifted + 2) / 5 + 1,
+    )
 }
 
 #[cfg(test)]

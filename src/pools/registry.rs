@@ -143,7 +143,10 @@ impl Registry {
             return None;
         }
         tracing::info!(database = name, "registered new auto-database");
-        let made = self.databases.entry(name.to_owned()).or_insert_with(|| Arc::new(Database::new(name, true)));
+        let made = self
+            .databases
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(Database::new(name, true)));
         Some(Arc::clone(&made))
     }
 
@@ -168,7 +171,10 @@ impl Registry {
 
     /// The names of all users whose limits are kept: those who logged in, here or to a server.
     pub fn known_users(&self) -> Vec<String> {
-        self.owners.iter().map(|entry| entry.key().clone()).collect()
+        self.owners
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect()
     }
 
     /// All pools, by database and user.

@@ -114,7 +114,7 @@ impl Ledger {
             totals: sum(&totals),
             averages: averages(&sum(&pages.older.totals), &sum(&pages.newer.totals), span),
         };
-        let numbers = |(name, totals)| {
+        let numbers = |(name, totals): (String, Totals)| {
             let averages = averages_of(&name);
             (name, Numbers { totals, averages })
         };
@@ -171,13 +171,22 @@ mod tests {
     #[test]
     fn nothing_in_no_time_is_nothing() {
         assert_eq!(averages(&NOTHING, &[9; 12], Duration::ZERO)[0], 0);
-        assert_eq!(averages(&[9; 12], &NOTHING, Duration::from_secs(1)), NOTHING);
+        assert_eq!(
+            averages(&[9; 12], &NOTHING, Duration::from_secs(1)),
+            NOTHING
+        );
     }
 
     #[test]
     fn averages_are_those_of_the_last_whole_period() {
         let ledger = Ledger::default();
-        let counts = |queries| PerDatabase::from([("app".to_owned(), { let mut t = NOTHING; t[2] = queries; t })]);
+        let counts = |queries| {
+            PerDatabase::from([("app".to_owned(), {
+                let mut t = NOTHING;
+                t[2] = queries;
+                t
+            })])
+        };
         assert_eq!(ledger.report(counts(50)).databases["app"].averages, NOTHING);
 
         ledger.turn_page(Moment::from_micros(10_000_000), counts(100));
