@@ -66,7 +66,17 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
         answer::tell(&mut out, error);
         let _ = tokio::time::timeout(LAST_WORDS, console.stream.write_all(&out)).await;
     }
+    drop(presence);
+    let _ = tokio::time::timeout(LAST_WORDS, part(&mut console.stream)).await;
     console.stream.close();
+}
+
+/// Says goodbye and reads what is still on its way: closing a socket with unread bytes would take our last words back.
+async fn part(stream: &mut Stream) -> io::Result<()> {
+    poll_fn(|cx| stream.poll_close(cx)).await?;
+    let mut scratch = [0; 4096];
+    while stream.read_some(&mut scratch).await? > 0 {}
+    Ok(())
 }
 
 /// Takes the averages of each `stats_period`, and logs them where `log_stats` is on. For ever.

@@ -190,12 +190,7 @@ pub fn carry_out(registry: &Arc<Registry>, command: &Command) -> Result<Outcome,
             Ok(done("RECONNECT", name.as_deref()))
         }
         Command::WaitClose(name) => {
-            let database = match name {
-                Some(name) if is_console(name) => {
-                    return Err(Complaint::new(format!("cannot wait in admin db: {name}")));
-                }
-                name => find_any(registry, name.as_deref(), "wait in")?,
-            };
+            let database = find_any(registry, name.as_deref(), "wait in")?;
             Ok(Outcome::Wait("WAIT_CLOSE", Wait::Replaced(database)))
         }
         Command::Show(_) | Command::SetIgnored | Command::Reload | Command::Shutdown(_) => {
