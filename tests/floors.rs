@@ -1,0 +1,107 @@
+//! Who may import whom: a file imports from its own room and from lower floors, never sideways, never up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms and their floors; see the crate's documentation.
+const FLOORS: &[(&str, u32)] = &[
+    ("main", 10),
+    ("process", 9),
+    ("cli", 9),
+    ("admin", 8),
+    ("clients", 7),
+    ("pools", 6),
+    ("servers", 5),
+    ("telemetry", 5),
+    ("net", 4),
+    ("protocol", 3),
+    ("auth", 3),
+    ("config", 2),
+    ("stats", 2),
+    ("error", 1),
+    ("clock", 1),
+    ("secret", 1),
+    ("thread", 1),
+];
+
+fn floor(room: &str) -> Option<u32> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn room_of(file: &Path, root: &Path) -> String {
+    let relative = file.strip_prefix(root).unwrap();
+    let first = relative.components().next().unwrap();
+    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The rooms that a text names as `crate::room::…`, with the line of each.
+fn imports(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("//") {
+            continue;
+        }
+        for (at, _) in line.match_indices("crate::") {
+            let rest = &line[at + "crate::".len()..];
+            let room: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.push((index + 1, room));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_file_imports_sideways_or_up() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "the sources were not found");
+    let mut wrong = Vec::new();
+    for file in &files {
+        let room = room_of(file, &root);
+        if room == "lib" {
+            continue;
+        }
+        let own = floor(&room).unwrap_or_else(|| panic!("src/{room} has no floor: give it one in tests/floors.rs"));
+        for (line, target) in imports(&fs::read_to_string(file).unwrap()) {
+            let Some(other) = floor(&target) else {
+                wrong.push(format!("{}:{line}: crate::{target} is no room", file.display()));
+                continue;
+            };
+            if target != room && other >= own {
+                wrong.push(format!("{}:{line}: {room} imports {target}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_rooms_open_no_socket_and_start_no_task() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for room in ["protocol", "auth", "stats", "pools/policy.rs", "pools/plan.rs", "pools/line.rs"] {
+        let (path, mut files) = (root.join(room), Vec::new());
+        if path.is_dir() {
+            sources(&path, &mut files);
+        } else {
+            files.push(path);
+        }
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for forbidden in ["tokio::", "std::net::Tcp", "std::fs::", "async fn", "clock::now", "clock::entropy"] {
+                assert!(!text.contains(forbidden), "{} uses {forbidden}", file.display());
+            }
+        }
+    }
+}
