@@ -25,7 +25,10 @@ const FLOORS: &[(&str, u32)] = &[
 ];
 
 fn floor(room: &str) -> Option<u32> {
-    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+    FLOORS
+        .iter()
+        .find(|(name, _)| *name == room)
+        .map(|(_, floor)| *floor)
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -42,7 +45,12 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn room_of(file: &Path, root: &Path) -> String {
     let relative = file.strip_prefix(root).unwrap();
     let first = relative.components().next().unwrap();
-    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    first
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
 }
 
 /// The rooms that a text names as `crate::room::…`, with the line of each.
@@ -54,7 +62,10 @@ fn imports(text: &str) -> Vec<(usize, String)> {
         }
         for (at, _) in line.match_indices("crate::") {
             let rest = &line[at + "crate::".len()..];
-            let room: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let room: String = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             found.push((index + 1, room));
         }
     }
@@ -73,14 +84,21 @@ fn no_file_imports_sideways_or_up() {
         if room == "lib" {
             continue;
         }
-        let own = floor(&room).unwrap_or_else(|| panic!("src/{room} has no floor: give it one in tests/floors.rs"));
+        let own = floor(&room)
+            .unwrap_or_else(|| panic!("src/{room} has no floor: give it one in tests/floors.rs"));
         for (line, target) in imports(&fs::read_to_string(file).unwrap()) {
             let Some(other) = floor(&target) else {
-                wrong.push(format!("{}:{line}: crate::{target} is no room", file.display()));
+                wrong.push(format!(
+                    "{}:{line}: crate::{target} is no room",
+                    file.display()
+                ));
                 continue;
             };
             if target != room && other >= own {
-                wrong.push(format!("{}:{line}: {room} imports {target}", file.display()));
+                wrong.push(format!(
+                    "{}:{line}: {room} imports {target}",
+                    file.display()
+                ));
             }
         }
     }
@@ -90,7 +108,14 @@ fn no_file_imports_sideways_or_up() {
 #[test]
 fn pure_rooms_open_no_socket_and_start_no_task() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for room in ["protocol", "auth", "stats", "pools/policy.rs", "pools/plan.rs", "pools/line.rs"] {
+    for room in [
+        "protocol",
+        "auth",
+        "stats",
+        "pools/policy.rs",
+        "pools/plan.rs",
+        "pools/line.rs",
+    ] {
         let (path, mut files) = (root.join(room), Vec::new());
         if path.is_dir() {
             sources(&path, &mut files);
@@ -99,8 +124,19 @@ fn pure_rooms_open_no_socket_and_start_no_task() {
         }
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
-            for forbidden in ["tokio::", "std::net::Tcp", "std::fs::", "async fn", "clock::now", "clock::entropy"] {
-                assert!(!text.contains(forbidden), "{} uses {forbidden}", file.display());
+            for forbidden in [
+                "tokio::",
+                "std::net::Tcp",
+                "std::fs::",
+                "async fn",
+                "clock::now",
+                "clock::entropy",
+            ] {
+                assert!(
+                    !text.contains(forbidden),
+                    "{} uses {forbidden}",
+                    file.display()
+                );
             }
         }
     }

@@ -269,7 +269,7 @@ fn why_refused(error: &StartupError) -> Result<Option<Wish>, Error> {
             return Ok(None);
         }
         StartupError::NoUser => Error::NoUser,
-        StartupError::TooLong { .. } => Error::TooLarge("the startup packet"),
+        StartupError::TooLong { .. } => Error::Protocol("invalid length of startup packet".into()),
         StartupError::V2 | StartupError::UnsupportedVersion { .. } => {
             Error::NotSupported("this version of the frontend/backend protocol".into())
         }

@@ -261,16 +261,17 @@ fn send(
         queue.extend_from_slice(bytes);
         return Ok(());
     }
-    match stream.poll_write(cx, bytes) {
-        Poll::Ready(Ok(sent)) if sent == bytes.len() => Ok(()),
-        Poll::Ready(Ok(sent)) => {
-            queue.extend_from_slice(&bytes[sent..]);
-            Ok(())
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // After a partial write the next one says Pending without a system call, and sees to it that this task is woken.
+        match stream.poll_write(cx, rest) {
+            Poll::Ready(Ok(sent)) => rest = &rest[sent..],
+            Poll::Pending => {
+                queue.extend_from_slice(rest);
+                return Ok(());
+            }
+            Poll::Ready(Err(_)) => return Err(()),
         }
-        Poll::Pending => {
-            queue.extend_from_slice(bytes);
-            Ok(())
-        }
-        Poll::Ready(Err(_)) => Err(()),
     }
+    Ok(())
 }

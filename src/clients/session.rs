@@ -322,6 +322,8 @@ impl Session {
                 let server = lease.server();
                 if server.side.is_free() && server.out.is_empty() && self.side.walk.body == 0 {
                     lease.release();
+                } else if self.card.order() != Order::None {
+                    lease.abandon();
                 }
             }
         }

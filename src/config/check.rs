@@ -309,13 +309,6 @@ impl Findings<'_> {
             let refusal = Refusal::new("abstract sockets are not built in this version");
             self.note(&[&key("host")], refusal.hint("name a host or a directory"));
         }
-        if database.password.is_some() && database.user.is_none() {
-            self.note(
-                &[&key("password"), &key("user")],
-                Refusal::new("belongs to no user")
-                    .hint("add user, who logs in to the server with it"),
-            );
-        }
         let least = database.min_pool_size.unwrap_or(pooler.min_pool_size);
         let most = database.pool_size.unwrap_or(pooler.default_pool_size);
         let is_own = database.min_pool_size.is_some() || database.pool_size.is_some();
@@ -331,18 +324,10 @@ impl Findings<'_> {
 
     fn users(&mut self) {
         let settings = self.settings;
-        for (name, user) in &settings.users {
+        for name in settings.users.keys() {
             if name.is_empty() || name.len() > LONGEST_NAME {
                 let refusal = Refusal::new(format!("a name has 1 to {LONGEST_NAME} bytes"));
                 self.note(&[&["users", name]], refusal);
-            }
-            let password = user.password.as_ref().map_or("", |secret| secret.expose());
-            if settings.pooler.auth_type == AuthType::ScramSha256 && is_md5(password) {
-                self.note(
-                    &[&["users", name, "password"], &["pooler", "auth_type"]],
-                    Refusal::new("an md5 password cannot be used with auth_type \"scram-sha-256\"")
-                        .hint("give a SCRAM secret or the password itself, or set auth_type = \"md5\""),
-                );
             }
         }
     }

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use crate::clock;
 use crate::error::Error;
 use crate::net::stream::Stream;
+use crate::pools::policy::Reason;
 use crate::pools::pool::Pool;
 use crate::servers::login;
 use crate::servers::query;
@@ -140,12 +141,19 @@ fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
 }
 
 /// Says goodbye and waits until PostgreSQL has closed its end: only then is the seat free.
-pub fn close(pool: Arc<Pool>, server: Box<Server>) {
+///
+/// A server whose client was ended by a limit may be at work for hours yet; it is not waited for.
+pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
+    let patience = if reason == Reason::Abandoned {
+        Duration::ZERO
+    } else {
+        CLOSING
+    };
     let id = server.card.id;
     let seat = Seat { pool, id };
     spawn(async move {
         let mut server = server;
-        let _ = tokio::time::timeout(CLOSING, say_goodbye(&mut server.stream)).await;
+        let _ = tokio::time::timeout(patience, say_goodbye(&mut server.stream)).await;
         drop(server);
         drop(seat);
     });

@@ -44,6 +44,16 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// Closes the server without waiting for what it is doing.
+    pub fn abandon(mut self) {
+        if let Some(server) = self.server.take() {
+            server.card.serve(0);
+            self.pool.close(server, Reason::Abandoned);
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {

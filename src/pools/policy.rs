@@ -26,6 +26,8 @@ pub enum Reason {
     Evicted,
     /// PAUSE, KILL or the end of the process.
     Ordered,
+    /// Its client was ended, by a time limit or an order, while it was at work.
+    Abandoned,
 }
 
 impl Reason {
@@ -41,6 +43,7 @@ impl Reason {
             Self::TooMany => "too many servers in the pool",
             Self::Evicted => "evicted",
             Self::Ordered => "closed by order",
+            Self::Abandoned => "its client was ended while it was at work",
         }
     }
 }

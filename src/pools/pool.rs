@@ -468,7 +468,7 @@ impl Pool {
             reason = reason.as_str(), "server closed"
         );
         server.card.enter(ServerState::Closing, clock::now());
-        dialer::close(self.arc(), server);
+        dialer::close(self.arc(), server, reason);
     }
 
     /// A server is closed at both ends.

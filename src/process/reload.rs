@@ -97,7 +97,7 @@ fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> 
     let all = &settings.pooler;
     let certificates = match all.client_tls_sslmode {
         TlsMode::Disable => return Ok(None),
-        TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => ClientCertificates::Optional,
+        TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => ClientCertificates::NotAsked,
         TlsMode::VerifyCa | TlsMode::VerifyFull => ClientCertificates::Required,
     };
     let files = Files {
