@@ -1,18 +1,384 @@
-//! The console.
+//! psql on the virtual database: one guest, from login to goodbye.
+//!
+//! Only simple queries are understood, one command each. What a command waits for (PAUSE, WAIT_CLOSE) is looked at every few
+//! milliseconds: nobody counts on the moment, the pools need not know that anybody waits, and a guest who leaves meanwhile
+//! is noticed in the same place.
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tracing::info;
 
-use crate::admin::order::Order;
+use crate::admin::command::{self, Command, Role, Show};
+use crate::admin::control::{self, Complaint, Outcome, Progress, Wait};
+use crate::admin::gather::Look;
+use crate::admin::numbers;
+use crate::admin::order::{Order, Stop};
+use crate::admin::show;
+use crate::clients::answer;
 use crate::clients::login::Guest;
+use crate::error::Error;
+use crate::net::stream::Stream;
 use crate::pools::registry::Registry;
+use crate::protocol::message::{self, Say, Severity};
+use crate::servers::frames::{Frame, Frames};
+use crate::stats::census::{self, ClientCard};
+
+/// What a command may have, in bytes.
+const LONGEST_COMMAND: usize = 4096;
+/// How often a command that waits looks whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a guest may take to hear why it must leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Averages are not taken more often than this.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
 /// Serves one guest.
-pub async fn serve(_guest: Guest, _registry: Arc<Registry>, _orders: UnboundedSender<Order>) {}
+pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSender<Order>) {
+    let Guest {
+        stream,
+        rest,
+        is_admin,
+        presence,
+    } = guest;
+    registry.ledger.count_login();
+    let mut console = Console {
+        stream,
+        frames: Frames::starting_with(rest),
+        ahead: None,
+        role: if is_admin { Role::Acts } else { Role::Looks },
+        card: Arc::clone(&presence.card),
+        registry: Arc::clone(&registry),
+        orders,
+    };
+    let result = console.run().await;
+    presence.ended(&registry, &result);
+    if let Err(error) = &result
+        && *error != Error::ClientGone
+    {
+        let mut out = Vec::new();
+        answer::tell(&mut out, error);
+        let _ = tokio::time::timeout(LAST_WORDS, console.stream.write_all(&out)).await;
+    }
+    drop(presence);
+    let _ = tokio::time::timeout(LAST_WORDS, part(&mut console.stream)).await;
+    console.stream.close();
+}
 
-/// Logs.
-pub async fn log_stats(_registry: Arc<Registry>) {}
+/// Says goodbye and reads what is still on its way: closing a socket with unread bytes would take our last words back.
+async fn part(stream: &mut Stream) -> io::Result<()> {
+    poll_fn(|cx| stream.poll_close(cx)).await?;
+    let mut scratch = [0; 4096];
+    while stream.read_some(&mut scratch).await? > 0 {}
+    Ok(())
+}
 
-/// Pauses or resumes everything.
-pub fn pause_all(_registry: &Registry, _pause: bool) {}
+/// Takes the averages of each `stats_period`, and logs them where `log_stats` is on. For ever.
+pub async fn log_stats(registry: Arc<Registry>) {
+    loop {
+        let period = registry
+            .settings
+            .load()
+            .pooler
+            .stats_period
+            .max(SHORTEST_PERIOD);
+        tokio::time::sleep(period).await;
+        let look = Look::now(&registry);
+        registry.ledger.turn_page(look.now, look.totals());
+        if look.settings.pooler.log_stats {
+            info!("{}", numbers::log_line(&look.report()));
+        }
+    }
+}
+
+/// Pauses or resumes everything; for signals.
+pub fn pause_all(registry: &Registry, pause: bool) {
+    control::pause_all(registry, pause);
+}
+
+struct Console {
+    stream: Stream,
+    frames: Frames,
+    /// A message that came while a command waited.
+    ahead: Option<Frame>,
+    role: Role,
+    card: Arc<ClientCard>,
+    registry: Arc<Registry>,
+    orders: UnboundedSender<Order>,
+}
+
+/// Why a command has no ordinary answer.
+enum Failure {
+    /// It is not carried out.
+    Complaint(Complaint),
+    /// The session is over.
+    End(Error),
+    /// The session is over, without a word.
+    Leave,
+}
+
+impl<C: Into<Complaint>> From<C> for Failure {
+    fn from(complaint: C) -> Self {
+        Self::Complaint(complaint.into())
+    }
+}
+
+impl Console {
+    async fn run(&mut self) -> Result<(), Error> {
+        loop {
+            let frame = self.next().await?;
+            let mut out = BytesMut::new();
+            match frame.tag {
+                b'X' => return Ok(()),
+                b'Q' => {
+                    self.registry.ledger.count_command();
+                    match self.answer(&text(&frame.body), &mut out).await {
+                        Ok(()) => {}
+                        Err(Failure::Complaint(complaint)) => complain(&mut out, &complaint),
+                        Err(Failure::End(error)) => return Err(error),
+                        Err(Failure::Leave) => return Ok(()),
+                    }
+                    message::ready_for_query(&mut out, b'I');
+                    self.send(&out).await?;
+                }
+                tag => {
+                    complain(&mut out, &Complaint::new(not_understood(tag)));
+                    message::ready_for_query(&mut out, b'I');
+                    self.send(&out).await?;
+                    return Err(Error::Protocol("bad packet".into()));
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, out: &[u8]) -> Result<(), Error> {
+        tokio::select! {
+            sent = self.stream.write_all(out) => sent.map_err(|_| Error::ClientGone),
+            // A guest who reads nothing can be ended all the same.
+            error = ordered_out(&self.card) => Err(error),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Frame, Error> {
+        if let Some(frame) = self.ahead.take() {
+            return Ok(frame);
+        }
+        tokio::select! {
+            frame = self.frames.next(&mut self.stream, LONGEST_COMMAND) => frame.map_err(|error| unreadable(&error)),
+            error = ordered_out(&self.card) => Err(error),
+        }
+    }
+
+    /// Carries out what was typed and writes the answer, but for ReadyForQuery.
+    async fn answer(&mut self, text: &str, out: &mut BytesMut) -> Result<(), Failure> {
+        self.card.take_cancel();
+        let command = command::parse(text, self.role)?;
+        let tag = match command {
+            Command::Show(show) => {
+                self.show(show, out)?;
+                "SHOW".to_owned()
+            }
+            Command::SetIgnored => {
+                notice(out, "SET ignored", None);
+                "SET".to_owned()
+            }
+            Command::Reload => {
+                self.reload().await?;
+                "RELOAD".to_owned()
+            }
+            Command::Shutdown(stop) => {
+                info!("SHUTDOWN command issued");
+                let _ = self.orders.send(Order::Stop(stop));
+                if stop == Stop::Now {
+                    return Err(Failure::Leave);
+                }
+                "SHUTDOWN".to_owned()
+            }
+            command => match control::carry_out(&self.registry, &command)? {
+                Outcome::Done(tag) => tag,
+                Outcome::Wait(tag, wait) => {
+                    self.wait(&wait).await?;
+                    tag.to_owned()
+                }
+            },
+        };
+        message::command_complete(out, &tag);
+        Ok(())
+    }
+
+    fn show(&self, show: Show, out: &mut BytesMut) -> Result<(), Complaint> {
+        if let Some(table) = show::table(&Look::now(&self.registry), show) {
+            table.write(out);
+            return Ok(());
+        }
+        if show == Show::Help {
+            notice(out, "Console usage", Some(&command::help()));
+            return Ok(());
+        }
+        Err(Complaint {
+            hint: Some("A takeover by another process (-R) is not built in this version."),
+            ..Complaint::new("SHOW FDS is not supported")
+        })
+    }
+
+    async fn reload(&self) -> Result<(), Complaint> {
+        info!("RELOAD command issued");
+        let (answer, done) = oneshot::channel();
+        let _ = self.orders.send(Order::Reload(answer));
+        let result = done
+            .await
+            .unwrap_or_else(|_| Err("the pooler is shutting down".into()));
+        result.map_err(|problems| Complaint {
+            code: "F0000",
+            detail: Some(problems),
+            ..Complaint::new("RELOAD failed, see logs for additional details")
+        })
+    }
+
+    /// Waits until `wait` is over. When the guest cancels or leaves, what was paused goes on.
+    async fn wait(&mut self, wait: &Wait) -> Result<(), Failure> {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            let is_reading = self.ahead.is_none();
+            let failure = tokio::select! {
+                biased;
+                _ = looks.tick() => match wait.progress(&self.registry) {
+                    Progress::Over => return Ok(()),
+                    Progress::Undone => return Err(Complaint::new("the pause was undone by RESUME").into()),
+                    Progress::Waiting if self.card.take_cancel() => cancelled(),
+                    Progress::Waiting => continue,
+                },
+                error = ordered_out(&self.card) => Failure::End(error),
+                frame = self.frames.next(&mut self.stream, LONGEST_COMMAND), if is_reading => match frame {
+                    Ok(frame) if frame.tag == b'X' => Failure::Leave,
+                    Ok(frame) => {
+                        self.ahead = Some(frame);
+                        continue;
+                    }
+                    Err(error) => Failure::End(unreadable(&error)),
+                },
+            };
+            wait.give_up(&self.registry);
+            return Err(failure);
+        }
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::Complaint(Complaint {
+        code: "57014",
+        detail: Some("What this command paused goes on.".to_owned()),
+        ..Complaint::new("canceling statement due to user request")
+    })
+}
+
+/// Comes back with the reason when somebody orders the guest out.
+async fn ordered_out(card: &ClientCard) -> Error {
+    poll_fn(|cx| {
+        card.wake_by(cx.waker());
+        ended_by(card.order(), &card.facts.database).map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// The error that an order means for a guest; limits of time are not for guests.
+fn ended_by(order: census::Order, database: &str) -> Option<Error> {
+    match order {
+        census::Order::Drain | census::Order::Shutdown => Some(Error::ShuttingDown),
+        census::Order::Kill => Some(Error::Killed),
+        census::Order::DatabaseRemoved => Some(Error::DatabaseRemoved(database.to_owned())),
+        census::Order::None
+        | census::Order::IdleTimeout
+        | census::Order::QueryTimeout
+        | census::Order::WaitTimeout
+        | census::Order::IdleTransaction
+        | census::Order::TransactionTimeout => None,
+    }
+}
+
+fn unreadable(error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return Error::Protocol("incomplete pkt".into());
+    }
+    Error::ClientGone
+}
+
+fn not_understood(tag: u8) -> String {
+    match tag {
+        b'P' | b'B' | b'E' => "extended query protocol not supported by admin console".to_owned(),
+        tag => format!("unsupported packet type for admin console: {tag}"),
+    }
+}
+
+/// The text of a Query: what stands before its zero byte.
+fn text(body: &[u8]) -> String {
+    let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn complain(out: &mut BytesMut, complaint: &Complaint) {
+    // What was meant to precede the complaint is no answer any more.
+    out.clear();
+    let say = Say {
+        severity: Severity::Error,
+        code: complaint.code,
+        message: &complaint.message,
+        detail: complaint.detail.as_deref(),
+        hint: complaint.hint,
+    };
+    message::error(out, &say);
+}
+
+fn notice(out: &mut BytesMut, text: &str, detail: Option<&str>) {
+    let say = Say {
+        severity: Severity::Notice,
+        code: "00000",
+        message: text,
+        detail,
+        hint: None,
+    };
+    message::notice(out, &say);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ended_by, not_understood, text};
+    use crate::error::Error;
+    use crate::stats::census::Order;
+
+    #[test]
+    fn messages_of_the_extended_protocol_are_told_apart_from_unknown_ones() {
+        for tag in *b"PBE" {
+            assert_eq!(
+                not_understood(tag),
+                "extended query protocol not supported by admin console"
+            );
+        }
+        assert_eq!(
+            not_understood(b'S'),
+            "unsupported packet type for admin console: 83"
+        );
+    }
+
+    #[test]
+    fn a_command_ends_at_its_zero_byte() {
+        assert_eq!(text(b"SHOW STATS\0"), "SHOW STATS");
+        assert_eq!(text(b""), "");
+    }
+
+    #[test]
+    fn only_shutdown_and_kill_end_a_guest() {
+        assert_eq!(ended_by(Order::Kill, "pgbouncer"), Some(Error::Killed));
+        assert_eq!(
+            ended_by(Order::Drain, "pgbouncer"),
+            Some(Error::ShuttingDown)
+        );
+        assert_eq!(ended_by(Order::IdleTimeout, "pgbouncer"), None);
+    }
+}

@@ -1,4 +1,11 @@
 //! The operator's side: the console on the virtual database.
 
+pub mod command;
 pub mod console;
+pub mod control;
+pub mod gather;
+pub mod numbers;
 pub mod order;
+pub mod show;
+pub mod sockets;
+pub mod table;

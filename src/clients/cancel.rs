@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::clients::login::is_console;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::servers::login;
@@ -19,6 +20,9 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
         tracing::debug!("cancel request with an unknown key");
         return;
     };
+    if is_console(&client.facts.database) {
+        return client.ask_cancel();
+    }
     let Some(server) = registry
         .census
         .servers

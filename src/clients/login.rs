@@ -490,8 +490,11 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// The time limits of a client of `database` that is `user`.
+/// The time limits of a client of `database` that is `user`; a guest of the console has none.
 pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
+    if is_console(database) {
+        return ClientLimits::default();
+    }
     ClientLimits {
         client_idle_timeout: micros(settings.effective_client_idle_timeout(user)),
         query_timeout: micros(settings.effective_query_timeout(user)),

@@ -120,7 +120,7 @@ impl Pool {
             open: 0,
             dialing: 0,
             tested: 0,
-            paused: database.paused.load(SeqCst),
+            paused: database.paused.load(SeqCst) || registry.is_paused(),
             generation: 0,
             failure: None,
             last_used: clock::now(),

@@ -26,6 +26,7 @@ use crate::protocol::prepared::Dictionary;
 use crate::secret::Secret;
 use crate::servers::target::Target;
 use crate::stats::census::{Census, Order};
+use crate::stats::report::Ledger;
 
 /// What the process is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Registry {
     pub dictionary: Dictionary,
     /// All parameter sets.
     pub interner: Interner,
+    /// What the console counts, and what averages are taken of.
+    pub ledger: Ledger,
     /// How many workers there are.
     pub workers: usize,
     /// The connections of the pooler's own have cards, too, but nobody is shown them.
@@ -89,6 +92,7 @@ impl Registry {
             census: Census::default(),
             dictionary: Dictionary::default(),
             interner: Interner::default(),
+            ledger: Ledger::default(),
             workers: workers.max(1),
             own_census: Census::default(),
             own_connections: DashMap::new(),
@@ -139,11 +143,10 @@ impl Registry {
             return None;
         }
         tracing::info!(database = name, "registered new auto-database");
-        let made = self.databases.entry(name.to_owned()).or_insert_with(|| {
-            let database = Database::new(name, true);
-            database.paused.store(self.paused.load(SeqCst), SeqCst);
-            Arc::new(database)
-        });
+        let made = self
+            .databases
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(Database::new(name, true)));
         Some(Arc::clone(&made))
     }
 
@@ -164,6 +167,14 @@ impl Registry {
             return Arc::clone(&known);
         }
         Arc::clone(&self.owners.entry(name.to_owned()).or_default())
+    }
+
+    /// The names of all users whose limits are kept: those who logged in, here or to a server.
+    pub fn known_users(&self) -> Vec<String> {
+        self.owners
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect()
     }
 
     /// All pools, by database and user.
@@ -305,7 +316,7 @@ impl Registry {
         }
     }
 
-    /// Notes PAUSE or RESUME of everything, for databases that are yet to come.
+    /// Notes PAUSE or RESUME of everything, for pools that are yet to come.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, SeqCst);
     }

@@ -138,6 +138,7 @@ pub struct ClientCard {
     link: AtomicU64,
     order: AtomicU8,
     notice_due: AtomicBool,
+    cancel_asked: AtomicBool,
     waker: OnceLock<Waker>,
     limits: Mutex<ClientLimits>,
     application_name: Mutex<String>,
@@ -157,6 +158,7 @@ impl ClientCard {
             link: AtomicU64::new(0),
             order: AtomicU8::new(0),
             notice_due: AtomicBool::new(false),
+            cancel_asked: AtomicBool::new(false),
             waker: OnceLock::new(),
             limits: Mutex::new(limits),
             application_name: Mutex::new(String::new()),
@@ -254,6 +256,16 @@ impl ClientCard {
     /// Whether the notice is due; asking clears it.
     pub fn take_notice(&self) -> bool {
         self.notice_due.load(Relaxed) && self.notice_due.swap(false, SeqCst)
+    }
+
+    /// Notes a cancel request meant for what the pooler itself does for this client.
+    pub fn ask_cancel(&self) {
+        self.cancel_asked.store(true, SeqCst);
+    }
+
+    /// Whether such a cancel request came; asking clears it.
+    pub fn take_cancel(&self) -> bool {
+        self.cancel_asked.swap(false, SeqCst)
     }
 
     /// The limits in force.

@@ -4,3 +4,4 @@
 
 pub mod census;
 pub mod counters;
+pub mod report;

@@ -1,0 +1,608 @@
+//! What the operator typed, as a command: PgBouncer's grammar, word for word.
+//!
+//! A command is one word and at most one more, or a SET. A word is `[0-9a-z_]+` in either case, or anything in double
+//! quotes; one `;` may end it; there are no comments and no lists of commands. One table says of each command who may
+//! give it, what may follow it and how `SHOW HELP` tells it.
+
+use crate::admin::order::Stop;
+
+/// What a guest of the console may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look: `stats_users`.
+    Looks,
+    /// Act: `admin_users`.
+    Acts,
+}
+
+/// What SHOW can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the commands")]
+pub enum Show {
+    ActiveSockets,
+    Clients,
+    Config,
+    Databases,
+    DnsHosts,
+    DnsZones,
+    Fds,
+    Help,
+    Lists,
+    Mem,
+    PeerPools,
+    Peers,
+    Pools,
+    Servers,
+    Sockets,
+    State,
+    Stats,
+    StatsAverages,
+    StatsTotals,
+    Totals,
+    Users,
+    Version,
+    /// A session parameter that drivers ask for, and its answer.
+    Parameter(&'static str, &'static str),
+}
+
+/// What the operator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Rows.
+    Show(Show),
+    /// A session parameter that drivers set; nothing comes of it.
+    SetIgnored,
+    /// Another value for a running setting.
+    Set {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// Lend no more servers, of one database or of all.
+    Pause(Option<String>),
+    /// Lend servers again.
+    Resume(Option<String>),
+    /// Hold everything still for a takeover.
+    Suspend,
+    /// Pause, and end clients and servers.
+    Kill(Option<String>),
+    /// End one client.
+    KillClient(u64),
+    /// Refuse new logins.
+    Disable(String),
+    /// Take logins again.
+    Enable(String),
+    /// Replace all servers.
+    Reconnect(Option<String>),
+    /// Wait until all servers are replaced.
+    WaitClose(Option<String>),
+    /// End the process.
+    Shutdown(Stop),
+}
+
+/// What may follow a command's word, and what the command is then.
+enum Argument {
+    /// What to show.
+    Subject,
+    /// A key and a value; they have a grammar of their own.
+    Assignment,
+    /// Nothing.
+    Nothing(fn() -> Command),
+    /// A database, or nothing for all.
+    AnyDatabase(fn(Option<String>) -> Command),
+    /// A database.
+    Database(fn(String) -> Command),
+    /// A client's id.
+    Client(fn(u64) -> Command),
+    /// How to end.
+    Way,
+}
+
+struct Entry {
+    word: &'static str,
+    role: Role,
+    argument: Argument,
+    help: &'static str,
+}
+
+const COMMANDS: &[Entry] = &[
+    entry("show", Role::Looks, Argument::Subject, SHOW_HELP),
+    entry("select", Role::Looks, Argument::Subject, ""),
+    entry("set", Role::Acts, Argument::Assignment, "SET key = arg"),
+    entry(
+        "reload",
+        Role::Acts,
+        Argument::Nothing(|| Command::Reload),
+        "RELOAD",
+    ),
+    entry(
+        "pause",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Pause),
+        "PAUSE [<db>]",
+    ),
+    entry(
+        "resume",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Resume),
+        "RESUME [<db>]",
+    ),
+    entry(
+        "disable",
+        Role::Acts,
+        Argument::Database(Command::Disable),
+        "DISABLE <db>",
+    ),
+    entry(
+        "enable",
+        Role::Acts,
+        Argument::Database(Command::Enable),
+        "ENABLE <db>",
+    ),
+    entry(
+        "reconnect",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Reconnect),
+        "RECONNECT [<db>]",
+    ),
+    entry(
+        "kill",
+        Role::Acts,
+        Argument::AnyDatabase(Command::Kill),
+        "KILL [<db>]",
+    ),
+    entry(
+        "kill_client",
+        Role::Acts,
+        Argument::Client(Command::KillClient),
+        "KILL_CLIENT <client_id>",
+    ),
+    entry(
+        "suspend",
+        Role::Acts,
+        Argument::Nothing(|| Command::Suspend),
+        "",
+    ),
+    entry(
+        "shutdown",
+        Role::Acts,
+        Argument::Way,
+        "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+    ),
+    entry(
+        "wait_close",
+        Role::Acts,
+        Argument::AnyDatabase(Command::WaitClose),
+        "WAIT_CLOSE [<db>]",
+    ),
+];
+
+const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
+\tSHOW PEERS|PEER_POOLS
+\tSHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
+\tSHOW DNS_HOSTS|DNS_ZONES
+\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
+
+const fn entry(word: &'static str, role: Role, argument: Argument, help: &'static str) -> Entry {
+    Entry {
+        word,
+        role,
+        argument,
+        help,
+    }
+}
+
+const SUBJECTS: &[(&str, Role, Show)] = &[
+    ("active_sockets", Role::Looks, Show::ActiveSockets),
+    ("clients", Role::Looks, Show::Clients),
+    ("config", Role::Looks, Show::Config),
+    ("databases", Role::Looks, Show::Databases),
+    ("dns_hosts", Role::Looks, Show::DnsHosts),
+    ("dns_zones", Role::Looks, Show::DnsZones),
+    ("fds", Role::Acts, Show::Fds),
+    ("help", Role::Looks, Show::Help),
+    ("lists", Role::Looks, Show::Lists),
+    ("mem", Role::Looks, Show::Mem),
+    ("peer_pools", Role::Looks, Show::PeerPools),
+    ("peers", Role::Looks, Show::Peers),
+    ("pools", Role::Looks, Show::Pools),
+    ("servers", Role::Looks, Show::Servers),
+    ("sockets", Role::Looks, Show::Sockets),
+    ("state", Role::Looks, Show::State),
+    ("stats", Role::Looks, Show::Stats),
+    ("stats_averages", Role::Looks, Show::StatsAverages),
+    ("stats_totals", Role::Looks, Show::StatsTotals),
+    ("totals", Role::Looks, Show::Totals),
+    ("users", Role::Looks, Show::Users),
+    ("version", Role::Looks, Show::Version),
+];
+
+/// Session parameters that drivers set and ask for, and what they hear.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("client_encoding", "UTF-8"),
+    ("datestyle", "ISO"),
+    ("default_transaction_isolation", "read committed"),
+    ("standard_conforming_strings", "on"),
+    ("timezone", "GMT"),
+];
+
+/// The longest word of a command, in bytes.
+const LONGEST_COMMAND: usize = 15;
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 63;
+/// The longest value of a SET, in bytes.
+const LONGEST_VALUE: usize = 255;
+
+/// The DETAIL of `SHOW HELP`.
+pub fn help() -> String {
+    let lines = COMMANDS
+        .iter()
+        .map(|entry| entry.help)
+        .filter(|help| !help.is_empty());
+    lines.fold(String::new(), |all, line| format!("{all}\n\t{line}"))
+}
+
+/// Reads what a guest who may do `role` typed.
+///
+/// # Errors
+/// The message of the error to answer with, in PgBouncer's words.
+pub fn parse(text: &str, role: Role) -> Result<Command, String> {
+    if let Some((key, value)) = assignment(text) {
+        return set(key, value, role);
+    }
+    let invalid = || format!("invalid command '{text}', use SHOW HELP;");
+    let (word, argument) = words(text).ok_or_else(invalid)?;
+    if word.len() > LONGEST_COMMAND
+        || argument
+            .as_ref()
+            .is_some_and(|name| name.len() > LONGEST_NAME)
+    {
+        return Err("bad arguments".into());
+    }
+    let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word);
+    let entry = COMMANDS.iter().find(is_it).ok_or_else(invalid)?;
+    let may = |needed: Role| {
+        if role >= needed {
+            Ok(())
+        } else {
+            Err("admin access needed".to_owned())
+        }
+    };
+    match entry.argument {
+        Argument::Subject => {
+            let (needed, show) = subject(&argument.unwrap_or_default()).ok_or_else(invalid)?;
+            may(needed)?;
+            Ok(Command::Show(show))
+        }
+        Argument::Assignment => Err(invalid()),
+        Argument::Nothing(_) if argument.is_some() => Err(invalid()),
+        Argument::Nothing(command) => may(entry.role).map(|()| command()),
+        Argument::AnyDatabase(command) => may(entry.role).map(|()| command(argument)),
+        Argument::Database(command) => {
+            may(entry.role)?;
+            argument
+                .map(command)
+                .ok_or_else(|| "a database is required".to_owned())
+        }
+        Argument::Client(command) => {
+            may(entry.role)?;
+            let id = argument.as_deref().and_then(client_id);
+            id.map(command)
+                .ok_or_else(|| "invalid client pointer supplied".to_owned())
+        }
+        Argument::Way => {
+            let way = way(argument.as_deref()).ok_or_else(invalid)?;
+            may(entry.role)?;
+            Ok(Command::Shutdown(way))
+        }
+    }
+}
+
+fn set(key: String, value: String, role: Role) -> Result<Command, String> {
+    if key.len() > LONGEST_NAME || value.len() > LONGEST_VALUE {
+        return Err("bad arguments".into());
+    }
+    if PARAMETERS
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(&key))
+    {
+        return Ok(Command::SetIgnored);
+    }
+    if role < Role::Acts {
+        return Err("admin access needed".into());
+    }
+    Ok(Command::Set { key, value })
+}
+
+fn subject(name: &str) -> Option<(Role, Show)> {
+    if let Some((_, role, show)) = SUBJECTS
+        .iter()
+        .find(|(subject, ..)| subject.eq_ignore_ascii_case(name))
+    {
+        return Some((*role, *show));
+    }
+    let (name, value) = PARAMETERS
+        .iter()
+        .find(|(parameter, _)| parameter.eq_ignore_ascii_case(name))?;
+    Some((Role::Looks, Show::Parameter(name, value)))
+}
+
+fn way(name: Option<&str>) -> Option<Stop> {
+    match name {
+        None => Some(Stop::Now),
+        Some(name) if name.eq_ignore_ascii_case("wait_for_servers") => Some(Stop::WaitForServers),
+        Some(name) if name.eq_ignore_ascii_case("wait_for_clients") => Some(Stop::WaitForClients),
+        Some(_) => None,
+    }
+}
+
+/// The id that SHOW CLIENTS shows as `id`, or, with `0x`, as `ptr`.
+fn client_id(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// `WORD [WORD]`.
+fn words(text: &str) -> Option<(String, Option<String>)> {
+    let mut rest = text.trim_start_matches(is_space);
+    let first = word(&mut rest)?;
+    let before = rest;
+    rest = rest.trim_start_matches(is_space);
+    let has_gap = rest.len() < before.len();
+    let second = if has_gap { word(&mut rest) } else { None };
+    is_end(rest).then_some((first, second))
+}
+
+/// `SET WORD (=|TO) (WORD|'text')`.
+fn assignment(text: &str) -> Option<(String, String)> {
+    let mut rest = text.trim_start_matches(is_space);
+    let after = strip_word(rest, "set")?;
+    rest = after.trim_start_matches(is_space);
+    if rest.len() == after.len() {
+        return None;
+    }
+    let key = word(&mut rest)?;
+    rest = rest.trim_start_matches(is_space);
+    rest = rest.strip_prefix('=').or_else(|| strip_word(rest, "to"))?;
+    rest = rest.trim_start_matches(is_space);
+    let value = if rest.starts_with('\'') {
+        quoted(&mut rest, '\'')
+    } else {
+        word(&mut rest)
+    }?;
+    is_end(rest).then_some((key, value))
+}
+
+fn is_space(each: char) -> bool {
+    matches!(each, ' ' | '\t' | '\n' | '\r')
+}
+
+/// Whether nothing is left but spaces and one `;`.
+fn is_end(rest: &str) -> bool {
+    let rest = rest.trim_start_matches(is_space);
+    rest.strip_prefix(';')
+        .unwrap_or(rest)
+        .trim_start_matches(is_space)
+        .is_empty()
+}
+
+fn strip_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let (head, rest) = text.split_at_checked(word.len())?;
+    head.eq_ignore_ascii_case(word).then_some(rest)
+}
+
+/// Takes a word off the front of `rest`.
+fn word(rest: &mut &str) -> Option<String> {
+    if rest.starts_with('"') {
+        return quoted(rest, '"');
+    }
+    let is_plain = |each: char| each.is_ascii_alphanumeric() || each == '_';
+    let end = rest.find(|each| !is_plain(each)).unwrap_or(rest.len());
+    let (word, after) = rest.split_at(end);
+    *rest = after;
+    (!word.is_empty()).then(|| word.to_owned())
+}
+
+/// Takes a quoted text off the front of `rest`; a doubled quote stands for one.
+fn quoted(rest: &mut &str, quote: char) -> Option<String> {
+    let mut text = String::new();
+    let mut tail = rest.strip_prefix(quote)?;
+    loop {
+        let (part, after) = tail.split_once(quote)?;
+        text.push_str(part);
+        match after.strip_prefix(quote) {
+            Some(more) => {
+                text.push(quote);
+                tail = more;
+            }
+            None => {
+                *rest = after;
+                return Some(text);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Role, Show, help, parse};
+    use crate::admin::order::Stop;
+
+    fn admin(text: &str) -> Result<Command, String> {
+        parse(text, Role::Acts)
+    }
+
+    fn invalid(text: &str) -> Result<Command, String> {
+        Err(format!("invalid command '{text}', use SHOW HELP;"))
+    }
+
+    fn set(key: &str, value: &str) -> Result<Command, String> {
+        Ok(Command::Set {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+
+    #[test]
+    fn show_and_select_mean_the_same_in_any_case() {
+        for text in [
+            "SHOW POOLS",
+            "show pools;",
+            "  Select\t Pools ;\n",
+            "show \"pools\"",
+        ] {
+            assert_eq!(admin(text), Ok(Command::Show(Show::Pools)), "{text}");
+        }
+        assert_eq!(
+            admin("show DateStyle"),
+            Ok(Command::Show(Show::Parameter("datestyle", "ISO")))
+        );
+    }
+
+    #[test]
+    fn what_is_no_command_is_told_back() {
+        for text in [
+            "",
+            ";",
+            "show",
+            "show nothing",
+            "show pools x",
+            "show pools;;",
+            "show pools; show pools",
+            "-- x",
+            "pause a-b",
+            "reload x",
+            "shutdown x",
+            "suspend x",
+            "pause\"x\"",
+            "pause \"x",
+            "set",
+            "set x",
+            "set x 1",
+            "set x=1.5",
+            "set x=-1",
+            "set x=a,b",
+            "set x='a",
+            "BEGIN",
+        ] {
+            assert_eq!(admin(text), invalid(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_named_bare_or_in_double_quotes() {
+        let pause = |name: &str| Ok(Command::Pause(Some(name.to_owned())));
+        assert_eq!(admin("PAUSE"), Ok(Command::Pause(None)));
+        assert_eq!(admin("PAUSE App_1;"), pause("App_1"));
+        assert_eq!(admin("PAUSE \"my-db.x\""), pause("my-db.x"));
+        assert_eq!(admin("PAUSE \"a\"\"b\""), pause("a\"b"));
+        assert_eq!(admin("DISABLE"), Err("a database is required".into()));
+        assert_eq!(admin("ENABLE x"), Ok(Command::Enable("x".into())));
+    }
+
+    #[test]
+    fn a_value_is_a_word_or_in_single_quotes() {
+        assert_eq!(admin("SET k = 'v''w'"), set("k", "v'w"));
+        assert_eq!(admin("set k='v';"), set("k", "v"));
+        assert_eq!(admin("set k TO 12"), set("k", "12"));
+        assert_eq!(admin("set k = ''"), set("k", ""));
+        assert_eq!(
+            admin("SET pool_mode=\"session\""),
+            set("pool_mode", "session")
+        );
+        assert_eq!(admin("set x = '-1'"), set("x", "-1"));
+    }
+
+    #[test]
+    fn what_drivers_set_is_ignored_for_anybody() {
+        for text in [
+            "set client_encoding to 'UTF8'",
+            "SET DateStyle = iso",
+            "set timezone to 'UTC'",
+        ] {
+            assert_eq!(parse(text, Role::Looks), Ok(Command::SetIgnored), "{text}");
+        }
+    }
+
+    #[test]
+    fn too_long_words_are_bad_arguments() {
+        let long = "x".repeat(64);
+        let bad = || Err("bad arguments".to_owned());
+        assert_eq!(admin("abcdefghijklmnop"), bad());
+        assert_eq!(admin(&format!("PAUSE {long}")), bad());
+        assert_eq!(admin(&format!("SET {long} = 1")), bad());
+        assert_eq!(admin(&format!("SET k = '{}'", "v".repeat(256))), bad());
+        assert_eq!(
+            admin(&format!("PAUSE {}", &long[1..])),
+            Ok(Command::Pause(Some(long[1..].to_owned())))
+        );
+    }
+
+    #[test]
+    fn who_only_looks_may_not_act() {
+        let refused = Err("admin access needed".to_owned());
+        for text in [
+            "RELOAD",
+            "PAUSE",
+            "KILL_CLIENT",
+            "DISABLE",
+            "SHUTDOWN",
+            "SET k=1",
+            "SHOW FDS",
+        ] {
+            assert_eq!(parse(text, Role::Looks), refused, "{text}");
+        }
+        assert_eq!(parse("RELOAD x", Role::Looks), invalid("RELOAD x"));
+        assert_eq!(
+            parse("SHOW STATS", Role::Looks),
+            Ok(Command::Show(Show::Stats))
+        );
+    }
+
+    #[test]
+    fn a_client_is_named_by_its_id() {
+        assert_eq!(admin("KILL_CLIENT 31"), Ok(Command::KillClient(31)));
+        assert_eq!(admin("KILL_CLIENT 0x1f"), Ok(Command::KillClient(31)));
+        for text in ["KILL_CLIENT", "KILL_CLIENT abc", "KILL_CLIENT \"-1\""] {
+            assert_eq!(
+                admin(text),
+                Err("invalid client pointer supplied".into()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_process_ends_in_one_of_three_ways() {
+        assert_eq!(admin("SHUTDOWN"), Ok(Command::Shutdown(Stop::Now)));
+        assert_eq!(
+            admin("shutdown wait_for_servers"),
+            Ok(Command::Shutdown(Stop::WaitForServers))
+        );
+        assert_eq!(
+            admin("SHUTDOWN WAIT_FOR_CLIENTS;"),
+            Ok(Command::Shutdown(Stop::WaitForClients))
+        );
+    }
+
+    #[test]
+    fn help_tells_every_command() {
+        let help = help();
+        for word in [
+            "SHOW HELP",
+            "SET key",
+            "RELOAD",
+            "PAUSE",
+            "KILL_CLIENT",
+            "WAIT_FOR_SERVERS",
+            "WAIT_CLOSE",
+        ] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}

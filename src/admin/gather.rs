@@ -1,0 +1,213 @@
+//! One look at everything: what the registry, the census and the counters say at a moment.
+//!
+//! Whoever shows numbers takes them from here, so that two displays never disagree about what a number means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::clients::login::is_console;
+use crate::clock::{self, Moment};
+use crate::config::settings::Settings;
+use crate::pools::pool::{Pool, Standing};
+use crate::pools::registry::Registry;
+use crate::stats::census::{ClientCard, ClientState, ServerCard, ServerState};
+use crate::stats::report::{CONSOLE, PerDatabase, Report};
+
+/// What is looked at, and when.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// What everybody shares.
+    pub registry: &'a Registry,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    /// The moment.
+    pub now: Moment,
+    /// The same by the clock on the wall, in seconds since 1970.
+    pub wall: u64,
+}
+
+impl<'a> Look<'a> {
+    /// A look now.
+    pub fn now(registry: &'a Registry) -> Self {
+        let settings = registry.settings.load_full();
+        Self {
+            registry,
+            settings,
+            now: clock::now(),
+            wall: clock::wall_seconds(),
+        }
+    }
+
+    /// When `moment` was, in seconds since 1970.
+    pub fn wall_at(&self, moment: Moment) -> u64 {
+        self.wall.saturating_sub(self.now.since(moment).as_secs())
+    }
+
+    /// The clients that are logged in, guests of the console among them, by id.
+    pub fn clients(&self) -> Vec<Arc<ClientCard>> {
+        let mut all: Vec<_> = self
+            .registry
+            .census
+            .clients
+            .iter()
+            .map(|card| Arc::clone(&card))
+            .collect();
+        all.sort_by_key(|card| card.id);
+        all
+    }
+
+    /// The servers, by id. Those that are being closed are of no more use and not shown.
+    pub fn servers(&self) -> Vec<Arc<ServerCard>> {
+        let mut all: Vec<_> = self
+            .registry
+            .census
+            .servers
+            .iter()
+            .map(|card| Arc::clone(&card))
+            .collect();
+        all.retain(|card| card.state() != ServerState::Closing);
+        all.sort_by_key(|card| card.id);
+        all
+    }
+
+    /// The pool a client belongs to, as database and user.
+    pub fn pool_of(&self, client: &ClientCard) -> (String, String) {
+        let facts = &client.facts;
+        if is_console(&facts.database) {
+            return (CONSOLE.to_owned(), CONSOLE.to_owned());
+        }
+        (
+            facts.database.clone(),
+            self.settings
+                .server_user(&facts.database, &facts.user)
+                .to_owned(),
+        )
+    }
+
+    /// Who stands where in each pool.
+    pub fn pools(&self) -> Vec<PoolLook> {
+        let mut crowds: HashMap<(String, String), Crowd> = HashMap::new();
+        for client in self.clients() {
+            let crowd = crowds.entry(self.pool_of(&client)).or_default();
+            crowd.active += usize::from(client.state() != ClientState::Waiting);
+        }
+        for server in self.servers() {
+            let key = (server.facts.database.clone(), server.facts.user.clone());
+            crowds.entry(key).or_default().servers.push(server);
+        }
+        let look_at = |pool: Arc<Pool>| {
+            let key = (pool.database.name.clone(), pool.user.clone());
+            self.pool(pool, crowds.remove(&key).unwrap_or_default())
+        };
+        self.registry.pools().into_iter().map(look_at).collect()
+    }
+
+    fn pool(&self, pool: Arc<Pool>, crowd: Crowd) -> PoolLook {
+        let mut look = PoolLook {
+            standing: pool.standing(),
+            clients: crowd.active,
+            ..PoolLook::of(pool)
+        };
+        for server in crowd.servers {
+            look.being_cancelled += usize::from(server.is_being_cancelled());
+            match server_word(&server, self.is_used(&look.pool, &server)) {
+                "active" => look.active += 1,
+                "idle" => look.idle += 1,
+                "used" => look.used += 1,
+                "tested" => look.tested += 1,
+                _ => {}
+            }
+        }
+        look
+    }
+
+    /// Whether an idle server will be checked before it is lent again.
+    pub fn is_used(&self, pool: &Pool, server: &ServerCard) -> bool {
+        let plan = pool.plan.load();
+        let is_idle = server.state() == ServerState::Idle;
+        is_idle && plan.check_query.is_some() && self.now.since(server.since()) >= plan.check_delay
+    }
+
+    /// What the counters show, by database. The console counts under its first name.
+    pub fn totals(&self) -> PerDatabase {
+        let mut all = PerDatabase::new();
+        all.insert(CONSOLE.to_owned(), self.registry.ledger.console());
+        for pool in self.registry.pools() {
+            let totals = all.entry(pool.database.name.clone()).or_default();
+            pool.tallies.iter().for_each(|tally| tally.add_to(totals));
+        }
+        all
+    }
+
+    /// Totals and averages.
+    pub fn report(&self) -> Report {
+        self.registry.ledger.report(self.totals())
+    }
+
+    /// How many guests the console has.
+    pub fn guests(&self) -> usize {
+        self.registry
+            .census
+            .clients
+            .iter()
+            .filter(|card| is_console(&card.facts.database))
+            .count()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Crowd {
+    active: usize,
+    servers: Vec<Arc<ServerCard>>,
+}
+
+/// Who stands where in a pool.
+#[derive(Debug)]
+pub struct PoolLook {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// Its own count.
+    pub standing: Standing,
+    /// Clients that are logged in and do not wait.
+    pub clients: usize,
+    /// Servers on loan.
+    pub active: usize,
+    /// Servers ready to be lent.
+    pub idle: usize,
+    /// Servers that were idle so long that they are checked before they are lent.
+    pub used: usize,
+    /// Servers that are reset or checked.
+    pub tested: usize,
+    /// Servers to which a cancel request is under way.
+    pub being_cancelled: usize,
+}
+
+impl PoolLook {
+    fn of(pool: Arc<Pool>) -> Self {
+        let standing = Standing::default();
+        Self {
+            pool,
+            standing,
+            clients: 0,
+            active: 0,
+            idle: 0,
+            used: 0,
+            tested: 0,
+            being_cancelled: 0,
+        }
+    }
+}
+
+/// PgBouncer's word for where a server stands. A server on loan that serves nobody is about to come back: idle.
+pub fn server_word(server: &ServerCard, is_used: bool) -> &'static str {
+    match server.state() {
+        ServerState::Login => "new",
+        ServerState::Idle if is_used => "used",
+        ServerState::Idle => "idle",
+        ServerState::Active if server.serving() == 0 => "idle",
+        ServerState::Active => "active",
+        ServerState::Tested => "tested",
+        ServerState::BeingCanceled => "being_canceled",
+        ServerState::Closing => "closing",
+    }
+}
