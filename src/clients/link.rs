@@ -114,9 +114,9 @@ impl Session {
                 self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
             let bytes = run.finish();
             self.pool.tally().received.add(chunk.len() as u64);
-            self.to_server(cx, bytes)?;
+            self.send_to_server(cx, bytes)?;
             if !answers.is_empty() {
-                self.to_client(cx, &answers)?;
+                self.send_to_client(cx, &answers)?;
             }
             if flow == Flow::Left {
                 return Ok(Next::Left);
@@ -138,7 +138,7 @@ impl Session {
             return Ok(true);
         }
         self.is_trying = true;
-        self.to_server(cx, gathered)?;
+        self.send_to_server(cx, gathered)?;
         Ok(false)
     }
 
@@ -162,7 +162,7 @@ impl Session {
             let judged = self.dialogue(|dialogue| dialogue.from_server(chunk, &mut run));
             let bytes = run.finish();
             self.pool.tally().sent.add(bytes.len() as u64);
-            self.to_client(cx, bytes)?;
+            self.send_to_client(cx, bytes)?;
             judged
         });
         judged?;
@@ -237,12 +237,12 @@ impl Session {
         job(&mut dialogue)
     }
 
-    fn to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    fn send_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
         let server = self.server();
         send(&mut server.stream, &mut server.out, cx, bytes).map_err(|()| LOST)
     }
 
-    fn to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    fn send_to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
         send(&mut self.stream, &mut self.out, cx, bytes).map_err(|()| Error::ClientGone)
     }
 }

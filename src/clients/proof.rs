@@ -51,10 +51,13 @@ pub async fn demand(
     let settings = registry.settings.load_full();
     let auth_type = settings.pooler.auth_type;
     let proven = match (auth_type, known) {
-        (AuthType::Trust, known) => known.map(|verifier| Proven {
-            verifier: Some(verifier),
-            keys: None,
-        }),
+        (AuthType::Trust, known) => {
+            let is_known = known.is_some() || settings.users.contains_key(user);
+            is_known.then_some(Proven {
+                verifier: known,
+                keys: None,
+            })
+        }
         (AuthType::Plain, known) => demand.plain(known).await?,
         (AuthType::Md5, Some(Verifier::Scram(secret))) => {
             demand.scram(Some(Verifier::Scram(secret))).await?

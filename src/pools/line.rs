@@ -122,18 +122,24 @@ impl<S> Lines<S> {
             .min()
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
+    /// How many wait; looks at each of them.
+    pub fn waiting(&self) -> usize {
         self.lines
             .iter()
             .map(|line| line.iter().filter(|spot| spot.is_waiting()).count())
             .sum()
     }
 
-    /// Whether nobody waits.
-    pub fn is_empty(&mut self) -> bool {
+    /// How many wait, counted no further than `most`.
+    pub fn count_up_to(&self, most: usize) -> usize {
+        let spots = self.lines.iter().flatten();
+        spots.filter(|spot| spot.is_waiting()).take(most).count()
+    }
+
+    /// Whether anybody waits.
+    pub fn has_waiting(&mut self) -> bool {
         self.tidy();
-        self.lines.iter().all(VecDeque::is_empty)
+        self.lines.iter().any(|line| !line.is_empty())
     }
 
     /// Gives `server` to whose turn it is; back to the caller when nobody waits.

@@ -46,6 +46,7 @@ pub struct Failure {
 #[derive(Debug)]
 struct State {
     idle: Vec<VecDeque<Box<Server>>>,
+    #[expect(clippy::vec_box, reason = "a server stays in its box wherever it goes")]
     parked: Vec<Box<Server>>,
     lines: Lines<Server>,
     open: usize,
@@ -70,6 +71,9 @@ pub struct Standing {
     pub oldest: Option<Moment>,
     pub paused: bool,
 }
+
+/// The parameters that a server reported at its login, in order.
+pub type Welcome = Arc<Vec<(String, String)>>;
 
 /// What a client that asks for a server gets.
 #[derive(Debug)]
@@ -100,7 +104,7 @@ pub struct Pool {
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
-    welcome: Mutex<Option<Arc<Vec<(String, String)>>>>,
+    welcome: Mutex<Option<Welcome>>,
     me: Weak<Self>,
 }
 
@@ -150,7 +154,7 @@ impl Pool {
     }
 
     /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
-    pub fn welcome(&self) -> Option<Arc<Vec<(String, String)>>> {
+    pub fn welcome(&self) -> Option<Welcome> {
         self.welcome
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -162,7 +166,7 @@ impl Pool {
         loop {
             let mut state = self.lock();
             state.last_used = now;
-            if !state.paused && state.lines.is_empty() {
+            if !state.paused && !state.lines.has_waiting() {
                 let round_robin = self.plan.load().round_robin;
                 if let Some(server) = take_idle(&mut state, thread::worker(), round_robin) {
                     drop(state);
@@ -240,7 +244,7 @@ impl Pool {
             reserve_timeout: plan.reserve_timeout,
             open: state.open,
             dialing: state.dialing + state.tested,
-            waiting: state.lines.len(),
+            waiting: state.lines.count_up_to(state.dialing + state.tested + 1),
             oldest: state.lines.oldest(),
         };
         let seat = seat_for_next(seats, now);
@@ -356,7 +360,7 @@ impl Pool {
         if give_up && state.open == 0 {
             state.lines.fail_all(error);
         }
-        let retry = !state.lines.is_empty();
+        let retry = state.lines.has_waiting();
         drop(state);
         self.leave_places();
         if retry {
@@ -429,7 +433,7 @@ impl Pool {
             }
         }
         let others_starve = self.database.servers.is_starving() || self.owner.servers.is_starving();
-        if others_starve && state.lines.is_empty() {
+        if others_starve && !state.lines.has_waiting() {
             drop(state);
             return self.close(server, Reason::Evicted);
         }
@@ -608,7 +612,7 @@ impl Pool {
             dialing: state.dialing,
             tested: state.tested,
             parked: state.parked.len(),
-            waiting: state.lines.len(),
+            waiting: state.lines.waiting(),
             oldest: state.lines.oldest(),
             paused: state.paused,
         }

@@ -267,8 +267,8 @@ impl Registry {
             .databases
             .iter()
             .filter(|entry| {
-                !settings.databases.contains_key(entry.key())
-                    && !(entry.value().is_auto && has_fallback)
+                let is_answered_for = entry.value().is_auto && has_fallback;
+                !settings.databases.contains_key(entry.key()) && !is_answered_for
             })
             .map(|entry| entry.key().clone())
             .collect();
