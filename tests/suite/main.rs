@@ -11,5 +11,11 @@
     reason = "a test is no library, fails by panicking, and measures real time"
 )]
 
+mod cancel;
 mod control;
+mod copy;
+mod parameters;
+mod pooling;
+mod prepared;
+mod protocol;
 mod support;

@@ -7,7 +7,7 @@ pub mod tls;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +27,15 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
             "not within {deadline:?}: {what}"
         );
         thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Raised when dropped, so that threads that run until then also end when a test fails.
+pub struct Raise<'a>(pub &'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ::pooler::cli::cluster::free_port;
 
 use super::postgres::{Server, postgres};
-use super::wire::{Address, Client, Login, Reply};
+use super::wire::{Address, Client, Login, PATIENCE, Reply};
 use super::{eventually, folder, guard, unguard};
 
 /// What a TOML value is made of.
@@ -99,7 +99,8 @@ pub fn config() -> Config {
 }
 
 impl Config {
-    fn set(mut self, section: &str, key: &str, value: impl Literal) -> Self {
+    /// A key of any section.
+    pub fn set(mut self, section: &str, key: &str, value: impl Literal) -> Self {
         self.sections
             .entry(section.into())
             .or_default()
@@ -317,6 +318,38 @@ impl Pooler {
         row[column].parse().expect("a number")
     }
 
+    /// Waits until a cell of `SHOW POOLS` for that pool has the value.
+    #[track_caller]
+    pub fn pool_shows(&self, column: &str, value: i64) {
+        let mut console = self.console();
+        eventually(
+            PATIENCE,
+            &format!("SHOW POOLS says {column} {value}"),
+            || {
+                let row = console
+                    .query("SHOW POOLS")
+                    .good()
+                    .row_where("database", "app");
+                row.is_some_and(|row| row[column] == value.to_string())
+            },
+        );
+    }
+
+    /// A number of `/proc/PID/status`, in KB, such as `VmHWM`: the most memory it ever had.
+    #[track_caller]
+    pub fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.lock().unwrap().id());
+        let status = fs::read_to_string(path).expect("the process is there");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(name))
+            .expect("the kernel tells");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
+    }
+
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id().to_string();
@@ -404,6 +437,29 @@ impl Drop for Pooler {
             );
         }
         drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// Two servers, of which one is always held by somebody else: a client's next request goes where the test wants it.
+pub struct Shuttle {
+    pub pooler: Pooler,
+    holder: Client,
+}
+
+impl Shuttle {
+    pub fn new(config: Config) -> Self {
+        let pooler = config.database("app", "pool_size", 2).start();
+        let mut holder = pooler.connect();
+        holder.query("begin").good();
+        Self { pooler, holder }
+    }
+
+    /// From now on the other server is the only free one.
+    pub fn switch(&mut self) {
+        let mut next = self.pooler.connect();
+        next.query("begin").good();
+        self.holder.query("rollback").good();
+        self.holder = next;
     }
 }
 

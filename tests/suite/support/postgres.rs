@@ -17,7 +17,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use pooler::cli::cluster::{Cluster, Options, Stop};
 use pooler::cli::postgres::Binaries;
 
-use super::wire::{Address, Client, Login};
+use super::eventually;
+use super::wire::{Address, Client, Login, PATIENCE};
 
 /// Host and port of something that speaks as PostgreSQL does.
 #[derive(Clone, Debug)]
@@ -175,6 +176,26 @@ impl Postgres {
             .value(&sql)
             .parse()
             .expect("a number")
+    }
+
+    /// Waits until a statement that contains `marker` runs.
+    #[track_caller]
+    pub fn runs(&self, marker: &str) {
+        let sql = format!(
+            "select count(*) from pg_stat_activity where state = 'active' and query like '%{marker}%' and pid <> pg_backend_pid()"
+        );
+        let mut watch = self.watch("postgres");
+        eventually(PATIENCE, &format!("{marker} runs"), || {
+            watch.value(&sql) != "0"
+        });
+    }
+
+    /// Ends the backend `pid`, as an administrator does.
+    pub fn terminate(&self, pid: &str) {
+        self.run(&format!("select pg_terminate_backend({pid})"));
+        let mut watch = self.watch("postgres");
+        let sql = format!("select count(*) from pg_stat_activity where pid = {pid}");
+        eventually(PATIENCE, "the backend ends", || watch.value(&sql) == "0");
     }
 
     /// Sends SIGKILL to one backend, which makes PostgreSQL restart them all.
