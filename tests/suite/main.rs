@@ -11,11 +11,14 @@
     reason = "a test is no library, fails by panicking, and measures real time"
 )]
 
+mod auth;
 mod cancel;
 mod control;
 mod copy;
+mod limits;
 mod parameters;
 mod pooling;
 mod prepared;
 mod protocol;
 mod support;
+mod tls;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -10,17 +10,20 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, ServerConnection,
     SignatureScheme,
 };
 
 use super::postgres::Server;
+use super::wire::{Address, Wire};
 
 /// An authority that signs whatever it is asked to.
 pub struct Authority {
@@ -113,6 +116,32 @@ pub fn trusting_all() -> Arc<ClientConfig> {
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth(),
     )
+}
+
+/// Whether a handshake after SSLRequest asks the client for a certificate.
+pub fn asked_for_certificate(address: &Address) -> bool {
+    #[derive(Debug, Default)]
+    struct Asked(AtomicBool);
+    impl ResolvesClientCert for Asked {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            self.0.store(true, Ordering::SeqCst);
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+    let asked = Arc::new(Asked::default());
+    let verifier = Arc::new(Anything(aws_lc_rs::default_provider()));
+    let config = builder()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::<Asked>::clone(&asked));
+    let wire = Wire::dial(address).expect("the pooler accepts");
+    // Whether the handshake succeeds without a certificate is not asked here.
+    drop(wire.start_tls(Arc::new(config), "localhost"));
+    asked.0.load(Ordering::SeqCst)
 }
 
 fn key() -> KeyPair {
