@@ -11,6 +11,7 @@
     reason = "a test is no library, fails by panicking, and measures real time"
 )]
 
+mod admin;
 mod auth;
 mod cancel;
 mod control;
@@ -20,5 +21,7 @@ mod parameters;
 mod pooling;
 mod prepared;
 mod protocol;
+mod reload;
+mod shutdown;
 mod support;
 mod tls;
