@@ -44,11 +44,9 @@ fn cell(pooler: &Pooler, show: &str, key: (&str, &str), column: &str) -> String 
     row[column].clone()
 }
 
-#[test]
-fn every_show_has_pgbouncers_columns_in_pgbouncers_order() {
-    let pooler = single().start();
-    pooler.connect().query("select 1").good();
-    let clients_and_servers = columns(&[
+/// Of SHOW CLIENTS and SHOW SERVERS.
+fn connection_columns() -> Vec<(String, i32)> {
+    columns(&[
         ("type user database replication state addr", TEXT),
         ("port", INT4),
         ("local_addr", TEXT),
@@ -59,76 +57,89 @@ fn every_show_has_pgbouncers_columns_in_pgbouncers_order() {
         ("remote_pid", INT4),
         ("tls application_name", TEXT),
         ("prepared_statements id", INT4),
-    ]);
+    ])
+}
+
+fn database_columns() -> Vec<(String, i32)> {
+    columns(&[
+        ("name host", TEXT),
+        ("port", INT4),
+        ("database force_user", TEXT),
+        (
+            "pool_size min_pool_size reserve_pool_size server_lifetime",
+            INT4,
+        ),
+        ("pool_mode load_balance_hosts", TEXT),
+        (
+            "max_connections current_connections max_client_connections current_client_connections",
+            INT4,
+        ),
+        ("paused disabled", INT4),
+    ])
+}
+
+fn pool_columns() -> Vec<(String, i32)> {
+    columns(&[
+        ("database user", TEXT),
+        (
+            "cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req",
+            INT4,
+        ),
+        (
+            "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login",
+            INT4,
+        ),
+        ("maxwait maxwait_us", INT4),
+        ("pool_mode load_balance_hosts", TEXT),
+    ])
+}
+
+fn user_columns() -> Vec<(String, i32)> {
+    columns(&[
+        ("name pool_size reserve_pool_size pool_mode", TEXT),
+        (
+            "max_user_connections current_connections max_user_client_connections current_client_connections",
+            INT4,
+        ),
+    ])
+}
+
+/// Of SHOW STATS: each count twice, under its own prefix.
+fn stats_columns() -> Vec<(String, i32)> {
+    let names = "server_assignment_count xact_count query_count received sent xact_time query_time wait_time \
+                 client_parse_count server_parse_count bind_count client_login_count";
+    let prefixed = |prefix: &str, names: &str| -> String {
+        names
+            .split_whitespace()
+            .map(|name| format!("{prefix}{name} "))
+            .collect()
+    };
+    let (totals, averages) = (
+        prefixed("total_", names),
+        prefixed("avg_", &names.replace("received", "recv")),
+    );
+    columns(&[("database", TEXT), (&totals, NUMERIC), (&averages, NUMERIC)])
+}
+
+#[test]
+fn every_show_has_pgbouncers_columns_in_pgbouncers_order() {
+    let pooler = single().start();
+    pooler.connect().query("select 1").good();
     let counts = "server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time";
     let parses = "client_parse_count server_parse_count bind_count client_login_count";
     let averaged =
         "avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count";
-    let in_stats = "server_assignment_count xact_count query_count received sent xact_time query_time wait_time \
-                    client_parse_count server_parse_count bind_count client_login_count";
-    let with = |prefix: &str, names: &str| {
-        names
-            .split_whitespace()
-            .map(|name| format!("{prefix}{name} "))
-            .collect::<String>()
-    };
-    let totals = with("total_", in_stats);
-    let averages = with("avg_", &in_stats.replace("received", "recv"));
     let expected = [
         ("VERSION", columns(&[("version", TEXT)])),
         ("STATE", columns(&[("key value", TEXT)])),
         ("LISTS", columns(&[("list", TEXT), ("items", INT4)])),
         ("CONFIG", columns(&[("key value default changeable", TEXT)])),
-        (
-            "DATABASES",
-            columns(&[
-                ("name host", TEXT),
-                ("port", INT4),
-                ("database force_user", TEXT),
-                (
-                    "pool_size min_pool_size reserve_pool_size server_lifetime",
-                    INT4,
-                ),
-                ("pool_mode load_balance_hosts", TEXT),
-                (
-                    "max_connections current_connections max_client_connections current_client_connections",
-                    INT4,
-                ),
-                ("paused disabled", INT4),
-            ]),
-        ),
-        (
-            "POOLS",
-            columns(&[
-                ("database user", TEXT),
-                (
-                    "cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req",
-                    INT4,
-                ),
-                (
-                    "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login",
-                    INT4,
-                ),
-                ("maxwait maxwait_us", INT4),
-                ("pool_mode load_balance_hosts", TEXT),
-            ]),
-        ),
-        (
-            "USERS",
-            columns(&[
-                ("name pool_size reserve_pool_size pool_mode", TEXT),
-                (
-                    "max_user_connections current_connections max_user_client_connections current_client_connections",
-                    INT4,
-                ),
-            ]),
-        ),
-        ("CLIENTS", clients_and_servers.clone()),
-        ("SERVERS", clients_and_servers),
-        (
-            "STATS",
-            columns(&[("database", TEXT), (&totals, NUMERIC), (&averages, NUMERIC)]),
-        ),
+        ("DATABASES", database_columns()),
+        ("POOLS", pool_columns()),
+        ("USERS", user_columns()),
+        ("CLIENTS", connection_columns()),
+        ("SERVERS", connection_columns()),
+        ("STATS", stats_columns()),
         (
             "STATS_TOTALS",
             columns(&[("database", TEXT), (counts, NUMERIC), (parses, NUMERIC)]),

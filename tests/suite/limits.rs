@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::eventually;
 use crate::support::pooler::{Config, config};
 use crate::support::postgres::postgres;
-use crate::support::wire::{Client, Fault, PATIENCE, Wire, batch};
+use crate::support::wire::{Client, Cut, Fault, PATIENCE, Wire, batch};
 
 fn single() -> Config {
     config().database("app", "pool_size", 1)
@@ -246,7 +246,9 @@ fn transaction_timeout_ends_a_transaction_however_busy() {
         client.send(batch().query("select pg_sleep(0.1)"));
         match client.try_until_ready() {
             Ok(_) => assert!(began.elapsed() < PATIENCE, "it goes on"),
-            Err((mut reply, _)) => break reply.errors.pop().expect("an error before the end"),
+            Err(Cut { mut reply, .. }) => {
+                break reply.errors.pop().expect("an error before the end");
+            }
         }
     };
     is_fatal(&fault, "25P04", "transaction_timeout");

@@ -13,7 +13,11 @@
 
 mod admin;
 mod auth;
+mod badinput;
+mod bench_pgbench;
 mod cancel;
+mod chaos;
+mod config_check;
 mod control;
 mod copy;
 mod limits;

@@ -136,15 +136,9 @@ pub fn row(text: &str) -> Batch {
 /// An address at which a script answers.
 pub struct Scripted {
     pub server: Server,
-    accepted: Arc<AtomicUsize>,
 }
 
 impl Scripted {
-    /// How many sessions began, cancel requests not counted.
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-
     /// A server that logs everybody in and then follows `script`; the number counts sessions from 0.
     pub fn new(
         script: impl Fn(usize, &mut Peer) -> io::Result<()> + Send + Sync + 'static,
@@ -161,8 +155,7 @@ impl Scripted {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
+        let count = Arc::new(AtomicUsize::new(0));
         let script = Arc::new(script);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -186,7 +179,6 @@ impl Scripted {
                 host: "127.0.0.1".into(),
                 port,
             },
-            accepted,
         }
     }
 }

@@ -314,6 +314,13 @@ impl Reply {
     }
 }
 
+/// A connection that ended before ReadyForQuery, and what had come by then.
+#[derive(Debug)]
+pub struct Cut {
+    pub reply: Box<Reply>,
+    pub error: io::Error,
+}
+
 /// Messages put together before they are sent, in one write.
 #[derive(Clone, Default)]
 pub struct Batch(pub Vec<u8>);
@@ -873,8 +880,8 @@ impl Client {
         }
     }
 
-    /// Like [`Client::until_ready`], for a connection that may end instead: the error of the socket.
-    pub fn try_until_ready(&mut self) -> Result<Reply, (Reply, io::Error)> {
+    /// Like [`Client::until_ready`], for a connection that may end instead.
+    pub fn try_until_ready(&mut self) -> Result<Reply, Cut> {
         let mut reply = Reply::default();
         loop {
             match self.wire.read_frame() {
@@ -885,7 +892,12 @@ impl Client {
                         return Ok(reply);
                     }
                 }
-                Err(error) => return Err((reply, error)),
+                Err(error) => {
+                    return Err(Cut {
+                        reply: Box::new(reply),
+                        error,
+                    });
+                }
             }
         }
     }
