@@ -84,9 +84,9 @@ fn nonsense_before_login_ends_its_connection_only() {
         (
             "bytes behind the end",
             [
-                &16_i32.to_be_bytes()[..],
+                &17_i32.to_be_bytes()[..],
                 &196_608_i32.to_be_bytes(),
-                b"user\0a\0\0",
+                b"user\0a\0\0x",
             ]
             .concat(),
         ),

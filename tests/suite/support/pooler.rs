@@ -161,21 +161,20 @@ impl Config {
 
     /// The text of the file.
     pub fn text(&self, folder: &Path, port: u16) -> String {
+        let lines = |keys: &BTreeMap<String, String>| -> String {
+            keys.iter()
+                .map(|(key, value)| format!("{key} = {value}\n"))
+                .collect()
+        };
         let mut sections = self.sections.clone();
         let own = sections.remove("pooler").unwrap_or_default();
+        let auth_file = folder.join("userlist.txt").as_path().literal();
         let mut text = format!(
-            "[pooler]\nlisten_port = {port}\nauth_file = {}\n",
-            folder.join("userlist.txt").as_path().literal()
+            "[pooler]\nlisten_port = {port}\nauth_file = {auth_file}\n{}",
+            lines(&own)
         );
-        let mut write = |keys: &BTreeMap<String, String>| {
-            for (key, value) in keys {
-                writeln!(text, "{key} = {value}").expect("a string takes everything");
-            }
-        };
-        write(&own);
         for (name, keys) in &sections {
-            write(&BTreeMap::from([(format!("\n[{name}]\n#"), String::new())]));
-            write(keys);
+            text += &format!("\n[{name}]\n{}", lines(keys));
         }
         text.replace(
             "{folder}",

@@ -79,11 +79,13 @@ pub fn binaries() -> &'static Binaries {
 
 /// One of PostgreSQL's client programs, from the folder of the server or else from the PATH.
 pub fn program(name: &str) -> Command {
-    if binaries().has(name) {
+    let mut command = if binaries().has(name) {
         binaries().command(name)
     } else {
         Command::new(name)
-    }
+    };
+    command.env("PGCONNECT_TIMEOUT", "10");
+    command
 }
 
 impl Postgres {
