@@ -16,10 +16,16 @@ fn repository() -> &'static Path {
 }
 
 #[test]
-fn check_passes_a_good_file_and_says_nothing_bad() {
+fn check_passes_a_good_file_and_no_other() {
     let good = "[pooler]\nlisten_port = 6432\n[databases.app]\nhost = \"127.0.0.1\"\n";
     let ran = run(&["check", "pooler.toml"], &[("pooler.toml", good)], &[]);
     assert_eq!(ran.status.code(), Some(0), "{}", ran.output);
+    let ran = run(
+        &["check", "pooler.toml"],
+        &[("pooler.toml", &format!("{good}hots = \"x\"\n"))],
+        &[],
+    );
+    assert_ne!(ran.status.code(), Some(0), "{}", ran.output);
 }
 
 #[test]
@@ -126,14 +132,24 @@ fn the_shipped_files_pass_the_check() {
     );
     assert!(files.len() > 3, "{files:?}");
     for file in files {
-        let ran = Command::new(binary())
-            .arg("check")
-            .arg(&file)
-            .env("APP_PASSWORD", "secret")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
-        assert!(ran.status.success(), "{}: {said}", file.display());
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let check = |text: &str| {
+            run(
+                &["check", "file.toml"],
+                &[("file.toml", text)],
+                &[("APP_PASSWORD", "secret")],
+            )
+        };
+        let good = check(&text);
+        assert!(good.status.success(), "{}: {}", file.display(), good.output);
+        assert!(
+            !check(&format!("{text}\nno_such_key = 1\n"))
+                .status
+                .success(),
+            "{}",
+            file.display()
+        );
     }
 }
 
