@@ -1,0 +1,31 @@
+//! What `pooler` promises, tried from outside: the real binary in front of a real PostgreSQL.
+//!
+//! One module per promise, one sentence per test. `cargo test --test suite` runs all of it, many tests at a time; each
+//! starts a pooler of its own, on a free port, and all share one PostgreSQL ([`support::postgres`]), found or fetched
+//! as `pooler demo` does. `POOLER_LONG=1` lengthens the tests that run rounds; `POOLER_TEST_BIN=PATH` tries another
+//! build of the binary.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no library, fails by panicking, and measures real time"
+)]
+
+mod admin;
+mod auth;
+mod badinput;
+mod bench_pgbench;
+mod cancel;
+mod chaos;
+mod config_check;
+mod control;
+mod copy;
+mod limits;
+mod parameters;
+mod pooling;
+mod prepared;
+mod protocol;
+mod reload;
+mod shutdown;
+mod support;
+mod tls;
