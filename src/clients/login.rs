@@ -77,6 +77,7 @@ pub struct Presence {
     /// The card.
     pub card: Arc<ClientCard>,
     key: Vec<u8>,
+    private: Option<PrivatePool>,
 }
 
 impl Presence {
@@ -87,7 +88,14 @@ impl Presence {
             registry: Arc::clone(registry),
             card,
             key,
+            private: None,
         }
+    }
+
+    fn with(self, private: Option<PrivatePool>) -> Self {
+        let mut presence = self;
+        presence.private = private;
+        presence
     }
 
     /// Notes in the log how the session ended.
@@ -159,6 +167,16 @@ pub async fn log_in(
     Ok(Some(login.enter(stream, entry)))
 }
 
+/// A pool that one client alone uses; it closes when the client leaves.
+#[derive(Debug)]
+pub struct PrivatePool(Arc<Pool>);
+
+impl Drop for PrivatePool {
+    fn drop(&mut self) {
+        self.0.pause(true);
+    }
+}
+
 struct Login<'a> {
     frames: Frames,
     startup: Startup,
@@ -172,6 +190,7 @@ enum Entry {
     },
     Pool {
         pool: Arc<Pool>,
+        private: Option<PrivatePool>,
         places: ClientPlaces,
         params: Arc<Parameters>,
         presence: Presence,
@@ -190,10 +209,12 @@ impl Login<'_> {
             }),
             Entry::Pool {
                 pool,
+                private,
                 places,
                 params,
                 presence,
             } => {
+                let presence = presence.with(private);
                 let side = ClientSide::new(params);
                 let card = Arc::clone(&presence.card);
                 let session = Session::new(stream, side, card, pool, places, rest);
@@ -225,7 +246,13 @@ impl Login<'_> {
             .ok_or(Error::NoSuchDatabase(database))?;
         self.may_come_in(&database)?;
         let places = self.take_places(&settings, &database)?;
-        let pool = self.pool_for(&database, &user, proven)?;
+        let (pool, private, given) = match self.replication()? {
+            None => (self.pool_for(&database, &user, proven)?, None, given),
+            Some(wish) => {
+                let pool = self.private_pool_for(&database, &user, proven, wish, given)?;
+                (Arc::clone(&pool), Some(PrivatePool(pool)), Vec::new())
+            }
+        };
         let welcome = self.welcome_of(&pool, &settings).await?;
         pool.tally().logins.add(1);
         let reported: Vec<_> = welcome
@@ -236,7 +263,7 @@ impl Login<'_> {
         let params = self
             .registry
             .interner
-            .make(reported.into_iter().chain(given.iter().cloned()));
+            .make(reported.into_iter().chain(given));
         let presence = self.register(stream, &settings);
         presence
             .card
@@ -245,10 +272,42 @@ impl Login<'_> {
             .await?;
         Ok(Entry::Pool {
             pool,
+            private,
             places,
             params,
             presence,
         })
+    }
+
+    /// What the startup packet says about the replication protocol; `None` for an ordinary connection.
+    fn replication(&self) -> Result<Option<String>, Error> {
+        let Some(value) = self.startup.get("replication").map(text) else {
+            return Ok(None);
+        };
+        match value.to_ascii_lowercase().as_str() {
+            "" | "false" | "off" | "no" | "0" => Ok(None),
+            "database" | "true" | "on" | "yes" | "1" => Ok(Some(value)),
+            _ => Err(Error::Protocol(format!(
+                "invalid value for parameter \"replication\": \"{value}\""
+            ))),
+        }
+    }
+
+    /// A connection that speaks the replication protocol has a server of its own, opened with its parameters.
+    fn private_pool_for(
+        &self,
+        database: &Arc<Database>,
+        user: &str,
+        proven: Proven,
+        wish: String,
+        mut startup: Vec<(String, String)>,
+    ) -> Result<Arc<Pool>, Error> {
+        startup.push(("replication".into(), wish));
+        let gone = || Error::NoSuchDatabase(database.name.clone());
+        let registry = self.registry;
+        registry
+            .private_pool(database, user, proven.verifier, &startup)
+            .ok_or_else(gone)
     }
 
     async fn negotiate(&self, stream: &mut Stream) -> Result<(), Error> {
@@ -323,16 +382,7 @@ impl Login<'_> {
         for (name, value) in &self.startup.params {
             match name.as_str() {
                 "options" => {}
-                "replication" => {
-                    if !matches!(
-                        text(value).to_ascii_lowercase().as_str(),
-                        "" | "false" | "off" | "no" | "0"
-                    ) {
-                        return Err(Error::NotSupported(
-                            "a replication connection through the pooler".into(),
-                        ));
-                    }
-                }
+                "replication" => {}
                 _ => given.push((name.clone(), text(value))),
             }
         }

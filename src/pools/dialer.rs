@@ -177,6 +177,7 @@ async fn say_goodbye(stream: &mut Stream) {
     if stream.write_all(TERMINATE).await.is_err() {
         return;
     }
+    let _ = std::future::poll_fn(|cx| stream.poll_close(cx)).await;
     let mut scratch = [0; 8192];
     while let Ok(1..) = stream.read_some(&mut scratch).await {}
 }

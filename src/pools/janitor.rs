@@ -73,13 +73,8 @@ fn look_at(card: &ClientCard, now: Moment) {
     }
     let waits = state == ClientState::Waiting && card.order() == Order::None;
     let waited = micros(now.since(card.since()));
-    let round = micros(ROUND);
-    if waits
-        && limits.query_wait_notify > 0
-        && waited > limits.query_wait_notify
-        && waited <= limits.query_wait_notify + 2 * round
-    {
-        card.notice_is_due();
+    if waits && limits.query_wait_notify > 0 && waited > limits.query_wait_notify {
+        card.notice_is_due(card.since());
     }
 }
 

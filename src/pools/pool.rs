@@ -23,7 +23,7 @@ use crate::pools::limits::{Database, User};
 use crate::pools::line::{Lines, Spot};
 use crate::pools::plan::Plan;
 use crate::pools::policy::{AfterUse, Reason, Returned, Seat, Seats, after_use, seat_for_next};
-use crate::pools::registry::Registry;
+use crate::pools::registry::{Phase, Registry};
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
@@ -175,6 +175,9 @@ impl Pool {
                         None => continue,
                     }
                 }
+            }
+            if state.paused && self.registry.phase() == Phase::Closing {
+                return Asked::Refused(Error::ShuttingDown);
             }
             if let Some(error) = self.hopeless(&state, now) {
                 return Asked::Refused(error);
@@ -601,6 +604,11 @@ impl Pool {
             self.close(server, Reason::Ordered);
         }
         self.grow();
+    }
+
+    /// Tells everybody in line that the process ends.
+    pub fn dismiss(&self) {
+        self.lock().lines.fail_all(&Error::ShuttingDown);
     }
 
     /// How many servers stand where.

@@ -17,6 +17,7 @@ use crate::auth::scram::ScramSecret;
 use crate::auth::users::Users;
 use crate::clock;
 use crate::config::settings::{FALLBACK, Settings};
+use crate::config::value::PoolMode;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
 use crate::pools::plan::{Plan, plan, server_user};
@@ -241,6 +242,27 @@ impl Registry {
             .or_else(|| settings.databases.get(FALLBACK))?;
         let password = self.users.load().get(user).cloned().or(password);
         Some(plan(&settings, database, entry, user, password))
+    }
+
+    /// A pool of one server for one client: for connections that speak the replication protocol, which begin with `startup`
+    /// and are never used by anybody else.
+    pub fn private_pool(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        user: &str,
+        password: Option<Verifier>,
+        startup: &[(String, String)],
+    ) -> Option<Arc<Pool>> {
+        let settings = self.settings.load();
+        let user = server_user(settings.database(&database.name)?, user);
+        let mut plan = self.plan_for(&database.name, user, password)?;
+        let mut target = (*plan.target).clone();
+        target.startup.extend_from_slice(startup);
+        plan.target = Arc::new(target);
+        plan.rules.mode = PoolMode::Session;
+        plan.upkeep.has_reset = false;
+        (plan.size, plan.min_size, plan.check_query) = (1, 0, None);
+        Some(Pool::new(self, Arc::clone(database), user, plan))
     }
 
     fn open_forced_pools(self: &Arc<Self>) {

@@ -160,7 +160,10 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             }
             Stop::WaitForServers => {
                 registry.enter(Phase::Closing);
-                registry.pools().iter().for_each(|pool| pool.pause(true));
+                for pool in registry.pools() {
+                    pool.pause(true);
+                    pool.dismiss();
+                }
                 until(|| registry.census.servers.is_empty()).await;
             }
         }

@@ -176,7 +176,7 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
             }
             b'K' => heard.key = frame.body,
             b'Z' => return Ok(heard),
-            b'N' | b'v' => {}
+            b'N' => {}
             _ => {
                 return Err(Error::ServerProtocol(
                     "an unexpected message during the login",

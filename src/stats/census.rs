@@ -138,6 +138,7 @@ pub struct ClientCard {
     link: AtomicU64,
     order: AtomicU8,
     notice_due: AtomicBool,
+    noticed: AtomicU64,
     cancel_asked: AtomicBool,
     waker: OnceLock<Waker>,
     limits: Mutex<ClientLimits>,
@@ -158,6 +159,7 @@ impl ClientCard {
             link: AtomicU64::new(0),
             order: AtomicU8::new(0),
             notice_due: AtomicBool::new(false),
+            noticed: AtomicU64::new(u64::MAX),
             cancel_asked: AtomicBool::new(false),
             waker: OnceLock::new(),
             limits: Mutex::new(limits),
@@ -245,8 +247,11 @@ impl ClientCard {
         }
     }
 
-    /// Says that the notice of `query_wait_notify` is due.
-    pub fn notice_is_due(&self) {
+    /// Says that the notice of `query_wait_notify` is due for who waits since `since`; once for each wait.
+    pub fn notice_is_due(&self, since: Moment) {
+        if self.noticed.swap(since.as_micros(), SeqCst) == since.as_micros() {
+            return;
+        }
         self.notice_due.store(true, SeqCst);
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
