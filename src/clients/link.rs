@@ -207,6 +207,13 @@ impl Session {
 
     /// Gives the server back when the client needs it no longer.
     fn end_if_over(&mut self) {
+        if self.server().side.speaks_out_of_turn() {
+            self.server().side.doomed = Some("it said what nobody asked for");
+            self.query_ends();
+            self.card.link_to(0);
+            self.standing = Standing::Idle;
+            return;
+        }
         let is_over =
             !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
         if !is_over || !self.server().out.is_empty() {

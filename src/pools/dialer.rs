@@ -168,7 +168,7 @@ struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.pool.registry.census.servers.remove(&self.id);
-        self.pool.gone();
+        self.pool.closed();
     }
 }
 

@@ -52,6 +52,7 @@ struct State {
     open: usize,
     dialing: usize,
     tested: usize,
+    closing: usize,
     paused: bool,
     generation: u64,
     failure: Option<Failure>,
@@ -124,6 +125,7 @@ impl Pool {
             open: 0,
             dialing: 0,
             tested: 0,
+            closing: 0,
             paused: database.paused.load(SeqCst) || registry.is_paused(),
             generation: 0,
             failure: None,
@@ -440,7 +442,7 @@ impl Pool {
             drop(state);
             return self.close(server, Reason::Evicted);
         }
-        if plan.size > 0 && state.open > plan.size + plan.reserve {
+        if plan.size > 0 && state.open - state.closing > plan.size + plan.reserve {
             drop(state);
             return self.close(server, Reason::TooMany);
         }
@@ -475,10 +477,17 @@ impl Pool {
             reason = reason.as_str(), "server closed"
         );
         server.card.enter(ServerState::Closing, clock::now());
+        self.lock().closing += 1;
         dialer::close(self.arc(), server, reason);
     }
 
-    /// A server is closed at both ends.
+    /// A server that was being closed is closed at both ends.
+    pub fn closed(&self) {
+        self.lock().closing -= 1;
+        self.gone();
+    }
+
+    /// A server is no more.
     pub fn gone(&self) {
         self.lock().open -= 1;
         self.leave_places();
@@ -526,9 +535,9 @@ impl Pool {
         let surplus = if plan.size == 0 {
             0
         } else {
-            state.open.saturating_sub(plan.size + plan.reserve)
+            (state.open - state.closing).saturating_sub(plan.size + plan.reserve)
         };
-        let spare = state.open.saturating_sub(plan.min_size);
+        let spare = (state.open - state.closing).saturating_sub(plan.min_size);
         let mut idlers = 0;
         for index in 0..state.idle.len() {
             let store = std::mem::take(&mut state.idle[index]);

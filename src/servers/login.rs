@@ -160,13 +160,20 @@ struct Heard {
 
 async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Result<Heard, Error> {
     let mut heard = Heard::default();
+    let mut is_in = false;
     loop {
         let frame = frames
             .next(stream, LARGEST)
             .await
             .map_err(|error| unreachable(login.target, &error))?;
         match frame.tag {
-            b'R' => authenticate(login, stream, frames, &frame.body).await?,
+            b'R' => {
+                authenticate(login, stream, frames, &frame.body).await?;
+                is_in |= frame.body == [0; 4];
+            }
+            b'S' | b'K' | b'Z' if !is_in => {
+                return Err(Error::ServerProtocol("no proof was asked for"));
+            }
             b'E' => return Err(Error::ServerRefused(refusal_of(&frame.body))),
             b'S' => {
                 let (name, value) = fields::parameter_status(&frame.body)
