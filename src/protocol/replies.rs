@@ -177,7 +177,13 @@ impl Dialogue<'_> {
         match self.server.pipeline.front() {
             None => {
                 self.server.doomed = Some("the server said an error that nobody asked for");
-                return Ok(Look::Pass(size));
+                let concerns_client =
+                    self.rules.mode == PoolMode::Session || self.server.status != b'I';
+                return Ok(if concerns_client {
+                    Look::Pass(size)
+                } else {
+                    Look::Hide(size)
+                });
             }
             Some(Owed::Ours) => {
                 let message = error_field(&view[5..], b'M').unwrap_or(b"");

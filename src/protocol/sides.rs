@@ -130,12 +130,13 @@ impl ServerSide {
         self.status == b'I' && self.is_quiet() && self.doomed.is_none()
     }
 
-    /// Whether it has begun to say something that it was not asked for, and that is not one of the three messages
+    /// Whether, outside any transaction, it has said or begun to say something that it was not asked for, and that is not one of the three messages
     /// which may come at any time (notices, notifications, parameters).
     pub fn speaks_out_of_turn(&self) -> bool {
         let owes_nothing = self.pipeline.is_empty() && !self.batch_open && !self.copying;
         let begun = self.walk.stash.first();
-        owes_nothing && begun.is_some_and(|tag| !matches!(tag, b'S' | b'N' | b'A'))
+        let is_nonsense = begun.is_some_and(|tag| !matches!(tag, b'S' | b'N' | b'A'));
+        owes_nothing && self.status == b'I' && (is_nonsense || self.doomed.is_some())
     }
 
     /// Whether it owes nothing and waits for nothing, inside a transaction or not.
