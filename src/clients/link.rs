@@ -25,7 +25,7 @@ impl Session {
     /// Lets bytes pass until the server is free or nothing more can be done now.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         loop {
-            let mut has_moved = self.poll_server_out(cx)?;
+            let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
             if !self.is_trying && self.server().out.len() < MARK {
                 match self.poll_client(cx)? {
                     Poll::Ready(Next::Left) => return Poll::Ready(Ok(Next::Left)),
@@ -74,6 +74,16 @@ impl Session {
             return Err(LOST);
         }
         Ok(has_moved)
+    }
+
+    /// Sends what the client's socket did not take before. A send that was taken in part wakes nobody: only one that is
+    /// refused does, so this comes before every wait.
+    fn poll_client_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let before = self.out.len();
+        match self.poll_out(cx) {
+            Poll::Ready(Err(_)) => Err(Error::ClientGone),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(self.out.len() < before),
+        }
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
