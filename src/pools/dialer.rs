@@ -2,7 +2,9 @@
 //!
 //! A client is never tied to a dial of its own: it takes whatever server is free first.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -45,11 +47,11 @@ impl Drop for Dialing {
 
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
+    let mut dialing = Dialing {
+        pool,
+        is_settled: false,
+    };
     spawn(async move {
-        let mut dialing = Dialing {
-            pool,
-            is_settled: false,
-        };
         let result = open(&dialing.pool).await;
         dialing.is_settled = true;
         match result {
@@ -114,38 +116,82 @@ pub fn check(pool: Arc<Pool>, server: Box<Server>) {
     test(pool, server, sql);
 }
 
+/// A server that is being tested: closed, unless the test ends well.
+struct Testing {
+    pool: Arc<Pool>,
+    server: Option<Box<Server>>,
+}
+
+impl Drop for Testing {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.pool.failed_test(server);
+        }
+    }
+}
+
 fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
+    let mut testing = Testing {
+        pool,
+        server: Some(server),
+    };
     spawn(async move {
-        let Ok(mut server) = server.come_here() else {
-            pool.tested_and_gone();
+        let Some(server) = &mut testing.server else {
             return;
         };
-        let asked = tokio::time::timeout(
-            TESTING,
-            query::ask(&mut server, &pool.registry.interner, &sql),
-        )
-        .await;
-        match asked {
+        let interner = &testing.pool.registry.interner;
+        match tokio::time::timeout(TESTING, query::ask(server, interner, &sql)).await {
             Ok(Ok(_)) if server.side.is_free() => {
                 server.used = clock::now();
-                pool.tested(server);
+                if let Some(server) = testing.server.take() {
+                    testing.pool.tested(server);
+                }
             }
             Ok(Err(error)) => {
                 tracing::warn!(server = server.card.id, %error, sql, "reset or check query failed");
-                pool.failed_test(server);
             }
-            Ok(Ok(_)) | Err(_) => pool.failed_test(server),
+            Ok(Ok(_)) => {
+                tracing::warn!(
+                    server = server.card.id,
+                    sql,
+                    "reset or check query began a transaction"
+                );
+            }
+            Err(_) => {
+                tracing::warn!(
+                    server = server.card.id,
+                    sql,
+                    "reset or check query timed out"
+                );
+            }
         }
     });
 }
 
 /// Says goodbye and waits until PostgreSQL has closed its end: only then is the seat free.
+///
+/// A backend that still works on what nobody waits for would not notice; it is cancelled when the time to close is over.
 pub fn close(pool: Arc<Pool>, server: Box<Server>) {
     let id = server.card.id;
     let seat = Seat { pool, id };
     spawn(async move {
         let mut server = server;
-        let _ = tokio::time::timeout(CLOSING, say_goodbye(&mut server.stream)).await;
+        say_goodbye(&mut server.stream).await;
+        let closed = tokio::time::timeout(CLOSING, until_closed(&mut server.stream)).await;
+        if closed.is_err() {
+            let (registry, target) = (&seat.pool.registry, seat.pool.plan.load().target.clone());
+            let tls = registry.server_tls.load_full();
+            tracing::warn!(
+                server = id,
+                pid = server.card.facts.pid,
+                "server still busy, cancelled"
+            );
+            let both = async {
+                let _ = login::send_cancel(&target, tls, &server.card.key).await;
+                until_closed(&mut server.stream).await;
+            };
+            let _ = tokio::time::timeout(CLOSING, both).await;
+        }
         drop(server);
         drop(seat);
     });
@@ -159,16 +205,22 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.pool.registry.census.servers.remove(&self.id);
-        self.pool.gone();
+        self.pool.closed(self.id);
     }
 }
 
+/// Says goodbye as far as that goes without waiting. The end of the stream says it to a server in the middle of a message.
 async fn say_goodbye(stream: &mut Stream) {
     const TERMINATE: &[u8] = b"X\0\0\0\x04";
-    if stream.write_all(TERMINATE).await.is_err() {
-        return;
-    }
+    poll_fn(|cx| {
+        let _ = stream.poll_write(cx, TERMINATE);
+        let _ = stream.poll_close(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+async fn until_closed(stream: &mut Stream) {
     let mut scratch = [0; 8192];
     while let Ok(1..) = stream.read_some(&mut scratch).await {}
 }

@@ -124,10 +124,13 @@ impl<S> Lines<S> {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.lines
-            .iter()
-            .map(|line| line.iter().filter(|spot| spot.is_waiting()).count())
-            .sum()
+        self.len_up_to(usize::MAX)
+    }
+
+    /// How many wait, counted no further than `enough`: a long line is not walked for a short answer.
+    pub fn len_up_to(&self, enough: usize) -> usize {
+        let all = self.lines.iter().flatten();
+        all.filter(|spot| spot.is_waiting()).take(enough).count()
     }
 
     /// Whether nobody waits.
