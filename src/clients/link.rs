@@ -25,6 +25,7 @@ impl Session {
     /// Lets bytes pass until the server is free or nothing more can be done now.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         loop {
+            self.obey()?;
             let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
             if !self.is_trying && self.server().out.len() < MARK {
                 match self.poll_client(cx)? {
@@ -100,9 +101,6 @@ impl Session {
             if count == 0 {
                 return self.end_of_input().map(Poll::Ready);
             }
-            if self.query.is_none() {
-                self.query_begins(clock::now());
-            }
             self.client_said(cx, &scratch[..count]).map(Poll::Ready)
         })
     }
@@ -124,6 +122,9 @@ impl Session {
                 self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
             let bytes = run.finish();
             self.pool.tally().received.add(chunk.len() as u64);
+            if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
+                self.query_begins();
+            }
             self.to_server(cx, bytes)?;
             if !answers.is_empty() {
                 self.to_client(cx, &answers)?;
@@ -150,6 +151,17 @@ impl Session {
         self.is_trying = true;
         self.to_server(cx, gathered)?;
         Ok(false)
+    }
+
+    /// The server is lost: what it said before it went is still passed on, since its own last words tell more than ours.
+    pub(super) fn hear_out(&mut self, cx: &mut Context<'_>) {
+        if let Standing::Linked(lease) = &mut self.standing {
+            lease.server().side.doomed = Some("it was lost");
+        }
+        while matches!(self.standing, Standing::Linked(_))
+            && self.out.len() < MARK
+            && matches!(self.poll_server(cx), Ok(true))
+        {}
     }
 
     /// Reads the server once; true when something came.
@@ -224,6 +236,9 @@ impl Session {
         }
         if self.query.is_some() {
             self.query_ends();
+        } else if self.asked.take().is_some() {
+            // Only the beginning of a message has come.
+            self.card.enter(ClientState::Idle, clock::now());
         }
         self.card.link_to(0);
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
