@@ -5,7 +5,7 @@
 use std::cell::Cell;
 
 thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
+    static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Says that this thread is worker `number`; called once, by the thread itself.
@@ -13,7 +13,8 @@ pub fn become_worker(number: usize) {
     WORKER.set(number);
 }
 
-/// The number of this worker, counted from 0; other threads count as worker 0.
+/// The number of this worker, counted from 0. Other threads have a number that no worker has: what their runtime watches
+/// must move before a worker uses it.
 pub fn worker() -> usize {
     WORKER.get()
 }

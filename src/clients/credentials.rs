@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::pools::own;
 use crate::pools::plan::plan;
 use crate::pools::registry::Registry;
-use crate::servers::query;
+use crate::servers::query::{self, Row};
+use crate::servers::target::Target;
 
 /// What is known of the password of `user` who wants into `database`; `None` for who is unknown.
 ///
@@ -37,14 +38,8 @@ pub async fn find(
     let mut unforced = entry.clone();
     (unforced.user, unforced.password) = (None, None);
     let target = plan(&settings, place, &unforced, auth_user, password).target;
-    let mut server = own::connection(registry, place, target).await?;
-    let sql = settings.effective_auth_query(database).to_owned();
-    let asked = query::ask_with(&mut server, &registry.interner, &sql, user).await;
-    let rows = asked.map_err(|error| {
-        tracing::error!(%error, database = place, "auth_query failed");
-        own::discard(server);
-        Error::AuthQuery("the pooler's log says why".into())
-    })?;
+    let sql = settings.effective_auth_query(database);
+    let rows = ask(registry, place, target, sql, user).await?;
     let Some(row) = rows.into_iter().next() else {
         return Ok(None);
     };
@@ -59,6 +54,38 @@ pub async fn find(
         .as_deref()
         .filter(|secret| !secret.is_empty())
         .map(Verifier::parse))
+}
+
+/// Runs `auth_query`. A connection that went stale unseen (the server has restarted) fails no login: another is tried, and
+/// the last try is on a fresh one.
+async fn ask(
+    registry: &Arc<Registry>,
+    place: &str,
+    target: Arc<Target>,
+    sql: &str,
+    user: &str,
+) -> Result<Vec<Row>, Error> {
+    let mut tries = own::OWN_CONNECTIONS;
+    loop {
+        let mut server = own::connection(registry, place, Arc::clone(&target)).await?;
+        match query::ask_with(&mut server, &registry.interner, sql, user).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => {
+                own::discard(server);
+                let is_stale = matches!(error, Error::ServerLost(_)) || is_going_down(&error);
+                if !is_stale || tries == 0 {
+                    tracing::error!(%error, database = place, "auth_query failed");
+                    return Err(Error::AuthQuery("the pooler's log says why".into()));
+                }
+                tries -= 1;
+            }
+        }
+    }
+}
+
+/// Whether the server said that it, or this connection, is being shut down.
+fn is_going_down(error: &Error) -> bool {
+    matches!(error, Error::ServerRefused(refusal) if refusal.code.starts_with("57P0"))
 }
 
 /// The user id that this process runs as.

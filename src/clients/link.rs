@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use crate::clients::buffers::{MARK, with_gathered, with_scratch};
 use crate::clients::session::{Next, Session, Standing};
 use crate::clock;
+use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::protocol::dialogue::Dialogue;
@@ -25,7 +26,8 @@ impl Session {
     /// Lets bytes pass until the server is free or nothing more can be done now.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         loop {
-            let mut has_moved = self.poll_server_out(cx)?;
+            self.obey()?;
+            let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
             if !self.is_trying && self.server().out.len() < MARK {
                 match self.poll_client(cx)? {
                     Poll::Ready(Next::Left) => return Poll::Ready(Ok(Next::Left)),
@@ -76,6 +78,16 @@ impl Session {
         Ok(has_moved)
     }
 
+    /// Sends what the client's socket did not take before. A send that was taken in part wakes nobody: only one that is
+    /// refused does, so this comes before every wait.
+    fn poll_client_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let before = self.out.len();
+        match self.poll_out(cx) {
+            Poll::Ready(Err(_)) => Err(Error::ClientGone),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(self.out.len() < before),
+        }
+    }
+
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
@@ -89,9 +101,6 @@ impl Session {
             };
             if count == 0 {
                 return self.end_of_input().map(Poll::Ready);
-            }
-            if self.query.is_none() {
-                self.query_begins(clock::now());
             }
             self.client_said(cx, &scratch[..count]).map(Poll::Ready)
         })
@@ -114,6 +123,9 @@ impl Session {
                 self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
             let bytes = run.finish();
             self.pool.tally().received.add(chunk.len() as u64);
+            if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
+                self.query_begins();
+            }
             self.send_to_server(cx, bytes)?;
             if !answers.is_empty() {
                 self.send_to_client(cx, &answers)?;
@@ -140,6 +152,17 @@ impl Session {
         self.is_trying = true;
         self.send_to_server(cx, gathered)?;
         Ok(false)
+    }
+
+    /// The server is lost: what it said before it went is still passed on, since its own last words tell more than ours.
+    pub(super) fn hear_out(&mut self, cx: &mut Context<'_>) {
+        if let Standing::Linked(lease) = &mut self.standing {
+            lease.server().side.doomed = Some("it was lost");
+        }
+        while matches!(self.standing, Standing::Linked(_))
+            && self.out.len() < MARK
+            && matches!(self.poll_server(cx), Ok(true))
+        {}
     }
 
     /// Reads the server once; true when something came.
@@ -207,7 +230,8 @@ impl Session {
 
     /// Gives the server back when the client needs it no longer.
     fn end_if_over(&mut self) {
-        if self.server().side.speaks_out_of_turn() {
+        let is_session = self.rules.mode == PoolMode::Session;
+        if !is_session && self.server().side.speaks_out_of_turn() {
             self.server().side.doomed = Some("it said what nobody asked for");
             self.query_ends();
             self.card.link_to(0);
@@ -221,6 +245,9 @@ impl Session {
         }
         if self.query.is_some() {
             self.query_ends();
+        } else if self.asked.take().is_some() {
+            // Only the beginning of a message has come.
+            self.card.enter(ClientState::Idle, clock::now());
         }
         self.card.link_to(0);
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {

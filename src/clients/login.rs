@@ -240,12 +240,8 @@ impl Login<'_> {
         let user = self.startup.user.clone();
         let known = credentials::find(self.registry, &database, &user).await?;
         let proven = proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
-        let database = self
-            .registry
-            .database(&database)
-            .ok_or(Error::NoSuchDatabase(database))?;
-        self.may_come_in(&database)?;
         let places = self.take_places(&settings, &database)?;
+        let database = Arc::clone(&places.database);
         let (pool, private, given) = match self.replication()? {
             None => (self.pool_for(&database, &user, proven)?, None, given),
             Some(wish) => {
@@ -400,7 +396,22 @@ impl Login<'_> {
         Ok(())
     }
 
-    fn take_places(
+    /// Takes the client's places. A database that is being forgotten or reloaded in this moment is looked up again.
+    fn take_places(&self, settings: &Settings, name: &str) -> Result<ClientPlaces, Error> {
+        loop {
+            let database = self
+                .registry
+                .database(name)
+                .ok_or_else(|| Error::NoSuchDatabase(name.to_owned()))?;
+            self.may_come_in(&database)?;
+            let places = self.take_places_of(settings, &database)?;
+            if self.registry.is_current(&database) {
+                return Ok(places);
+            }
+        }
+    }
+
+    fn take_places_of(
         &self,
         settings: &Settings,
         database: &Arc<Database>,
@@ -450,25 +461,33 @@ impl Login<'_> {
         pool: &Arc<Pool>,
         settings: &Settings,
     ) -> Result<Arc<Vec<(String, String)>>, Error> {
-        loop {
-            if let Some(welcome) = pool.welcome() {
-                return Ok(welcome);
+        let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
+        let wait = if wait.is_zero() {
+            Duration::from_secs(86_400)
+        } else {
+            wait
+        };
+        let first = async {
+            loop {
+                let mut told = std::pin::pin!(pool.has_welcome.notified());
+                told.as_mut().enable();
+                if let Some(welcome) = pool.welcome() {
+                    return Ok(welcome);
+                }
+                // It need not wait for a server of its own: what another login learned will do.
+                tokio::select! {
+                    () = told => {}
+                    borrowed = lease::borrow(pool) => {
+                        let mut lease = borrowed?;
+                        let reported = Arc::clone(&lease.server().reported);
+                        lease.release();
+                        return Ok(reported);
+                    }
+                }
             }
-            let wait =
-                settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
-            let wait = if wait.is_zero() {
-                Duration::from_secs(86_400)
-            } else {
-                wait
-            };
-            let borrowed = tokio::time::timeout(wait, lease::borrow(pool)).await;
-            let mut lease = borrowed.map_err(|_| Error::QueryWaitTimeout(wait))??;
-            let reported = Arc::clone(&lease.server().reported);
-            lease.release();
-            if pool.welcome().is_none() {
-                return Ok(reported);
-            }
-        }
+        };
+        let waited = tokio::time::timeout(wait, Box::pin(first)).await;
+        waited.map_err(|_| Error::QueryWaitTimeout(wait))?
     }
 
     fn register(&self, stream: &Stream, settings: &Settings) -> Presence {

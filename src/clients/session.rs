@@ -14,6 +14,7 @@ use crate::clients::buffers::{MARK, with_scratch};
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::net::stream::Stream;
+use crate::pools::janitor;
 use crate::pools::lease::Lease;
 use crate::pools::limits::ClientPlaces;
 use crate::pools::line::Spot;
@@ -63,6 +64,8 @@ pub struct Session {
     pub(super) is_fresh: bool,
     /// The server must accept the client's parameters before it gets anything else.
     pub(super) is_trying: bool,
+    /// When the client asked for something of which nothing has been sent to a server yet.
+    pub(super) asked: Option<Moment>,
     /// When the query under way began.
     pub(super) query: Option<Moment>,
     /// When the transaction under way began.
@@ -92,6 +95,7 @@ impl Session {
             rules,
             is_fresh: false,
             is_trying: false,
+            asked: None,
             query: None,
             xact: None,
             _places: places,
@@ -106,8 +110,18 @@ impl Session {
         })
         .await;
         let result = poll_fn(|cx| self.poll(cx)).await;
+        if matches!(result, Err(Error::ServerLost(_))) {
+            poll_fn(|cx| {
+                self.hear_out(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        let is_within_frame = self.is_within_frame();
         self.leave();
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !is_within_frame
+        {
             answer::tell(&mut self.out, error);
         }
         let _ = tokio::time::timeout(
@@ -157,11 +171,28 @@ impl Session {
         self.stream.poll_close(cx)
     }
 
+    /// Whether the client has got the beginning of a message whose rest will never come: an error in its place would be taken
+    /// for that rest.
+    fn is_within_frame(&mut self) -> bool {
+        match &mut self.standing {
+            Standing::Idle | Standing::Waiting(_) => false,
+            Standing::Linked(lease) => {
+                let walk = &lease.server().side.walk;
+                walk.body > 0 && !walk.hide
+            }
+        }
+    }
+
     /// Does what somebody ordered by the card.
-    fn obey(&mut self) -> Result<(), Error> {
+    pub(super) fn obey(&mut self) -> Result<(), Error> {
         let limit = Duration::from_micros;
         let limits = match self.card.order() {
             Order::None => return Ok(()),
+            order if order.is_timeout() && janitor::due(&self.card, clock::now()) != order => {
+                // It went on in the very moment its time was found to be over.
+                self.card.withdraw(order);
+                return Ok(());
+            }
             Order::Drain => {
                 let is_at_rest = match &mut self.standing {
                     Standing::Idle => self.side.walk.is_between(),
@@ -227,7 +258,9 @@ impl Session {
             Some(_) => {}
         }
         let now = clock::now();
-        self.query_begins(now);
+        self.asked = Some(now);
+        self.card.query_begins(now);
+        self.card.enter(ClientState::Active, now);
         match self.pool.ask(cx.waker(), now) {
             Asked::Server(server) => {
                 self.link(server);
@@ -248,13 +281,7 @@ impl Session {
             return Poll::Ready(Ok(Next::On));
         };
         if let Poll::Ready(given) = spot.poll(cx) {
-            let server = match given?.come_here() {
-                Ok(server) => server,
-                Err(_) => {
-                    self.pool.gone();
-                    return Poll::Ready(Err(Error::ServerLost("while it changed its thread")));
-                }
-            };
+            let server = self.pool.bring_here(given?)?;
             let now = clock::now();
             let waited = micros(now.since(spot.since));
             self.pool.tally().wait_micros.add(waited);
@@ -286,7 +313,9 @@ impl Session {
     /// Ties the client to `server`.
     fn link(&mut self, server: Box<Server>) {
         self.pool.tally().server_assignments.add(1);
-        server.card.enter(ServerState::Active, clock_of(self.query));
+        server
+            .card
+            .enter(ServerState::Active, self.asked.unwrap_or_default());
         self.card.link_to(server.card.id);
         self.rules = self.pool.plan.load().rules;
         self.is_fresh = true;
@@ -294,10 +323,12 @@ impl Session {
     }
 
     /// Notes the beginning of a query, and of a transaction where none is open.
-    pub(super) fn query_begins(&mut self, now: Moment) {
+    pub(super) fn query_begins(&mut self) {
+        let asked = self.asked.take();
         if self.query.is_some() {
             return;
         }
+        let now = asked.unwrap_or_else(clock::now);
         self.query = Some(now);
         self.pool.tally().queries.add(1);
         self.card.query_begins(now);
@@ -334,10 +365,14 @@ impl Session {
 impl Drop for Session {
     /// Whatever ended the session, a server that was given in that moment must not be lost.
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle)
+        {
+            // Nobody knows what the server was told last.
+            drop(lease);
+            answer::tell(&mut self.out, &Error::Internal);
+            let _ = self.stream.try_write(&self.out);
+        }
         self.leave();
     }
-}
-
-fn clock_of(query: Option<Moment>) -> Moment {
-    query.unwrap_or_default()
 }

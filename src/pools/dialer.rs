@@ -2,7 +2,9 @@
 //!
 //! A client is never tied to a dial of its own: it takes whatever server is free first.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -46,11 +48,11 @@ impl Drop for Dialing {
 
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
+    let mut dialing = Dialing {
+        pool,
+        is_settled: false,
+    };
     spawn(async move {
-        let mut dialing = Dialing {
-            pool,
-            is_settled: false,
-        };
         let result = open(&dialing.pool).await;
         dialing.is_settled = true;
         match result {
@@ -115,27 +117,54 @@ pub fn check(pool: Arc<Pool>, server: Box<Server>) {
     test(pool, server, sql);
 }
 
+/// A server that is being tested: closed, unless the test ends well.
+struct Testing {
+    pool: Arc<Pool>,
+    server: Option<Box<Server>>,
+}
+
+impl Drop for Testing {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.pool.failed_test(server);
+        }
+    }
+}
+
 fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
+    let mut testing = Testing {
+        pool,
+        server: Some(server),
+    };
     spawn(async move {
-        let Ok(mut server) = server.come_here() else {
-            pool.tested_and_gone();
+        let Some(server) = &mut testing.server else {
             return;
         };
-        let asked = tokio::time::timeout(
-            TESTING,
-            query::ask(&mut server, &pool.registry.interner, &sql),
-        )
-        .await;
-        match asked {
+        let interner = &testing.pool.registry.interner;
+        match tokio::time::timeout(TESTING, query::ask(server, interner, &sql)).await {
             Ok(Ok(_)) if server.side.is_free() => {
                 server.used = clock::now();
-                pool.tested(server);
+                if let Some(server) = testing.server.take() {
+                    testing.pool.tested(server);
+                }
             }
             Ok(Err(error)) => {
                 tracing::warn!(server = server.card.id, %error, sql, "reset or check query failed");
-                pool.failed_test(server);
             }
-            Ok(Ok(_)) | Err(_) => pool.failed_test(server),
+            Ok(Ok(_)) => {
+                tracing::warn!(
+                    server = server.card.id,
+                    sql,
+                    "reset or check query began a transaction"
+                );
+            }
+            Err(_) => {
+                tracing::warn!(
+                    server = server.card.id,
+                    sql,
+                    "reset or check query timed out"
+                );
+            }
         }
     });
 }
@@ -153,7 +182,16 @@ pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
     let seat = Seat { pool, id };
     spawn(async move {
         let mut server = server;
-        let _ = tokio::time::timeout(patience, say_goodbye(&mut server.stream)).await;
+        say_goodbye(&mut server.stream).await;
+        let closed = tokio::time::timeout(patience, until_closed(&mut server.stream)).await;
+        if closed.is_err() && !patience.is_zero() {
+            let pid = server.card.facts.pid;
+            tracing::warn!(
+                server = id,
+                pid,
+                "server still at work, its seat is free all the same"
+            );
+        }
         drop(server);
         drop(seat);
     });
@@ -167,17 +205,22 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.pool.registry.census.servers.remove(&self.id);
-        self.pool.closed();
+        self.pool.closed(self.id);
     }
 }
 
+/// Says goodbye as far as that goes without waiting. The end of the stream says it to a server in the middle of a message.
 async fn say_goodbye(stream: &mut Stream) {
     const TERMINATE: &[u8] = b"X\0\0\0\x04";
-    if stream.write_all(TERMINATE).await.is_err() {
-        return;
-    }
-    let _ = std::future::poll_fn(|cx| stream.poll_close(cx)).await;
+    poll_fn(|cx| {
+        let _ = stream.poll_write(cx, TERMINATE);
+        let _ = stream.poll_close(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+async fn until_closed(stream: &mut Stream) {
     let mut scratch = [0; 8192];
     while let Ok(1..) = stream.read_some(&mut scratch).await {}
 }

@@ -44,7 +44,11 @@ fn tidy(registry: &Registry, now: Moment) {
         let standing = pool.standing();
         let is_empty =
             standing.open == 0 && standing.waiting == 0 && pool.database.clients.used() == 0;
-        if !pool_limit.is_zero() && is_empty && now.since(pool.last_used()) >= pool_limit {
+        if !pool_limit.is_zero()
+            && is_empty
+            && !pool.is_kept()
+            && now.since(pool.last_used()) >= pool_limit
+        {
             registry.forget_pool(&pool);
         }
         let auto_limit = settings.pooler.autodb_idle_timeout;
@@ -62,12 +66,7 @@ fn tidy(registry: &Registry, now: Moment) {
 fn look_at(card: &ClientCard, now: Moment) {
     let limits = card.limits();
     let state = card.state();
-    let order = overdue(
-        limits,
-        state,
-        since(card, state),
-        now.since(card.xact_start()),
-    );
+    let order = due(card, now);
     if order != Order::None {
         card.give(order);
     }
@@ -78,13 +77,20 @@ fn look_at(card: &ClientCard, now: Moment) {
     }
 }
 
-fn since(card: &ClientCard, state: ClientState) -> Duration {
+/// The order that is due to a client, as far as time goes.
+pub fn due(card: &ClientCard, now: Moment) -> Order {
+    let state = card.state();
     let start = if state == ClientState::Active {
         card.query_start()
     } else {
         card.since()
     };
-    clock::now().since(start)
+    overdue(
+        card.limits(),
+        state,
+        now.since(start),
+        now.since(card.xact_start()),
+    )
 }
 
 fn micros(span: Duration) -> u64 {

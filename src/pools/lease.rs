@@ -93,9 +93,6 @@ pub async fn borrow(pool: &Arc<Pool>) -> Result<Lease, Error> {
             poll_fn(|cx| place.spot.poll(cx)).await?
         }
     };
-    let server = server.come_here().map_err(|_| {
-        pool.gone();
-        Error::ServerLost("while it changed its thread")
-    })?;
+    let server = pool.bring_here(server)?;
     Ok(Lease::new(pool, server))
 }

@@ -11,7 +11,7 @@ use crate::servers::server::Server;
 use crate::servers::target::Target;
 
 /// How many connections of the pooler's own one database may have.
-const OWN_CONNECTIONS: usize = 4;
+pub const OWN_CONNECTIONS: usize = 4;
 
 /// Opens the connections that `auth_query` runs on.
 #[derive(Debug)]

@@ -29,6 +29,8 @@ pub struct Plan {
     pub max_db: usize,
     /// `max_user_connections`.
     pub max_user: usize,
+    /// `server_lifetime`; 0 uses each server once.
+    pub lifetime: Duration,
     /// For servers that come back.
     pub upkeep: Upkeep,
     /// `server_idle_timeout`.
@@ -43,17 +45,12 @@ pub struct Plan {
     pub login_retry: Duration,
     /// FIFO of idle servers.
     pub round_robin: bool,
-    /// The user is forced, so the pool fills up without clients.
+    /// The user is forced, so the pool keeps `min_pool_size` without clients.
     pub is_forced: bool,
 }
 
-/// Who the pool's servers log in as, when a client is `user`.
-pub fn server_user<'a>(database: &'a DatabaseSettings, user: &'a str) -> &'a str {
-    database.user.as_deref().unwrap_or(user)
-}
-
-/// Makes the plan for the pool of `name` (with its `database` settings) and the server-side `user`, whose password, where
-/// one is known, is `password`.
+/// Makes the plan for the pool of `name` (which `database` describes) and the server-side `user`, whose password, where one
+/// is known, is `password`.
 pub fn plan(
     settings: &Settings,
     name: &str,
@@ -62,12 +59,7 @@ pub fn plan(
     password: Option<Verifier>,
 ) -> Plan {
     let all = &settings.pooler;
-    let own = settings.users.get(user);
-    let mode = own
-        .and_then(|own| own.pool_mode)
-        .or(database.pool_mode)
-        .unwrap_or(all.pool_mode);
-    let positive = |count: Option<usize>| count.filter(|count| *count > 0);
+    let mode = settings.effective_pool_mode(name, user);
     let startup = [
         ("client_encoding", &database.client_encoding),
         ("DateStyle", &database.datestyle),
@@ -75,12 +67,9 @@ pub fn plan(
         ("application_name", &database.application_name),
     ];
     let target = Target {
-        host: database
-            .host
-            .clone()
-            .unwrap_or_else(|| all.unix_socket_dir.clone()),
+        host: settings.server_host(name).to_owned(),
         port: database.port,
-        dbname: database.dbname.clone().unwrap_or_else(|| name.to_owned()),
+        dbname: settings.server_dbname(name).to_owned(),
         user: user.to_owned(),
         password: database
             .password
@@ -104,25 +93,15 @@ pub fn plan(
             max_packet: all.max_packet_size,
             no_simple_query: all.disable_pqexec,
         },
-        size: own
-            .and_then(|own| own.pool_size)
-            .or(database.pool_size)
-            .unwrap_or(all.default_pool_size),
-        min_size: database.min_pool_size.unwrap_or(all.min_pool_size),
-        reserve: own
-            .and_then(|own| own.reserve_pool_size)
-            .or(database.reserve_pool_size)
-            .unwrap_or(all.reserve_pool_size),
+        size: settings.effective_pool_size(name, user),
+        min_size: settings.effective_min_pool_size(name, user),
+        reserve: settings.effective_reserve_pool_size(name, user),
         reserve_timeout: all.reserve_pool_timeout,
-        max_db: positive(database.max_db_connections).unwrap_or(all.max_db_connections),
-        max_user: positive(own.and_then(|own| own.max_user_connections))
-            .unwrap_or(all.max_user_connections),
+        max_db: settings.effective_max_db_connections(name),
+        max_user: settings.effective_max_user_connections(user),
+        lifetime: settings.effective_server_lifetime(name),
         upkeep: Upkeep {
             mode,
-            lifetime: database
-                .server_lifetime
-                .filter(|span| !span.is_zero())
-                .unwrap_or(all.server_lifetime),
             has_reset: !all.server_reset_query.is_empty(),
             reset_always: all.server_reset_query_always,
         },

@@ -66,8 +66,8 @@ pub struct Returned {
     pub is_free: bool,
     /// It must be closed: RECONNECT, or its target changed.
     pub is_obsolete: bool,
-    /// How long ago it was opened.
-    pub age: Duration,
+    /// Its lifetime is over: see [`is_too_old`].
+    pub is_too_old: bool,
 }
 
 /// What the pool's settings say about servers that come back.
@@ -75,8 +75,6 @@ pub struct Returned {
 pub struct Upkeep {
     /// When servers go back.
     pub mode: PoolMode,
-    /// `server_lifetime`; 0 uses each server once.
-    pub lifetime: Duration,
     /// A reset query is set.
     pub has_reset: bool,
     /// It runs in all modes.
@@ -91,13 +89,27 @@ pub fn after_use(server: Returned, upkeep: Upkeep) -> AfterUse {
     if server.is_obsolete {
         return AfterUse::Close(Reason::Obsolete);
     }
-    if server.age >= upkeep.lifetime {
+    if server.is_too_old {
         return AfterUse::Close(Reason::Lifetime);
     }
     if upkeep.has_reset && (upkeep.reset_always || upkeep.mode == PoolMode::Session) {
         return AfterUse::Reset;
     }
     AfterUse::Keep
+}
+
+/// Whether a server of this `age` is closed for its age.
+///
+/// A `lifetime` of 0 uses each server once. Servers that were opened together are not closed together: between two of a pool of
+/// `size` lies a `size`th of the lifetime, as with PgBouncer. `since_last` is how long ago one was closed for its age.
+pub fn is_too_old(
+    age: Duration,
+    lifetime: Duration,
+    since_last: Option<Duration>,
+    size: usize,
+) -> bool {
+    let gap = lifetime / u32::try_from(size.max(1)).unwrap_or(u32::MAX);
+    age >= lifetime && since_last.is_none_or(|since| since >= gap)
 }
 
 /// How many servers a pool may open now, one after the other.
@@ -113,7 +125,7 @@ pub struct Seats {
     pub open: usize,
     /// Servers that are being opened.
     pub dialing: usize,
-    /// Clients in line.
+    /// Clients in line; counted no further than it takes to see that they are more than `dialing`.
     pub waiting: usize,
     /// Since when the oldest waits.
     pub oldest: Option<Moment>,
@@ -150,21 +162,22 @@ pub fn seat_for_next(seats: Seats, now: Moment) -> Seat {
 
 #[cfg(test)]
 mod tests {
-    use super::{AfterUse, Reason, Returned, Seat, Seats, Upkeep, after_use, seat_for_next};
+    use super::{
+        AfterUse, Reason, Returned, Seat, Seats, Upkeep, after_use, is_too_old, seat_for_next,
+    };
     use crate::clock::Moment;
     use crate::config::value::PoolMode;
     use std::time::Duration;
 
     const UPKEEP: Upkeep = Upkeep {
         mode: PoolMode::Transaction,
-        lifetime: Duration::from_secs(10),
         has_reset: true,
         reset_always: false,
     };
     const FREE: Returned = Returned {
         is_free: true,
         is_obsolete: false,
-        age: Duration::ZERO,
+        is_too_old: false,
     };
 
     #[test]
@@ -208,11 +221,22 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_zero_uses_each_server_once() {
-        let upkeep = Upkeep {
-            lifetime: Duration::ZERO,
-            ..UPKEEP
+        let zero = Duration::ZERO;
+        assert!(is_too_old(zero, zero, Some(zero), 20));
+        let old = Returned {
+            is_too_old: true,
+            ..FREE
         };
-        assert_eq!(after_use(FREE, upkeep), AfterUse::Close(Reason::Lifetime));
+        assert_eq!(after_use(old, UPKEEP), AfterUse::Close(Reason::Lifetime));
+    }
+
+    #[test]
+    fn servers_that_were_opened_together_are_not_closed_together() {
+        let second = Duration::from_secs(1);
+        let is_closed = |since_last| is_too_old(second * 11, second * 10, since_last, 5);
+        assert!(is_closed(None));
+        assert!(!is_closed(Some(second)));
+        assert!(is_closed(Some(second * 2)));
     }
 
     const SEATS: Seats = Seats {

@@ -14,15 +14,18 @@ use std::task::Waker;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::auth::scram::Keys;
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::dialer;
-use crate::pools::limits::{Database, User};
+use crate::pools::limits::{Database, Quota, User};
 use crate::pools::line::{Lines, Spot};
 use crate::pools::plan::Plan;
-use crate::pools::policy::{AfterUse, Reason, Returned, Seat, Seats, after_use, seat_for_next};
+use crate::pools::policy::{
+    AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
+};
 use crate::pools::registry::{Phase, Registry};
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
@@ -54,9 +57,28 @@ struct State {
     tested: usize,
     closing: usize,
     paused: bool,
+    removed: bool,
     generation: u64,
     failure: Option<Failure>,
     last_used: Moment,
+    last_aged_out: Option<Moment>,
+}
+
+impl State {
+    /// Servers that are here to stay.
+    fn staying(&self) -> usize {
+        self.open - self.closing
+    }
+
+    /// Whether the lifetime of a server opened at `born` is over and it is its turn; then the turn is taken.
+    fn age_out(&mut self, born: Moment, now: Moment, plan: &Plan) -> bool {
+        let since_last = self.last_aged_out.map(|last| now.since(last));
+        let is_too_old = is_too_old(now.since(born), plan.lifetime, since_last, plan.size);
+        if is_too_old {
+            self.last_aged_out = Some(now);
+        }
+        is_too_old
+    }
 }
 
 /// How many servers of a pool stand where, and who waits.
@@ -106,6 +128,8 @@ pub struct Pool {
     pub registry: Arc<Registry>,
     state: Mutex<State>,
     welcome: Mutex<Option<Welcome>>,
+    /// Told when the first server has logged in.
+    pub has_welcome: Notify,
     me: Weak<Self>,
 }
 
@@ -126,6 +150,8 @@ impl Pool {
             dialing: 0,
             tested: 0,
             closing: 0,
+            removed: false,
+            last_aged_out: None,
             paused: database.paused.load(SeqCst) || registry.is_paused(),
             generation: 0,
             failure: None,
@@ -141,6 +167,7 @@ impl Pool {
             registry: Arc::clone(registry),
             state: Mutex::new(state),
             welcome: Mutex::new(None),
+            has_welcome: Notify::new(),
             me: me.clone(),
         })
     }
@@ -178,6 +205,9 @@ impl Pool {
                     }
                 }
             }
+            if state.removed {
+                return Asked::Refused(Error::DatabaseRemoved(self.database.name.clone()));
+            }
             if state.paused && self.registry.phase() == Phase::Closing {
                 return Asked::Refused(Error::ShuttingDown);
             }
@@ -209,13 +239,20 @@ impl Pool {
             dialer::check(self.arc(), server);
             return None;
         }
-        match server.come_here() {
-            Ok(server) => Some(server),
-            Err(_) => {
-                self.gone();
-                None
-            }
-        }
+        self.bring_here(server).ok()
+    }
+
+    /// Brings a server to the calling worker. One that is lost on the way leaves its seat.
+    ///
+    /// # Errors
+    /// [`Error::ServerLost`] when it was lost.
+    pub fn bring_here(&self, server: Box<Server>) -> Result<Box<Server>, Error> {
+        let id = server.card.id;
+        server.come_here().map_err(|_| {
+            self.registry.census.servers.remove(&id);
+            self.leave_seat(false);
+            Error::ServerLost("while it changed its thread")
+        })
     }
 
     fn arc(&self) -> Arc<Self> {
@@ -238,18 +275,20 @@ impl Pool {
 
     fn grow_by_one(&self) -> bool {
         let plan = self.plan.load_full();
-        let now = clock::now();
         let mut state = self.lock();
-        if state.paused {
+        let is_full = plan.size > 0 && state.open >= plan.size + plan.reserve;
+        if state.paused || is_full {
             return false;
         }
+        let now = clock::now();
+        let coming = state.dialing + state.tested;
         let seats = Seats {
             size: plan.size,
             reserve: plan.reserve,
             reserve_timeout: plan.reserve_timeout,
             open: state.open,
-            dialing: state.dialing + state.tested,
-            waiting: state.lines.count_up_to(state.dialing + state.tested + 1),
+            dialing: coming,
+            waiting: state.lines.count_up_to(coming + 1),
             oldest: state.lines.oldest(),
         };
         let seat = seat_for_next(seats, now);
@@ -279,30 +318,34 @@ impl Pool {
 
     /// Takes a place of the database's and of the user's servers, or asks for one to be freed.
     fn take_places(&self, plan: &Plan) -> bool {
-        if !self.database.servers.take(plan.max_db) {
-            self.database.servers.starve();
+        if !take_or_starve(&self.database.servers, plan.max_db) {
             self.registry.evict_for_database(&self.database.name, self);
             return false;
         }
-        if !self.owner.servers.take(plan.max_user) {
+        if !take_or_starve(&self.owner.servers, plan.max_user) {
             self.database.servers.give_back();
-            self.owner.servers.starve();
             self.registry.evict_for_user(&self.user, self);
             return false;
         }
         true
     }
 
-    /// Opens one server beyond who waits, when fewer than `min_pool_size` are open.
-    pub fn fill(&self) {
+    /// Opens one server beyond who waits, when fewer than `min_pool_size` are open. A pool without clients is filled
+    /// only where its user is forced.
+    fn fill(&self, now: Moment) {
         let plan = self.plan.load_full();
+        let is_wanted = plan.is_forced || self.database.clients.used() > 0;
         let mut state = self.lock();
-        let wanted = if plan.size == 0 {
-            plan.min_size
-        } else {
-            plan.min_size.min(plan.size)
-        };
-        if state.paused || state.dialing > 0 || state.open >= wanted || state.failure.is_some() {
+        let is_resting = state
+            .failure
+            .as_ref()
+            .is_some_and(|failure| now.since(failure.last) < plan.login_retry);
+        if !is_wanted
+            || is_resting
+            || state.paused
+            || state.dialing > 0
+            || state.open >= plan.min_size
+        {
             return;
         }
         state.open += 1;
@@ -331,21 +374,28 @@ impl Pool {
 
     /// A dialled server has logged in.
     pub fn arrived(&self, server: Box<Server>) {
-        {
-            let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
-            if welcome.is_none() {
-                *welcome = Some(Arc::clone(&server.reported));
-            }
-        }
         let mut state = self.lock();
         state.dialing -= 1;
-        state.failure = None;
+        let was_failing = state.failure.take().is_some();
         let is_obsolete = server.generation != state.generation;
         drop(state);
         if is_obsolete {
             self.close(server, Reason::Obsolete);
         } else {
+            self.note_welcome(&server.reported);
             self.shelve(server);
+        }
+        if was_failing {
+            // While the server could not be reached one was dialled at a time; now everybody who waits gets one.
+            self.grow();
+        }
+    }
+
+    fn note_welcome(&self, reported: &Arc<Vec<(String, String)>>) {
+        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if welcome.is_none() {
+            *welcome = Some(Arc::clone(reported));
+            self.has_welcome.notify_waiters();
         }
     }
 
@@ -378,10 +428,11 @@ impl Pool {
         let now = clock::now();
         server.used = now;
         let plan = self.plan.load();
+        let is_old = now.since(server.born) >= plan.lifetime;
         let returned = Returned {
             is_free: server.side.is_free() && server.out.is_empty(),
             is_obsolete: server.card.close_needed(),
-            age: now.since(server.born),
+            is_too_old: is_old && self.lock().age_out(server.born, now, &plan),
         };
         match after_use(returned, plan.upkeep) {
             AfterUse::Close(reason) => self.close(server, reason),
@@ -406,10 +457,10 @@ impl Pool {
         self.close(server, Reason::Reset);
     }
 
-    /// A server was lost while it was tested.
-    pub fn tested_and_gone(&self) {
-        self.lock().tested -= 1;
-        self.gone();
+    /// Whether the pool stays without clients and servers: it is to be filled by itself.
+    pub fn is_kept(&self) -> bool {
+        let plan = self.plan.load();
+        plan.is_forced && plan.min_size > 0
     }
 
     /// When a client last asked for a server.
@@ -442,7 +493,7 @@ impl Pool {
             drop(state);
             return self.close(server, Reason::Evicted);
         }
-        if plan.size > 0 && state.open - state.closing > plan.size + plan.reserve {
+        if plan.size > 0 && state.staying() > plan.size + plan.reserve {
             drop(state);
             return self.close(server, Reason::TooMany);
         }
@@ -464,9 +515,13 @@ impl Pool {
             else {
                 return;
             };
-            let server = state.parked.swap_remove(index);
+            let mut server = state.parked.swap_remove(index);
             drop(state);
-            self.give_back(server);
+            if server.is_silent(&self.registry.interner) {
+                self.give_back(server);
+            } else {
+                self.close(server, Reason::Unasked);
+            }
         }
     }
 
@@ -482,14 +537,16 @@ impl Pool {
     }
 
     /// A server that was being closed is closed at both ends.
-    pub fn closed(&self) {
-        self.lock().closing -= 1;
-        self.gone();
+    pub fn closed(&self, id: u64) {
+        self.registry.census.servers.remove(&id);
+        self.leave_seat(true);
     }
 
-    /// A server is no more.
-    pub fn gone(&self) {
-        self.lock().open -= 1;
+    fn leave_seat(&self, was_closing: bool) {
+        let mut state = self.lock();
+        state.open -= 1;
+        state.closing -= usize::from(was_closing);
+        drop(state);
         self.leave_places();
         self.grow();
     }
@@ -535,22 +592,20 @@ impl Pool {
         let surplus = if plan.size == 0 {
             0
         } else {
-            (state.open - state.closing).saturating_sub(plan.size + plan.reserve)
+            state.staying().saturating_sub(plan.size + plan.reserve)
         };
-        let spare = (state.open - state.closing).saturating_sub(plan.min_size);
+        let spare = state.staying().saturating_sub(plan.min_size);
         let mut idlers = 0;
         for index in 0..state.idle.len() {
             let store = std::mem::take(&mut state.idle[index]);
             for mut server in store {
-                let is_old = now.since(server.born) >= plan.upkeep.lifetime
-                    && !plan.upkeep.lifetime.is_zero();
                 let is_idle =
                     !plan.idle_timeout.is_zero() && now.since(server.used) >= plan.idle_timeout;
                 let reason = if server.card.close_needed() {
                     Some(Reason::Obsolete)
                 } else if doomed.len() < surplus {
                     Some(Reason::TooMany)
-                } else if is_old {
+                } else if !plan.lifetime.is_zero() && state.age_out(server.born, now, &plan) {
                     Some(Reason::Lifetime)
                 } else if is_idle && idlers < spare {
                     idlers += 1;
@@ -569,7 +624,7 @@ impl Pool {
             self.close(server, reason);
         }
         self.grow();
-        self.fill();
+        self.fill(now);
     }
 
     /// Puts a new plan in force. Servers of another place are closed when they are free.
@@ -593,6 +648,17 @@ impl Pool {
             }
         }
         self.tidy(clock::now());
+    }
+
+    /// Its database is gone: nobody gets a server any more, and who waits is told.
+    pub fn remove(&self) {
+        {
+            let mut state = self.lock();
+            state.removed = true;
+            let error = Error::DatabaseRemoved(self.database.name.clone());
+            state.lines.fail_all(&error);
+        }
+        self.pause(true);
     }
 
     /// Stops lending and closes idle servers; or goes on.
@@ -649,6 +715,15 @@ fn take_idle(state: &mut State, worker: usize, round_robin: bool) -> Option<Box<
     } else {
         store.pop_back()
     }
+}
+
+/// Takes a place of `quota`, or leaves word that one is missed. A place that came back between the two is seen.
+fn take_or_starve(quota: &Quota, max: usize) -> bool {
+    if quota.take(max) {
+        return true;
+    }
+    quota.starve();
+    quota.take(max)
 }
 
 /// Whether trying again cannot help: the server itself refused the login.

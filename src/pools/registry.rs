@@ -20,7 +20,7 @@ use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::PoolMode;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
-use crate::pools::plan::{Plan, plan, server_user};
+use crate::pools::plan::{Plan, plan};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
 use crate::protocol::prepared::Dictionary;
@@ -140,15 +140,30 @@ impl Registry {
         if let Some(known) = self.databases.get(name) {
             return Some(Arc::clone(&known));
         }
-        if name == FALLBACK || !self.settings.load().databases.contains_key(FALLBACK) {
+        let settings = self.settings.load();
+        if name == FALLBACK || settings.database(name).is_none() {
             return None;
         }
-        tracing::info!(database = name, "registered new auto-database");
+        let is_auto = !settings.is_listed(name);
+        if is_auto {
+            tracing::info!(database = name, "registered new auto-database");
+        }
+        Some(self.add_database(name, is_auto))
+    }
+
+    fn add_database(&self, name: &str, is_auto: bool) -> Arc<Database> {
         let made = self
             .databases
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Database::new(name, true)));
-        Some(Arc::clone(&made))
+            .or_insert_with(|| Arc::new(Database::new(name, is_auto)));
+        Arc::clone(&made)
+    }
+
+    /// Whether `database` is still the one that its name stands for, and not one that a reload took away meanwhile.
+    pub fn is_current(&self, database: &Arc<Database>) -> bool {
+        self.databases
+            .get(&database.name)
+            .is_some_and(|known| Arc::ptr_eq(&known, database))
     }
 
     /// All databases, by name.
@@ -207,23 +222,16 @@ impl Registry {
         password: Option<Verifier>,
     ) -> Option<Arc<Pool>> {
         let settings = self.settings.load();
-        let user = {
-            let entry = settings
-                .databases
-                .get(&database.name)
-                .or_else(|| settings.databases.get(FALLBACK))?;
-            server_user(entry, user)
-        };
+        settings.database(&database.name)?;
+        let client = user;
+        let user = settings.server_user(&database.name, client);
+        // What the client proved says nothing about a forced user.
+        let password = password.filter(|_| user == client);
         let key = (database.name.clone(), user.to_owned());
         if let Some(known) = self.pools.get(&key) {
             let pool = Arc::clone(&known);
             drop(known);
-            if let Some(password) = password
-                && pool.plan.load().target.password.is_none()
-                && let Some(plan) = self.plan_for(&database.name, user, Some(password))
-            {
-                pool.plan.store(Arc::new(plan));
-            }
+            self.learn_password(&pool, password);
             return Some(pool);
         }
         let plan = self.plan_for(&database.name, user, password)?;
@@ -234,12 +242,22 @@ impl Registry {
         Some(Arc::clone(&made))
     }
 
+    /// A user whose password only `auth_query` knows may have changed it since the pool was made.
+    fn learn_password(&self, pool: &Pool, password: Option<Verifier>) {
+        let known = pool.plan.load().target.password.clone();
+        if password.is_none() || password == known {
+            return;
+        }
+        if let Some(plan) = self.plan_for(&pool.database.name, &pool.user, password)
+            && plan.target.password != known
+        {
+            pool.plan.store(Arc::new(plan));
+        }
+    }
+
     fn plan_for(&self, database: &str, user: &str, password: Option<Verifier>) -> Option<Plan> {
         let settings = self.settings.load();
-        let entry = settings
-            .databases
-            .get(database)
-            .or_else(|| settings.databases.get(FALLBACK))?;
+        let entry = settings.database(database)?;
         let password = self.users.load().get(user).cloned().or(password);
         Some(plan(&settings, database, entry, user, password))
     }
@@ -254,7 +272,7 @@ impl Registry {
         startup: &[(String, String)],
     ) -> Option<Arc<Pool>> {
         let settings = self.settings.load();
-        let user = server_user(settings.database(&database.name)?, user);
+        let user = settings.server_user(&database.name, user);
         let mut plan = self.plan_for(&database.name, user, password)?;
         let mut target = (*plan.target).clone();
         target.startup.extend_from_slice(startup);
@@ -295,17 +313,15 @@ impl Registry {
             .map(|entry| entry.key().clone())
             .collect();
         for name in &gone {
-            self.end_clients(name);
             self.databases.remove(name);
+            self.end_clients(name);
             for pool in self.pools_of(name) {
-                pool.pause(true);
+                pool.remove();
                 self.pools.remove(&(name.clone(), pool.user.clone()));
             }
         }
         for name in settings.databases.keys().filter(|name| *name != FALLBACK) {
-            self.databases
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Database::new(name, false)));
+            self.add_database(name, false);
         }
         for pool in self.pools() {
             let password = pool.plan.load().target.password.clone();
@@ -377,20 +393,24 @@ impl Registry {
         }
     }
 
-    /// Drops a pool that nobody uses.
+    /// Drops a pool that nobody uses. A client that logs in takes its place in the database before it asks for its pool, so
+    /// none can be left with a pool that is gone.
     pub fn forget_pool(&self, pool: &Pool) {
         self.pools.remove_if(
             &(pool.database.name.clone(), pool.user.clone()),
             |_, known| {
-                std::ptr::eq(&raw const **known, &raw const *pool) && known.standing().open == 0
+                std::ptr::eq(&raw const **known, &raw const *pool)
+                    && pool.database.clients.used() == 0
+                    && known.standing().open == 0
             },
         );
     }
 
     /// Drops a database that came out of the `"*"` entry and that nobody uses.
     pub fn forget_database(&self, name: &str) {
+        let settings = self.settings.load();
         self.databases.remove_if(name, |_, database| {
-            database.is_auto && database.clients.used() == 0
+            database.is_auto && !settings.is_listed(name) && database.clients.used() == 0
         });
     }
 }

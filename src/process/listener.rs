@@ -16,8 +16,8 @@ use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
 use crate::process::worker::Worker;
 
-/// How long the acceptor rests when the system has no descriptor left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// How long the acceptor rests when the system has no descriptor, or no memory, left.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -202,12 +202,32 @@ fn accept(listener: &Listener, workers: &[Worker], registry: &Registry) {
                     worker.deal(Accepted::Tcp(socket.into()));
                 }
             }
-            Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => {
-                tracing::error!(%error, "cannot accept: raise the limit of open files (ulimit -n)");
-                std::thread::sleep(OUT_OF_DESCRIPTORS);
-            }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+            Err(error) if is_of_the_client(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Err(error) => {
+                let hint = "where files are too many, raise their limit (ulimit -n)";
+                tracing::error!(%error, hint, "cannot accept");
+                std::thread::sleep(OUT_OF_RESOURCES);
+            }
         }
     }
+}
+
+/// Whether only the connection that was to be accepted is broken, so that the next may be tried at once.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::Interrupted
+            | Kind::WouldBlock
+            | Kind::TimedOut
+            | Kind::PermissionDenied
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
 }

@@ -81,16 +81,34 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
         ));
     }
     let mut server = welcome(&login, stream, heard);
+    let mut entry = Entry {
+        census: login.census,
+        id: Some(server.card.id),
+    };
     if let Some(sql) = &target.connect_query
         && let Err(error) = query::ask(&mut server, login.interner, sql).await
     {
         tracing::warn!(%error, sql, "connect_query failed");
         if !matches!(error, Error::ServerRefused(_)) {
-            login.census.servers.remove(&server.card.id);
             return Err(error);
         }
     }
+    entry.id = None;
     Ok(server)
+}
+
+/// The card of a server that is not handed out yet: it goes with a login that fails or is given up.
+struct Entry<'a> {
+    census: &'a Census,
+    id: Option<u64>,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.census.servers.remove(&id);
+        }
+    }
 }
 
 fn unreachable(target: &Target, error: &io::Error) -> Error {

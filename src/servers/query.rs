@@ -52,6 +52,8 @@ async fn converse(
     question: &[u8],
 ) -> Result<Vec<Row>, Error> {
     const LOST: Error = Error::ServerLost("while the pooler asked it something");
+    // Whoever gives up waiting leaves an answer behind, which must not be taken for the answer to the next question.
+    server.side.doomed = Some("a question of the pooler's was not answered");
     server.stream.write_all(question).await.map_err(|_| LOST)?;
     let (mut frames, mut rows, mut refusal) = (Frames::default(), Vec::new(), None);
     loop {
@@ -79,6 +81,7 @@ async fn converse(
     if !frames.is_empty() {
         return Err(Error::ServerProtocol("more than was asked for"));
     }
+    server.side.doomed = None;
     refusal.map_or(Ok(rows), |refusal| Err(Error::ServerRefused(refusal)))
 }
 

@@ -41,6 +41,7 @@ impl Target {
             &self.user,
             self.tls,
             &self.connect_query,
+            &self.startup,
         ) == (
             &other.host,
             other.port,
@@ -48,6 +49,7 @@ impl Target {
             &other.user,
             other.tls,
             &other.connect_query,
+            &other.startup,
         )
     }
 }

@@ -76,6 +76,13 @@ pub enum Order {
     Shutdown,
 }
 
+impl Order {
+    /// Whether it says that some time is over: it may come too late to be true.
+    pub fn is_timeout(self) -> bool {
+        (Self::IdleTimeout..=Self::TransactionTimeout).contains(&self)
+    }
+}
+
 const ORDERS: [Order; 10] = [
     Order::None,
     Order::Drain,
@@ -234,6 +241,13 @@ impl ClientCard {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Takes back `order`, if no stronger one has come.
+    pub fn withdraw(&self, order: Order) {
+        let _ = self
+            .order
+            .compare_exchange(order as u8, Order::None as u8, SeqCst, SeqCst);
     }
 
     /// The order that lies there.
