@@ -12,3 +12,6 @@ pub mod requests;
 pub mod run;
 pub mod sides;
 pub mod startup;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! COPY and its hard cases.
+
+use super::linked;
+
+#[test]
+fn a_copy_holds_the_server_until_the_client_has_ended_it() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|"]).server(["G |||"]);
+    link.client(["d 1", "H ", "S ", "d 2"]);
+    assert!(!link.is_over());
+    link.client(["c "]).server(["C COPY 2|", "Z I"]);
+    assert!(link.is_over());
+    assert_eq!(
+        link.sent(),
+        ["Q copy t from stdin|", "d 1", "H ", "S ", "d 2", "c "]
+    );
+}
+
+#[test]
+fn copy_out_passes() {
+    let mut link = linked();
+    link.client(["Q copy t to stdout|"]);
+    link.server(["H |||", "d 1", "d 2", "c ", "C COPY 2|", "Z I"]);
+    assert!(link.is_over());
+    assert_eq!(link.heard().len(), 6);
+}
+
+#[test]
+fn the_sync_sent_along_with_execute_is_ignored_by_a_server_that_takes_copy_data() {
+    let mut link = linked();
+    link.client(["B |||||", "E |||||", "S "])
+        .server(["2 ", "G |||"]);
+    link.client(["d 1", "c "]).server(["C COPY 1|"]);
+    assert!(!link.is_over(), "the client's own Sync is to come");
+    link.client(["S "]).server(["Z I"]);
+    assert!(link.is_over());
+}
+
+#[test]
+fn a_simple_copy_that_fails_early_frees_the_server_and_its_tail_means_nothing() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|"]).server(["G |||"]);
+    link.client(["d x"])
+        .server(["E 22P02 invalid input", "Z I"]);
+    assert!(link.is_over());
+    let tail = super::frame("d y");
+    assert_eq!(link.client.copy_tail_in(&tail), tail.len());
+    let query = super::frame("Q select 1|");
+    assert_eq!(link.client.copy_tail_in(&query), 0);
+}
+
+#[test]
+fn a_client_that_never_ends_its_failed_copy_goes_on_with_its_next_query() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|"]).server(["G |||"]);
+    link.client(["d x"])
+        .server(["E 22P02 invalid input", "Z I"]);
+    assert_eq!(link.client.copy_tail_in(&super::frame("Q select 1|")), 0);
+    link.client(["Q select 1|"]).server(["C SELECT 1|", "Z I"]);
+    assert!(link.is_over());
+}
+
+#[test]
+fn a_frame_of_copy_data_is_finished_before_the_server_goes() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|"]).server(["G |||"]);
+    let data = super::frame("d 0123456789");
+    link.client_bytes(&data[..8]);
+    link.server(["E 22P02 invalid input", "Z I"]);
+    assert!(!link.is_over());
+    link.client_bytes(&data[8..]);
+    assert!(link.is_over());
+}
+
+#[test]
+fn an_extended_copy_that_fails_early_keeps_the_server_until_the_clients_sync() {
+    let mut link = linked();
+    link.client(["B |||||", "E |||||", "S "])
+        .server(["2 ", "G |||"]);
+    link.client(["d x"]).server(["E 22P02 invalid input"]);
+    link.client(["d y", "c "]);
+    assert!(!link.is_over());
+    link.client(["S "]).server(["Z I"]);
+    assert_eq!(
+        link.heard(),
+        ["2 ", "G |||", "E 22P02 invalid input", "Z I"]
+    );
+}
+
+#[test]
+fn a_copy_that_the_client_gives_up_ends_with_the_servers_error() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|"]).server(["G |||"]);
+    link.client(["f never mind|"])
+        .server(["E 57014 COPY failed", "Z I"]);
+    assert!(link.is_over() && !link.client.copy_tail);
+}
