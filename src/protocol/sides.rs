@@ -53,28 +53,35 @@ impl ClientSide {
 
     /// How many bytes of `chunk`, sent while no server is held, are the tail of a COPY that the server gave up.
     ///
-    /// Whole frames are counted, and a last one that is cut off (`walk.body` then says how much of it is still to come).
+    /// Whole frames are counted, and a last one that is cut off: `walk` then says how much of it is still to come.
     pub fn copy_tail_in(&mut self, chunk: &[u8]) -> usize {
         let mut at = 0;
-        while self.copy_tail && at < chunk.len() {
+        while at < chunk.len() {
             if self.walk.body > 0 {
                 let part = self.walk.body.min(chunk.len() - at);
                 (self.walk.body, at) = (self.walk.body - part, at + part);
                 continue;
             }
-            let rest = &chunk[at..];
-            self.copy_tail = matches!(rest[0], b'd' | b'c' | b'f');
-            let Some(length) = rest
-                .get(1..5)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u32::from_be_bytes)
-            else {
+            if !self.copy_tail {
+                break;
+            }
+            let stash = &mut self.walk.stash;
+            let tag = stash.first().copied().unwrap_or(chunk[at]);
+            if !matches!(tag, b'd' | b'c' | b'f') {
+                self.copy_tail = false;
+                break;
+            }
+            let part = (5 - stash.len()).min(chunk.len() - at);
+            stash.extend_from_slice(&chunk[at..at + part]);
+            at += part;
+            let Some(length) = stash.get(1..5).and_then(|bytes| bytes.try_into().ok()) else {
+                self.walk.want = 5;
                 break;
             };
-            if self.copy_tail {
-                self.copy_tail = rest[0] == b'd';
-                self.walk.body = usize::try_from(length).unwrap_or(0) + 1;
-            }
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            self.walk.stash = Vec::new();
+            (self.walk.body, self.walk.hide) = (length.saturating_sub(4), true);
+            self.copy_tail = tag == b'd';
         }
         at
     }

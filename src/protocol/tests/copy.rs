@@ -43,7 +43,7 @@ fn a_simple_copy_that_fails_early_frees_the_server_and_its_tail_means_nothing() 
     link.client(["d x"])
         .server(["E 22P02 invalid input", "Z I"]);
     assert!(link.is_over());
-    let tail = super::frame("d y");
+    let tail = [super::frame("d y"), super::frame("c ")].concat();
     assert_eq!(link.client.copy_tail_in(&tail), tail.len());
     let query = super::frame("Q select 1|");
     assert_eq!(link.client.copy_tail_in(&query), 0);
@@ -94,4 +94,49 @@ fn a_copy_that_the_client_gives_up_ends_with_the_servers_error() {
     link.client(["f never mind|"])
         .server(["E 57014 COPY failed", "Z I"]);
     assert!(link.is_over() && !link.client.copy_tail);
+}
+
+#[test]
+fn the_tail_of_a_failed_copy_asks_for_no_server_however_it_is_cut() {
+    let bytes = ["d first", "d second", "d ", "c "]
+        .map(super::frame)
+        .concat();
+    let query = super::frame("Q select 1|");
+    for cut in 1..bytes.len() {
+        for early in 0..bytes.len() {
+            let mut link = linked();
+            link.client(["Q copy t from stdin|"])
+                .server(["G |||"])
+                .sent();
+            link.client_bytes(&bytes[..early]);
+            link.server(["E 22P02 invalid input", "Z I"]);
+            let mut rest = bytes[early..].chunks(cut);
+            while !link.is_over() {
+                link.client_bytes(rest.next().unwrap());
+            }
+            for piece in rest {
+                assert_eq!(link.client.copy_tail_in(piece), piece.len());
+            }
+            assert_eq!(link.client.copy_tail_in(&query), 0);
+            link.client_bytes(&query);
+            assert_eq!(link.sent().last().unwrap(), "Q select 1|");
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_came_in_part_before_a_copy_failed_is_not_taken_for_its_tail() {
+    let query = super::frame("Q select 1|");
+    for cut in 1..query.len() {
+        let mut link = linked();
+        link.client(["Q copy t from stdin|"])
+            .server(["G |||"])
+            .sent();
+        link.client_bytes(&query[..cut.min(4)]);
+        link.server(["E 57014 canceled", "Z I"]);
+        assert!(link.is_over());
+        assert_eq!(link.client.copy_tail_in(&query[cut.min(4)..]), 0);
+        link.client_bytes(&query[cut.min(4)..]);
+        assert_eq!(link.sent(), ["Q select 1|"]);
+    }
 }
