@@ -75,13 +75,15 @@ pub(super) fn head(view: &[u8]) -> (u8, Option<usize>) {
 
 /// Walks over `chunk`, asking `judge` about every frame's head.
 ///
-/// `judge` gets the bytes in view and the run to put replacements into.
+/// `judge` gets the bytes in view and the run to put replacements into; `ended` the run, when the last byte of a frame is
+/// through.
 pub(super) fn walk<S>(
     state: &mut S,
     place: fn(&mut S) -> &mut Walk,
     chunk: &[u8],
     run: &mut Run<'_>,
     mut judge: impl FnMut(&mut S, &[u8], &mut Run<'_>) -> Result<Look, Error>,
+    ended: impl Fn(&mut S, &mut Run<'_>),
 ) -> Result<(), Error> {
     let mut at = 0;
     while at < chunk.len() {
@@ -93,6 +95,9 @@ pub(super) fn walk<S>(
             }
             walk.body -= part;
             at += part;
+            if walk.body == 0 {
+                ended(state, run);
+            }
             continue;
         }
         if walk.stash.is_empty() {
@@ -115,6 +120,9 @@ pub(super) fn walk<S>(
             };
             (walk.body, walk.hide) = (size - seen, hide);
             at += seen;
+            if size == seen {
+                ended(state, run);
+            }
         } else {
             let part = walk
                 .want
@@ -140,6 +148,9 @@ pub(super) fn walk<S>(
             };
             run.put(&stash[seen..]);
             (walk.body, walk.hide) = (size - stash.len(), hide);
+            if size == stash.len() {
+                ended(state, run);
+            }
         }
     }
     Ok(())

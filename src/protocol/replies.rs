@@ -30,6 +30,7 @@ impl Dialogue<'_> {
             chunk,
             run,
             Self::reply,
+            Self::give_answers,
         )
     }
 
@@ -38,6 +39,8 @@ impl Dialogue<'_> {
         let Some(size) = size else {
             return self.nonsense("a message has an impossible length");
         };
+        // Answers that fell due while only the head of this frame was here: nothing of it has gone out yet.
+        self.give_answers(run);
         let is_ours = matches!(self.server.pipeline.front(), Some(Owed::Ours));
         let seen = match tag {
             b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
@@ -61,12 +64,12 @@ impl Dialogue<'_> {
                 }
             }
             b'1' | b'2' | b'3' | b'T' | b'n' | b's' | b'I' | b'C' => {
-                return self.completion(tag, view, size, is_ours, run);
+                return self.completion(tag, view, size, is_ours);
             }
             b'G' | b'W' | b'H' => self.copy_begins(tag),
             b'E' => return self.failure(&view[..seen], size, is_ours, run),
             b'S' => self.parameter(&view[5..size], is_ours),
-            b'Z' => return self.ready(view[5], size, run),
+            b'Z' => return self.ready(view[5], size),
             b'A' => return Ok(Look::Pass(size)),
             b'N' => {}
             _ => return self.nonsense("an unknown or unexpected message"),
@@ -89,7 +92,6 @@ impl Dialogue<'_> {
         view: &[u8],
         size: usize,
         is_ours: bool,
-        run: &mut Run<'_>,
     ) -> Result<Look, Error> {
         if tag == b'C'
             && view.len() >= size
@@ -110,13 +112,6 @@ impl Dialogue<'_> {
         };
         if settles {
             self.server.pipeline.settle();
-            if hidden {
-                self.give_answers(run);
-                return Ok(Look::Hide(size));
-            }
-            if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
-                return Ok(self.pass_then_answer(view, size, run));
-            }
         }
         Ok(if hidden {
             Look::Hide(size)
@@ -125,17 +120,8 @@ impl Dialogue<'_> {
         })
     }
 
-    /// The frame ends a reply and answers of ours follow it: they must come after the whole frame, so the frame is taken whole.
-    fn pass_then_answer(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Look {
-        if view.len() < size {
-            // Too large to be in view: the answers wait for the next frame's turn, which comes at the latest with ReadyForQuery.
-            return Look::Pass(size);
-        }
-        run.put(&view[..size]);
-        self.give_answers(run);
-        Look::Took { seen: size, size }
-    }
-
+    /// Gives the answers whose turn has come, between two frames of the server's.
+    #[inline]
     fn give_answers(&mut self, run: &mut Run<'_>) {
         while let Some(Owed::Answer(bytes)) = self.server.pipeline.front() {
             run.put(bytes);
@@ -246,11 +232,10 @@ impl Dialogue<'_> {
         }
     }
 
-    fn ready(&mut self, status: u8, size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
+    fn ready(&mut self, status: u8, size: usize) -> Result<Look, Error> {
         if size != 6 || !matches!(status, b'I' | b'T' | b'E') {
             return self.nonsense("a broken ReadyForQuery");
         }
-        self.give_answers(run);
         let is_ours = match self.server.pipeline.front() {
             Some(Owed::Ours) => true,
             Some(Owed::Query | Owed::Sync | Owed::Function) => false,
@@ -267,11 +252,6 @@ impl Dialogue<'_> {
         if status != b'I' && self.rules.mode == PoolMode::Statement {
             self.server.doomed = Some("a transaction block in statement mode");
             return Err(Error::TransactionInStatementMode);
-        }
-        if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
-            run.put(&[b'Z', 0, 0, 0, 5, status]);
-            self.give_answers(run);
-            return Ok(Look::Took { seen: size, size });
         }
         Ok(Look::Pass(size))
     }

@@ -56,6 +56,7 @@ impl Dialogue<'_> {
             chunk,
             run,
             |dialogue, view, run| dialogue.request(view, run, answers, &mut flow),
+            |_, _| {},
         )?;
         Ok(flow)
     }
@@ -310,10 +311,10 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Answers in the server's place, when the replies before it have come.
+    /// Answers in the server's place, when the replies before it have come to their ends.
     fn answer(&mut self, bytes: &'static [u8], undo: Undo, answers: &mut Vec<u8>) {
         self.server.batch_open = true;
-        if self.server.pipeline.is_empty() {
+        if self.server.pipeline.is_empty() && self.server.walk.is_between() {
             answers.extend_from_slice(bytes);
         } else {
             self.server

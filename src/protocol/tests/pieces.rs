@@ -110,3 +110,51 @@ fn a_name_that_never_ends_is_refused_before_it_fills_the_memory() {
     }
     panic!("a name of a megabyte was taken");
 }
+
+#[test]
+fn an_answer_comes_right_behind_the_reply_it_waits_for_however_that_is_cut() {
+    let reply = raw_frame(b'T', &[b'x'; 3000]);
+    for cut in [1, 2, 5, 6, 7, 100, 2999, 3004, 3005, 3006] {
+        let mut link = linked();
+        link.client(["D P|", "C Sa|", "C Sb|", "D P|", "H "]);
+        for piece in reply.chunks(cut) {
+            link.server_bytes(piece);
+        }
+        let answers = frame("3 ").repeat(2);
+        assert_eq!(link.to_client, [&reply[..], &answers].concat(), "cut {cut}");
+        link.server_bytes(&reply).client(["S "]).server(["Z I"]);
+        assert_eq!(link.heard().len(), 5);
+        assert!(link.is_over());
+    }
+}
+
+#[test]
+fn an_answer_never_lands_inside_a_reply() {
+    let reply = raw_frame(b'T', &[b'x'; 3000]);
+    for cut in 1..reply.len() {
+        let mut link = linked();
+        link.client(["D P|", "H "]);
+        link.server_bytes(&reply[..cut]);
+        link.client(["C Sa|", "H "]);
+        link.server_bytes(&reply[cut..]);
+        assert_eq!(
+            link.to_client,
+            [&reply[..], &frame("3 ")].concat(),
+            "cut {cut}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_never_lands_inside_a_notice_and_does_not_wait_for_what_comes_behind_it() {
+    let notice = frame("N SNOTICE|Mhello||");
+    for cut in 1..notice.len() {
+        let mut link = linked();
+        link.client(["H "]).server_bytes(&notice[..cut]);
+        link.client(["C Sa|", "H "]);
+        link.server_bytes(&notice[cut..]);
+        let mut heard = link.heard();
+        heard.sort();
+        assert_eq!(heard, ["3 ", "N SNOTICE|Mhello||"], "cut {cut}");
+    }
+}
