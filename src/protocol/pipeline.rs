@@ -47,6 +47,8 @@ pub enum Owed {
     HiddenClose,
     /// An answer of the pooler's own, given when its turn comes.
     Answer(&'static [u8]),
+    /// Nothing: the client has ended a COPY that the server has not begun yet.
+    CopyEnd,
     /// An error that the server is made to give, told in the pooler's words.
     Refusal(Box<[u8]>),
 }
@@ -73,19 +75,27 @@ impl Pipeline {
         self.owed.front().map(|(owed, _)| owed)
     }
 
-    /// The reply after the next.
-    pub fn second(&self) -> Option<&Owed> {
-        self.owed.get(1).map(|(owed, _)| owed)
-    }
-
     /// The next reply has come.
     pub fn settle(&mut self) {
         self.owed.pop_front();
+        while matches!(self.front(), Some(Owed::CopyEnd)) {
+            self.owed.pop_front();
+        }
     }
 
-    /// The reply after the next will never come.
-    pub fn drop_second(&mut self) {
-        self.owed.remove(1);
+    /// The next reply takes COPY data, and a server that does so ignores Sync: those that stand before the end of the
+    /// copy will never be answered. How many they were, and whether the client has ended the copy already.
+    pub fn copy_begins(&mut self) -> (usize, bool) {
+        let mut ignored = 0;
+        while matches!(self.owed.get(1), Some((Owed::Sync, _))) {
+            self.owed.remove(1);
+            ignored += 1;
+        }
+        let is_ended = matches!(self.owed.get(1), Some((Owed::CopyEnd, _)));
+        if is_ended {
+            self.owed.remove(1);
+        }
+        (ignored, is_ended)
     }
 
     /// Whether nothing is owed.

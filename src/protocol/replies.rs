@@ -142,12 +142,10 @@ impl Dialogue<'_> {
         if tag == b'H' {
             return;
         }
-        self.server.copying = true;
-        // The Sync that was sent along with Execute is ignored by a server that takes COPY data.
-        if matches!(self.server.pipeline.front(), Some(Owed::Execute(_)))
-            && matches!(self.server.pipeline.second(), Some(Owed::Sync))
-        {
-            self.server.pipeline.drop_second();
+        let is_execute = matches!(self.server.pipeline.front(), Some(Owed::Execute(_)));
+        let (ignored_syncs, is_ended) = self.server.pipeline.copy_begins();
+        self.server.copying = !is_ended;
+        if ignored_syncs > 0 && is_execute && !is_ended {
             self.server.batch_open = true;
         }
     }

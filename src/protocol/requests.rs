@@ -86,7 +86,7 @@ impl Dialogue<'_> {
                 self.server.batch_open = false;
                 self.server.pipeline.push(Owed::Sync);
             }
-            b'c' | b'f' => self.server.copying = false,
+            b'c' | b'f' => self.copy_ends(),
             b'd' | b'H' | b'S' => {}
             b'Q' if self.rules.no_simple_query => return Err(Error::SimpleQueryDisallowed),
             b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.server.skipping => {}
@@ -105,6 +105,15 @@ impl Dialogue<'_> {
             }
         }
         Ok(Look::Pass(size))
+    }
+
+    /// The client ends a COPY, or the tail of one that failed, or one that the server has yet to begin.
+    fn copy_ends(&mut self) {
+        self.client.copy_tail = false;
+        if !self.server.copying && !self.server.pipeline.is_empty() {
+            self.server.pipeline.push(Owed::CopyEnd);
+        }
+        self.server.copying = false;
     }
 
     fn extended(&mut self, owed: Owed) {

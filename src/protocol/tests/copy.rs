@@ -140,3 +140,42 @@ fn a_frame_that_came_in_part_before_a_copy_failed_is_not_taken_for_its_tail() {
         assert_eq!(link.sent(), ["Q select 1|"]);
     }
 }
+
+#[test]
+fn copy_data_may_be_sent_before_the_server_asks_for_it() {
+    let mut link = linked();
+    link.client(["Q copy t from stdin|", "d 1", "c "]);
+    link.server(["G |||", "C COPY 1|", "Z I"]);
+    assert!(link.is_over());
+    link.client(["B |||||", "E |||||", "d 1", "c ", "S "]);
+    link.server(["2 ", "G |||", "C COPY 1|"]);
+    assert!(!link.is_over(), "that Sync comes after the copy");
+    link.server(["Z I"]);
+    assert!(link.is_over());
+    link.client(["B |||||", "E |||||", "S ", "d 1", "c ", "S "]);
+    link.server(["2 ", "G |||", "C COPY 1|", "Z I"]);
+    assert!(link.is_over(), "only the second Sync comes after the copy");
+    assert_eq!(link.heard().len(), 11);
+}
+
+#[test]
+fn a_copy_end_for_a_query_that_copies_nothing_means_nothing() {
+    let mut link = linked();
+    link.client(["Q select 1|", "c ", "Q copy t from stdin|"]);
+    link.server(["C SELECT 1|", "Z I", "G |||"]);
+    assert!(!link.is_over());
+    link.client(["d 1", "S ", "c "])
+        .server(["C COPY 1|", "Z I"]);
+    assert!(link.is_over());
+}
+
+#[test]
+fn two_copies_in_one_query_are_ended_one_after_the_other() {
+    let mut link = linked();
+    link.client(["Q copy a from stdin; copy b from stdin|", "d 1", "c "]);
+    link.server(["G |||", "C COPY 1|", "G |||"]);
+    link.client(["d 2", "S "]);
+    assert!(!link.is_over());
+    link.client(["c "]).server(["C COPY 1|", "Z I"]);
+    assert!(link.is_over());
+}
