@@ -176,9 +176,12 @@ impl Dialogue<'_> {
         self.client.params.are_accepted()
     }
 
-    /// Whether the client needs its server no longer.
+    /// Whether the client needs its server no longer, be it fit for another client or not.
     pub fn is_over(&self) -> bool {
-        self.rules.mode != PoolMode::Session && self.client.walk.body == 0 && self.server.is_free()
+        self.rules.mode != PoolMode::Session
+            && self.client.walk.body == 0
+            && self.server.status == b'I'
+            && self.server.is_quiet()
     }
 
     /// Takes back what requests that the server skipped would have done.

@@ -110,6 +110,9 @@ impl Dialogue<'_> {
             (Some(Owed::Ours), b'C' | b'I' | b'T') => (false, is_ours),
             _ => return self.nonsense("a reply that nobody asked for"),
         };
+        if tag == b'C' {
+            self.server.doubtful_syncs = 0; // a COPY that has read its data has ignored them
+        }
         if settles {
             self.server.pipeline.settle();
         }
@@ -145,6 +148,7 @@ impl Dialogue<'_> {
         let is_execute = matches!(self.server.pipeline.front(), Some(Owed::Execute(_)));
         let (ignored_syncs, is_ended) = self.server.pipeline.copy_begins();
         self.server.copying = !is_ended;
+        self.server.doubtful_syncs += ignored_syncs;
         if ignored_syncs > 0 && is_execute && !is_ended {
             self.server.batch_open = true;
         }
@@ -237,6 +241,13 @@ impl Dialogue<'_> {
         let is_ours = match self.server.pipeline.front() {
             Some(Owed::Ours) => true,
             Some(Owed::Query | Owed::Sync | Owed::Function) => false,
+            None if self.server.doubtful_syncs > 0 => {
+                // The COPY failed before it read anything: the Sync sent along with it counts after all.
+                self.server.doubtful_syncs -= 1;
+                self.server.skipping = false;
+                self.server.status = status;
+                return Ok(Look::Pass(size));
+            }
             _ => return self.nonsense("a ReadyForQuery that nobody asked for"),
         };
         self.server.pipeline.settle();

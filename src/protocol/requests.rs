@@ -87,7 +87,8 @@ impl Dialogue<'_> {
                 self.server.pipeline.push(Owed::Sync);
             }
             b'c' | b'f' => self.copy_ends(),
-            b'd' | b'H' | b'S' => {}
+            b'S' => self.server.doubtful_syncs += 1,
+            b'd' | b'H' => {}
             b'Q' if self.rules.no_simple_query => return Err(Error::SimpleQueryDisallowed),
             b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.server.skipping => {}
             b'Q' => self.server.pipeline.push(Owed::Query),

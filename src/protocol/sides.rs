@@ -108,6 +108,8 @@ pub struct ServerSide {
     pub batch_open: bool,
     /// It takes COPY data.
     pub copying: bool,
+    /// How many Syncs were sent that a COPY ignores, unless it failed before it came to read them (as on a view).
+    pub doubtful_syncs: usize,
     /// What it said to a query of the pooler's own that failed.
     pub refused_ours: Option<Refusal>,
     /// Why it must never be lent again.
@@ -127,6 +129,7 @@ impl ServerSide {
             skipping: false,
             batch_open: false,
             copying: false,
+            doubtful_syncs: 0,
             refused_ours: None,
             doomed: None,
         }
@@ -134,7 +137,7 @@ impl ServerSide {
 
     /// Whether it is outside any transaction, owes nothing and has said everything: ready for another client.
     pub fn is_free(&self) -> bool {
-        self.status == b'I' && self.is_quiet() && self.doomed.is_none()
+        self.status == b'I' && self.is_quiet() && self.doomed.is_none() && self.doubtful_syncs == 0
     }
 
     /// Whether it owes nothing and waits for nothing, inside a transaction or not.

@@ -179,3 +179,63 @@ fn two_copies_in_one_query_are_ended_one_after_the_other() {
     link.client(["c "]).server(["C COPY 1|", "Z I"]);
     assert!(link.is_over());
 }
+
+#[test]
+fn a_copy_that_fails_before_it_reads_does_not_ignore_the_sync_sent_along() {
+    let mut link = linked();
+    link.client(["P |copy view from stdin|||", "B |||||", "E |||||", "S "]);
+    link.server(["1 ", "2 ", "G |||", "E 42809 cannot copy to view", "Z I"]);
+    assert_eq!(
+        link.heard(),
+        ["1 ", "2 ", "G |||", "E 42809 cannot copy to view", "Z I"]
+    );
+    assert!(link.is_over() && link.server.is_free());
+    let tail = ["d 1", "c "].map(super::frame).concat();
+    assert_eq!(link.client.copy_tail_in(&tail), tail.len());
+    link.client(["S "]).server(["Z I"]);
+    assert_eq!(link.heard(), ["Z I"]);
+    assert!(link.is_over() && link.server.is_free());
+}
+
+#[test]
+fn a_server_that_may_owe_one_more_ready_for_query_is_not_lent_again() {
+    let mut link = linked();
+    link.client(["B |||||", "E |||||", "S "])
+        .server(["2 ", "G |||"]);
+    link.client(["d x", "c ", "S "]);
+    link.server(["E 22P02 invalid input", "Z I"]);
+    assert_eq!(
+        link.heard(),
+        ["2 ", "G |||", "E 22P02 invalid input", "Z I"]
+    );
+    assert!(link.is_over() && !link.server.is_free());
+}
+
+#[test]
+fn in_a_transaction_the_one_more_ready_for_query_is_passed_on() {
+    let mut link = linked();
+    link.client(["Q begin|"]).server(["C BEGIN|", "Z T"]);
+    link.client(["B |||||", "E |||||", "S "])
+        .server(["2 ", "G |||"]);
+    link.client(["d x", "c ", "S "]);
+    link.server(["E 42809 cannot copy to view", "Z E"]);
+    assert!(!link.is_over());
+    link.server(["Z E"])
+        .client(["Q rollback|"])
+        .server(["C ROLLBACK|", "Z I"]);
+    assert_eq!(link.heard().len(), 9);
+    assert!(link.is_over() && link.server.is_free());
+}
+
+#[test]
+fn a_copy_that_succeeds_leaves_no_doubt_behind() {
+    let mut link = linked();
+    link.client(["B |||||", "E |||||", "S "])
+        .server(["2 ", "G |||"]);
+    link.client(["d 1", "c ", "S "])
+        .server(["C COPY 1|", "Z I"]);
+    assert!(link.is_over() && link.server.is_free());
+    link.client(["B |||||", "E |||||", "S "]);
+    link.server(["2 ", "E 22012 division by zero", "Z I"]);
+    assert!(link.is_over() && link.server.is_free());
+}
