@@ -91,8 +91,8 @@ impl Dialogue<'_> {
             b'd' | b'H' => {}
             b'Q' if self.rules.no_simple_query => return Err(Error::SimpleQueryDisallowed),
             b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.server.skipping => {}
-            b'Q' => self.server.pipeline.push(Owed::Query),
-            b'F' => self.server.pipeline.push(Owed::Function),
+            b'Q' => self.simple(Owed::Query),
+            b'F' => self.simple(Owed::Function),
             b'E' => self.extended(Owed::Execute(0)),
             b'P' => return self.parse(view, size, run, answers),
             b'B' => return self.bind(view, size, run),
@@ -115,6 +115,12 @@ impl Dialogue<'_> {
             self.server.pipeline.push(Owed::CopyEnd);
         }
         self.server.copying = false;
+    }
+
+    /// Its ReadyForQuery ends the extended messages before it, too.
+    fn simple(&mut self, owed: Owed) {
+        self.server.batch_open = false;
+        self.server.pipeline.push(owed);
     }
 
     fn extended(&mut self, owed: Owed) {
@@ -173,12 +179,13 @@ impl Dialogue<'_> {
             .insert(name.into(), Arc::clone(&statement));
         let named = Undo::Name(name.into(), None);
         let is_held = self.server.held.touch(statement.id);
-        if is_held && !self.server.pipeline.may_discard() {
+        if is_held && self.server.status != b'E' && !self.server.pipeline.may_discard() {
             self.answer(PARSE_COMPLETE, named, answers);
             return;
         }
         if is_held {
-            // A DISCARD ALL may be under way that takes the statement from the server before this Parse arrives.
+            // A DISCARD ALL may be under way that takes the statement from the server before this Parse arrives, or
+            // the transaction has failed, and the server refuses what is not its end.
             write_close(statement.id, run.tail());
             self.server.pipeline.push(Owed::HiddenClose);
         }

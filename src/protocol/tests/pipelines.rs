@@ -197,3 +197,38 @@ fn simple_queries_are_refused_where_they_are_disallowed() {
     link.client(["Q select 1|"]);
     assert!(matches!(link.error, Some(Error::SimpleQueryDisallowed)));
 }
+
+#[test]
+fn a_query_ends_the_batch_before_it() {
+    let mut link = linked();
+    link.client(["P |x|||", "Q select 1|"]);
+    link.server(["1 ", "C SELECT 1|", "Z I"]);
+    assert!(link.is_over(), "no Sync need follow");
+    link.client(["P |x|||", "F x"]).server(["1 ", "V x", "Z I"]);
+    assert!(link.is_over());
+    link.client(["P |x|||", "Q select 1|"])
+        .server(["E 42601 syntax error"]);
+    assert!(!link.is_over(), "the query is ignored, a Sync must follow");
+}
+
+#[test]
+fn nothing_is_answered_in_a_failed_transaction_that_the_server_would_refuse() {
+    let mut link = linked();
+    link.prepared("a", "select 1").another_client();
+    link.client(["Q begin; x|"])
+        .server(["E 42601 syntax error", "Z E"]);
+    link.sent();
+    link.client(["P b|select 1|||", "B |b||||", "S "]);
+    assert_eq!(
+        link.sent(),
+        [
+            "C SPOOLER_1|",
+            "P POOLER_1|select 1|||",
+            "B |POOLER_1||||",
+            "S "
+        ]
+    );
+    link.server(["3 ", "E 25P02 transaction is aborted", "Z E"]);
+    assert!(link.client.names.is_empty() && link.server.held.is_empty());
+    assert_eq!(link.heard()[2..], ["E 25P02 transaction is aborted", "Z E"]);
+}
