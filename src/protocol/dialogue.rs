@@ -4,11 +4,13 @@
 //! it; everything else passes as a slice, counted and never gathered, so that messages of any size stream through.
 //! `requests.rs` judges what the client sends, `replies.rs` what the server answers; here is what both share.
 
+use std::sync::Arc;
+
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::protocol::parameters::Interner;
-use crate::protocol::pipeline::{Owed, Undo};
-use crate::protocol::prepared::{Dictionary, begin, end};
+use crate::protocol::pipeline::{Owed, Undo, Was};
+use crate::protocol::prepared::{Dictionary, Statement, begin, end};
 use crate::protocol::run::Run;
 use crate::protocol::sides::{ClientSide, ServerSide, Walk};
 use crate::stats::counters::Tally;
@@ -160,11 +162,11 @@ impl Dialogue<'_> {
     /// Puts into `out` what the server must be told before the client's first request, so that it has the client's session
     /// parameters. False when the server has to accept them first, because no server ever did.
     pub fn prepare(&mut self, out: &mut Vec<u8>) -> bool {
-        if std::sync::Arc::ptr_eq(&self.client.params, &self.server.params) {
+        if Arc::ptr_eq(&self.client.params, &self.server.params) {
             return true;
         }
         let Some(sql) = self.client.params.sql_from(&self.server.params) else {
-            self.server.params = std::sync::Arc::clone(&self.client.params);
+            self.server.params = Arc::clone(&self.client.params);
             return true;
         };
         let at = begin(out, b'Q');
@@ -172,7 +174,7 @@ impl Dialogue<'_> {
         out.push(0);
         end(out, at);
         self.server.pipeline.push(Owed::Ours);
-        self.server.params = std::sync::Arc::clone(&self.client.params);
+        self.server.params = Arc::clone(&self.client.params);
         self.client.params.are_accepted()
     }
 
@@ -188,15 +190,33 @@ impl Dialogue<'_> {
     pub(super) fn undo(&mut self, undo: Vec<Undo>) {
         for change in undo {
             match change {
-                Undo::Name(name, Some(before)) => {
-                    self.client.names.insert(name, before);
-                }
-                Undo::Name(name, None) => {
-                    self.client.names.remove(&name);
-                }
-                Undo::NotPrepared(id) => self.server.held.forget(id),
-                Undo::NotClosed(statement) => self.server.held.add(&statement),
+                Undo::Name(name, before) => self.set_name(name, before),
+                Undo::Held(statement, was) => self.set_held(&statement, was),
             }
+        }
+    }
+
+    /// `name` means `statement`, or would, if later requests had not changed that already.
+    pub(super) fn set_name(&mut self, name: Box<[u8]>, statement: Option<Arc<Statement>>) {
+        if let Some(ground) = self.server.pipeline.ground_of_name(&name) {
+            *ground = statement;
+        } else if let Some(statement) = statement {
+            self.client.names.insert(name, statement);
+        } else {
+            self.client.names.remove(&name);
+        }
+    }
+
+    /// The server has `statement` so, or would, if later requests had not changed that already.
+    pub(super) fn set_held(&mut self, statement: &Arc<Statement>, so: Was) {
+        if let Some(ground) = self.server.pipeline.ground_of_statement(statement.id) {
+            *ground = so;
+            return;
+        }
+        match so {
+            Was::There => self.server.held.restore(statement),
+            Was::Missing => self.server.held.forget(statement.id),
+            Was::Stale => self.server.held.spoil(statement),
         }
     }
 }

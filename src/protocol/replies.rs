@@ -9,7 +9,7 @@ use crate::config::value::PoolMode;
 use crate::error::{Error, Refusal};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::parameters::is_carried;
-use crate::protocol::pipeline::Owed;
+use crate::protocol::pipeline::{Owed, Undo, Was};
 use crate::protocol::run::Run;
 
 /// How much of an error is looked at: the SQLSTATE stands at its beginning.
@@ -103,7 +103,7 @@ impl Dialogue<'_> {
             (Some(Owed::Parse), b'1')
             | (Some(Owed::Bind(_)), b'2')
             | (Some(Owed::Close), b'3')
-            | (Some(Owed::Describe), b'T' | b'n')
+            | (Some(Owed::Describe(_)), b'T' | b'n')
             | (Some(Owed::Execute(_)), b'C' | b'I' | b's') => (true, false),
             (Some(Owed::HiddenParse), b'1') | (Some(Owed::HiddenClose), b'3') => (true, true),
             (Some(Owed::Query | Owed::Execute(_)), b'C' | b'I' | b'T') => (false, false),
@@ -114,7 +114,7 @@ impl Dialogue<'_> {
             self.server.doubtful_syncs = 0; // a COPY that has read its data has ignored them
         }
         if settles {
-            self.server.pipeline.settle();
+            self.settled();
         }
         Ok(if hidden {
             Look::Hide(size)
@@ -132,8 +132,19 @@ impl Dialogue<'_> {
         }
     }
 
+    fn settled(&mut self) {
+        let Some((Owed::Parse | Owed::HiddenParse, undo)) = self.server.pipeline.settle() else {
+            return;
+        };
+        for change in undo {
+            if let Undo::Held(statement, _) = change {
+                self.server.held.prove(statement.id);
+            }
+        }
+    }
+
     fn discarded(&mut self, everything: bool) {
-        let (ids, names) = self.server.pipeline.still_to_come();
+        let (ids, names) = self.server.pipeline.discarded();
         self.server.held.clear_except(&ids);
         self.client.names.retain(|name, _| names.contains(name));
         if everything {
@@ -183,19 +194,23 @@ impl Dialogue<'_> {
                 self.end_copy();
                 return Ok(Look::Pass(size));
             }
-            Some(Owed::Bind(id)) if code == b"0A000" && *id != 0 => {
-                let id = *id;
-                self.server.held.spoil(id);
-            }
             Some(_) => {}
         }
         self.end_copy();
+        let spoiled = match self.server.pipeline.front() {
+            Some(Owed::Bind(id) | Owed::Describe(id)) if code == b"0A000" => *id,
+            _ => 0,
+        };
         let refusal = match self.server.pipeline.front() {
             Some(Owed::Refusal(said)) if code == b"42P05" => Some(said.clone()),
             _ => None,
         };
         let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
         self.undo(undo);
+        if let Some(statement) = self.server.held.get(spoiled) {
+            statement.retire();
+            self.set_held(&statement, Was::Stale);
+        }
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
         let Some(said) = refusal else {

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::message;
-use crate::protocol::pipeline::{Owed, Undo};
+use crate::protocol::pipeline::{Owed, Undo, Was};
 use crate::protocol::prepared::{Statement, begin, end, write_close};
 use crate::protocol::run::Run;
 
@@ -72,31 +72,21 @@ impl Dialogue<'_> {
             .names
             .insert(name.into(), Arc::clone(&statement));
         let named = Undo::Name(name.into(), None);
-        let is_held = self.server.held.touch(statement.id);
-        if is_held && self.server.status != b'E' && !self.server.pipeline.may_discard() {
+        if self.is_certain(statement.id)
+            && self.server.status != b'E'
+            && !self.server.pipeline.may_discard()
+        {
             self.answer(PARSE_COMPLETE, named, answers);
             return;
         }
-        if is_held {
-            // A DISCARD ALL may be under way that takes the statement from the server before this Parse arrives, or
-            // the transaction has failed, and the server refuses what is not its end.
-            write_close(statement.id, run.tail());
-            self.server.pipeline.push(Owed::HiddenClose);
-        }
-        self.close_stale(run);
-        statement.write_parse(run.tail());
-        self.tally.server_parses.add(1);
-        self.server.batch_open = true;
-        self.server
-            .pipeline
-            .push_with(Owed::Parse, vec![Undo::NotPrepared(statement.id), named]);
-        self.server.held.add(&statement);
-        self.evict(run);
+        // Where the server holds it, but may lose it (a DISCARD ALL may be under way), or refuses what is not the end
+        // of a failed transaction, it is closed there and prepared again.
+        self.send_parse(&statement, Owed::Parse, Some(named), run);
     }
 
     /// The name exists: the server is made to say so, by parsing twice what it holds already.
     fn refuse_duplicate(&mut self, name: &[u8], existing: &Arc<Statement>, run: &mut Run<'_>) {
-        self.ensure(existing, run);
+        self.ensure(name, existing, run);
         existing.write_parse(run.tail());
         let said = message::Say {
             severity: message::Severity::Error,
@@ -143,7 +133,7 @@ impl Dialogue<'_> {
         }
         let id = known.as_ref().map_or(0, |known| known.id);
         if let Some(known) = &known {
-            self.ensure(known, run);
+            self.ensure(name, known, run);
         }
         let out = run.tail();
         let at = begin(out, b'B');
@@ -169,18 +159,18 @@ impl Dialogue<'_> {
             Ok(name) => name,
             Err(look) => {
                 if matches!(look, Look::Pass(_)) {
-                    self.extended(Owed::Describe);
+                    self.extended(Owed::Describe(0));
                 }
                 return Ok(look);
             }
         };
         let known = self.client.names.get(name).map(Arc::clone);
         if known.is_none() && !is_ours(name) {
-            self.extended(Owed::Describe);
+            self.extended(Owed::Describe(0));
             return Ok(Look::Pass(size));
         }
         if let Some(known) = &known {
-            self.ensure(known, run);
+            self.ensure(name, known, run);
         }
         let out = run.tail();
         let at = begin(out, b'D');
@@ -188,7 +178,7 @@ impl Dialogue<'_> {
         write_renamed(known.as_ref(), name, out);
         out.push(0);
         end(out, at);
-        self.extended(Owed::Describe);
+        self.extended(Owed::Describe(known.map_or(0, |known| known.id)));
         Ok(Look::Took { seen: size, size })
     }
 
@@ -249,38 +239,66 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Sees to it that the server holds `statement` when the next message arrives.
-    fn ensure(&mut self, statement: &Arc<Statement>, run: &mut Run<'_>) {
-        if self.server.held.touch(statement.id) {
+    /// Sees to it that the server holds `statement`, which the client calls `name`, when the next message arrives.
+    fn ensure(&mut self, name: &[u8], statement: &Arc<Statement>, run: &mut Run<'_>) {
+        let id = statement.id;
+        // Where the name itself is not certain yet, the server decides whether there is such a statement.
+        if self.is_certain(id) || (self.holds(id) && self.server.pipeline.changes_name(name)) {
             return;
         }
+        self.send_parse(statement, Owed::HiddenParse, None, run);
+    }
+
+    fn holds(&mut self, id: u64) -> bool {
+        self.server.held.touch(id)
+    }
+
+    /// Whether the server will hold statement `id`, whatever becomes of earlier batches.
+    fn is_certain(&mut self, id: u64) -> bool {
+        self.holds(id)
+            && (self.server.held.is_proven(id) || !self.server.pipeline.may_skip_parse_of(id))
+    }
+
+    /// Has the server prepare `statement`, anew if it holds it.
+    fn send_parse(
+        &mut self,
+        statement: &Arc<Statement>,
+        owed: Owed,
+        named: Option<Undo>,
+        run: &mut Run<'_>,
+    ) {
         self.close_stale(run);
+        if self.holds(statement.id) {
+            self.send_close(statement, Was::There, run);
+        } else if self.server.pipeline.may_skip_change_of(statement.id) {
+            self.send_close(statement, Was::Missing, run);
+        }
         statement.write_parse(run.tail());
         self.tally.server_parses.add(1);
         self.server.batch_open = true;
-        self.server
-            .pipeline
-            .push_with(Owed::HiddenParse, vec![Undo::NotPrepared(statement.id)]);
+        let mut undo = vec![Undo::Held(Arc::clone(statement), Was::Missing)];
+        undo.extend(named);
+        self.server.pipeline.push_with(owed, undo);
         self.server.held.add(statement);
-        self.evict(run);
+        while let Some(oldest) = self.server.held.take_oldest_above(self.rules.max_prepared) {
+            self.send_close(&oldest, Was::There, run);
+        }
     }
 
     fn close_stale(&mut self, run: &mut Run<'_>) {
         if self.server.held.has_stale() {
-            for id in self.server.held.take_stale() {
-                write_close(id, run.tail());
-                self.server.pipeline.push(Owed::HiddenClose);
+            for statement in self.server.held.take_stale() {
+                self.send_close(&statement, Was::Stale, run);
             }
         }
     }
 
-    fn evict(&mut self, run: &mut Run<'_>) {
-        while let Some(oldest) = self.server.held.take_oldest_above(self.rules.max_prepared) {
-            write_close(oldest.id, run.tail());
-            self.server
-                .pipeline
-                .push_with(Owed::HiddenClose, vec![Undo::NotClosed(oldest)]);
-        }
+    fn send_close(&mut self, statement: &Arc<Statement>, was: Was, run: &mut Run<'_>) {
+        write_close(statement.id, run.tail());
+        self.server.pipeline.push_with(
+            Owed::HiddenClose,
+            vec![Undo::Held(Arc::clone(statement), was)],
+        );
     }
 }
 

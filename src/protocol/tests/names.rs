@@ -344,3 +344,169 @@ fn a_portal_may_have_any_name() {
         ["B a|POOLER_1||||", "D Pa|", "E a|||||", "C Pa|", "S "]
     );
 }
+
+#[test]
+fn a_describe_that_meets_a_changed_result_type_has_the_plan_prepared_anew() {
+    let mut link = linked();
+    link.prepared("a", "select * from t");
+    link.client(["D Sa|", "S "]).sent();
+    link.server(["E 0A000 cached plan must not change result type", "Z I"]);
+    link.client(["C Sa|", "P a|select * from t|||", "D Sa|", "S "]);
+    assert_eq!(
+        link.sent(),
+        [
+            "C SPOOLER_1|",
+            "P POOLER_2|select * from t|||",
+            "D SPOOLER_2|",
+            "S "
+        ]
+    );
+}
+
+#[test]
+fn a_changed_plan_is_closed_even_when_its_eviction_was_skipped() {
+    let mut link = linked().holding_at_most(1);
+    link.prepared("a", "select * from t");
+    link.client(["B |a||||", "P b|select 2|||", "S "]).sent();
+    link.server(["E 0A000 cached plan must not change result type", "Z I"]);
+    link.client(["B |a||||", "S "]);
+    assert_eq!(
+        link.sent(),
+        [
+            "C SPOOLER_1|",
+            "P POOLER_1|select * from t|||",
+            "B |POOLER_1||||",
+            "S "
+        ]
+    );
+}
+
+#[test]
+fn a_stale_plan_whose_close_was_skipped_is_still_stale() {
+    let mut link = linked();
+    link.prepared("a", "select * from t");
+    link.client(["B |a||||", "S "]);
+    link.server(["E 0A000 cached plan must not change result type", "Z I"])
+        .sent();
+    link.client(["B |nobody||||", "B |a||||", "S "]).sent();
+    link.server(["E 26000 no", "Z I"]);
+    link.client(["B |a||||", "S "]);
+    assert_eq!(
+        link.sent(),
+        [
+            "C SPOOLER_1|",
+            "P POOLER_1|select * from t|||",
+            "B |POOLER_1||||",
+            "S "
+        ]
+    );
+}
+
+#[test]
+fn what_was_to_be_prepared_again_for_fear_of_a_discard_is_still_there_when_that_was_skipped() {
+    let mut link = linked();
+    link.prepared("a", "select 1");
+    link.client(["E nobody|||||", "P b|select 1|||", "S "])
+        .sent();
+    link.server(["E 34000 no such portal", "Z I"]);
+    link.client(["B |a||||", "S "]);
+    assert_eq!(link.sent(), ["B |POOLER_1||||", "S "]);
+}
+
+#[test]
+fn an_error_behind_deallocate_all_brings_nothing_back() {
+    let mut link = linked().holding_at_most(1);
+    link.prepared("a", "select 1");
+    link.client([
+        "E |||||",
+        "P b|select 1|||",
+        "C Sa|",
+        "P c|select 2|||",
+        "S ",
+    ])
+    .sent();
+    link.server(["C DEALLOCATE ALL|", "3 ", "E 25P02 no", "Z I"]);
+    assert!(link.client.names.is_empty(), "{:?}", link.client.names);
+    assert!(link.server.held.is_empty(), "{:?}", link.server.held);
+    link.client(["P a|select 1|||", "S "]);
+    assert_eq!(link.sent()[0], "P POOLER_3|select 1|||");
+}
+
+#[test]
+fn a_parse_that_an_earlier_batch_may_yet_skip_is_not_relied_upon() {
+    let mut link = linked();
+    link.prepared("a", "select 1").another_server();
+    link.client([
+        "E nobody|||||",
+        "B |a||||",
+        "S ",
+        "B |a||||",
+        "E |||||",
+        "S ",
+    ]);
+    assert_eq!(
+        link.sent()[4..],
+        [
+            "C SPOOLER_1|",
+            "P POOLER_1|select 1|||",
+            "B |POOLER_1||||",
+            "E |||||",
+            "S "
+        ]
+    );
+    link.server(["E 34000 no", "Z I", "3 ", "1 ", "2 ", "C SELECT 1|", "Z I"]);
+    assert_eq!(
+        link.heard(),
+        ["E 34000 no", "Z I", "2 ", "C SELECT 1|", "Z I"]
+    );
+    link.client(["B |a||||", "S "]);
+    assert_eq!(link.sent(), ["B |POOLER_1||||", "S "]);
+}
+
+#[test]
+fn a_parse_that_comes_first_in_its_batch_is_relied_upon() {
+    let mut link = linked();
+    link.prepared("a", "select 1").another_server();
+    link.client(["B |a||||", "E |||||", "S ", "B |a||||", "E |||||", "S "]);
+    assert_eq!(link.sent()[4..], ["B |POOLER_1||||", "E |||||", "S "]);
+}
+
+#[test]
+fn a_close_that_an_earlier_batch_may_yet_skip_is_not_relied_upon() {
+    let mut link = linked().holding_at_most(1);
+    link.prepared("b", "select 2");
+    link.client(["P a|select 1|||", "S "]);
+    link.server(["1 ", "3 ", "Z I"]);
+    (link.sent(), link.heard());
+    link.client(["E nobody|||||", "B |b||||", "S ", "B |a||||", "S "]);
+    assert_eq!(
+        link.sent()[1..],
+        [
+            "P POOLER_1|select 2|||",
+            "C SPOOLER_2|",
+            "B |POOLER_1||||",
+            "S ",
+            "C SPOOLER_2|",
+            "P POOLER_2|select 1|||",
+            "C SPOOLER_1|",
+            "B |POOLER_2||||",
+            "S "
+        ]
+    );
+    link.server(["E 34000 no", "Z I", "3 ", "1 ", "3 ", "2 ", "Z I"]);
+    assert_eq!(link.heard(), ["E 34000 no", "Z I", "2 ", "Z I"]);
+    link.client(["B |a||||", "S "]);
+    assert_eq!(link.sent(), ["B |POOLER_2||||", "S "]);
+}
+
+#[test]
+fn what_a_batch_undoes_does_not_undo_what_a_later_batch_did_to_the_same_name() {
+    let mut link = linked();
+    link.prepared("a", "select 1");
+    link.client(["E nobody|||||", "C Sa|", "S ", "P a|select 2|||", "S "])
+        .sent();
+    link.server(["E 34000 no", "Z I", "1 ", "Z I"]);
+    assert_eq!(link.heard(), ["E 34000 no", "Z I", "1 ", "Z I"]);
+    link.client(["B |a||||", "S "]);
+    assert_eq!(link.sent(), ["B |POOLER_2||||", "S "]);
+}
