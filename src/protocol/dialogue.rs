@@ -4,11 +4,13 @@
 //! it; everything else passes as a slice, counted and never gathered, so that messages of any size stream through.
 //! `requests.rs` judges what the client sends, `replies.rs` what the server answers; here is what both share.
 
+use std::sync::Arc;
+
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::protocol::parameters::Interner;
-use crate::protocol::pipeline::{Owed, Undo};
-use crate::protocol::prepared::{Dictionary, begin, end};
+use crate::protocol::pipeline::{Owed, Undo, Was};
+use crate::protocol::prepared::{Dictionary, Statement, begin, end};
 use crate::protocol::run::Run;
 use crate::protocol::sides::{ClientSide, ServerSide, Walk};
 use crate::stats::counters::Tally;
@@ -76,13 +78,15 @@ pub(super) fn head(view: &[u8]) -> (u8, Option<usize>) {
 
 /// Walks over `chunk`, asking `judge` about every frame's head.
 ///
-/// `judge` gets the bytes in view and the run to put replacements into.
+/// `judge` gets the bytes in view and the run to put replacements into; `ended` the run, when the last byte of a frame is
+/// through.
 pub(super) fn walk<S>(
     state: &mut S,
     place: fn(&mut S) -> &mut Walk,
     chunk: &[u8],
     run: &mut Run<'_>,
     mut judge: impl FnMut(&mut S, &[u8], &mut Run<'_>) -> Result<Look, Error>,
+    ended: impl Fn(&mut S, &mut Run<'_>),
 ) -> Result<(), Error> {
     let mut at = 0;
     while at < chunk.len() {
@@ -94,6 +98,9 @@ pub(super) fn walk<S>(
             }
             walk.body -= part;
             at += part;
+            if walk.body == 0 {
+                ended(state, run);
+            }
             continue;
         }
         if walk.stash.is_empty() {
@@ -116,6 +123,9 @@ pub(super) fn walk<S>(
             };
             (walk.body, walk.hide) = (size - seen, hide);
             at += seen;
+            if size == seen {
+                ended(state, run);
+            }
         } else {
             let part = walk
                 .want
@@ -141,6 +151,9 @@ pub(super) fn walk<S>(
             };
             run.put(&stash[seen..]);
             (walk.body, walk.hide) = (size - stash.len(), hide);
+            if size == stash.len() {
+                ended(state, run);
+            }
         }
     }
     Ok(())
@@ -150,11 +163,11 @@ impl Dialogue<'_> {
     /// Puts into `out` what the server must be told before the client's first request, so that it has the client's session
     /// parameters. False when the server has to accept them first, because no server ever did.
     pub fn prepare(&mut self, out: &mut Vec<u8>) -> bool {
-        if std::sync::Arc::ptr_eq(&self.client.params, &self.server.params) {
+        if Arc::ptr_eq(&self.client.params, &self.server.params) {
             return true;
         }
         let Some(sql) = self.client.params.sql_from(&self.server.params) else {
-            self.server.params = std::sync::Arc::clone(&self.client.params);
+            self.server.params = Arc::clone(&self.client.params);
             return true;
         };
         let at = begin(out, b'Q');
@@ -162,28 +175,49 @@ impl Dialogue<'_> {
         out.push(0);
         end(out, at);
         self.server.pipeline.push(Owed::Ours);
-        self.server.params = std::sync::Arc::clone(&self.client.params);
+        self.server.params = Arc::clone(&self.client.params);
         self.client.params.are_accepted()
     }
 
-    /// Whether the client needs its server no longer.
+    /// Whether the client needs its server no longer, be it fit for another client or not.
     pub fn is_over(&self) -> bool {
-        self.rules.mode != PoolMode::Session && self.client.walk.body == 0 && self.server.is_free()
+        self.rules.mode != PoolMode::Session
+            && self.client.walk.body == 0
+            && self.server.status == b'I'
+            && self.server.is_quiet()
     }
 
     /// Takes back what requests that the server skipped would have done.
     pub(super) fn undo(&mut self, undo: Vec<Undo>) {
         for change in undo {
             match change {
-                Undo::Name(name, Some(before)) => {
-                    self.client.names.insert(name, before);
-                }
-                Undo::Name(name, None) => {
-                    self.client.names.remove(&name);
-                }
-                Undo::NotPrepared(id) => self.server.held.forget(id),
-                Undo::NotClosed(statement) => self.server.held.add(&statement),
+                Undo::Name(name, before) => self.set_name(name, before),
+                Undo::Held(statement, was) => self.set_held(&statement, was),
             }
+        }
+    }
+
+    /// `name` means `statement`, or would, if later requests had not changed that already.
+    pub(super) fn set_name(&mut self, name: Box<[u8]>, statement: Option<Arc<Statement>>) {
+        if let Some(ground) = self.server.pipeline.ground_of_name(&name) {
+            *ground = statement;
+        } else if let Some(statement) = statement {
+            self.client.names.insert(name, statement);
+        } else {
+            self.client.names.remove(&name);
+        }
+    }
+
+    /// The server has `statement` so, or would, if later requests had not changed that already.
+    pub(super) fn set_held(&mut self, statement: &Arc<Statement>, so: Was) {
+        if let Some(ground) = self.server.pipeline.ground_of_statement(statement.id) {
+            *ground = so;
+            return;
+        }
+        match so {
+            Was::There => self.server.held.restore(statement),
+            Was::Missing => self.server.held.forget(statement.id),
+            Was::Stale => self.server.held.spoil(statement),
         }
     }
 }

@@ -12,3 +12,7 @@ pub mod requests;
 pub mod run;
 pub mod sides;
 pub mod startup;
+pub mod statements;
+
+#[cfg(test)]
+mod tests;

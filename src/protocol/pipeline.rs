@@ -10,14 +10,26 @@ use std::sync::Arc;
 use crate::protocol::prepared::Statement;
 
 /// What a request changed before its reply was known, to be put back if the server skips it.
+///
+/// Each holds what was before *this* request, so that the undos of several requests for the same thing form a chain, also
+/// over batches: what an earlier batch undoes becomes the ground of a later one that is still owed.
 #[derive(Debug)]
 pub enum Undo {
     /// The client's name gets back what it meant before.
     Name(Box<[u8]>, Option<Arc<Statement>>),
-    /// The server does not hold this statement after all.
-    NotPrepared(u64),
-    /// The server still holds this statement.
-    NotClosed(Arc<Statement>),
+    /// The server has the statement as before.
+    Held(Arc<Statement>, Was),
+}
+
+/// How a server had a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Was {
+    /// It held it.
+    There,
+    /// It did not.
+    Missing,
+    /// It held a plan that no longer fits.
+    Stale,
 }
 
 /// One reply that is owed.
@@ -37,8 +49,8 @@ pub enum Owed {
     HiddenParse,
     /// BindComplete; the number of the statement, 0 when it is not tracked.
     Bind(u64),
-    /// RowDescription or NoData.
-    Describe,
+    /// RowDescription or NoData; the number of the statement, 0 when it is not tracked.
+    Describe(u64),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; the number of the statement.
     Execute(u64),
     /// CloseComplete.
@@ -47,6 +59,8 @@ pub enum Owed {
     HiddenClose,
     /// An answer of the pooler's own, given when its turn comes.
     Answer(&'static [u8]),
+    /// Nothing: the client has ended a COPY that the server has not begun yet.
+    CopyEnd,
     /// An error that the server is made to give, told in the pooler's words.
     Refusal(Box<[u8]>),
 }
@@ -73,19 +87,28 @@ impl Pipeline {
         self.owed.front().map(|(owed, _)| owed)
     }
 
-    /// The reply after the next.
-    pub fn second(&self) -> Option<&Owed> {
-        self.owed.get(1).map(|(owed, _)| owed)
+    /// The next reply has come; what was owed, and can no longer be undone.
+    pub fn settle(&mut self) -> Option<(Owed, Vec<Undo>)> {
+        let settled = self.owed.pop_front();
+        while matches!(self.front(), Some(Owed::CopyEnd)) {
+            self.owed.pop_front();
+        }
+        settled
     }
 
-    /// The next reply has come.
-    pub fn settle(&mut self) {
-        self.owed.pop_front();
-    }
-
-    /// The reply after the next will never come.
-    pub fn drop_second(&mut self) {
-        self.owed.remove(1);
+    /// The next reply takes COPY data, and a server that does so ignores Sync: those that stand before the end of the
+    /// copy will never be answered. How many they were, and whether the client has ended the copy already.
+    pub fn copy_begins(&mut self) -> (usize, bool) {
+        let mut ignored = 0;
+        while matches!(self.owed.get(1), Some((Owed::Sync, _))) {
+            self.owed.remove(1);
+            ignored += 1;
+        }
+        let is_ended = matches!(self.owed.get(1), Some((Owed::CopyEnd, _)));
+        if is_ended {
+            self.owed.remove(1);
+        }
+        (ignored, is_ended)
     }
 
     /// Whether nothing is owed.
@@ -113,14 +136,88 @@ impl Pipeline {
         (undo, end.is_some())
     }
 
-    /// The statements and names that owed requests will still create.
-    pub fn still_to_come(&self) -> (Vec<u64>, Vec<Box<[u8]>>) {
-        let (mut ids, mut names) = (Vec::new(), Vec::new());
-        for undo in self.owed.iter().skip(1).flat_map(|(_, undo)| undo) {
-            match undo {
-                Undo::NotPrepared(id) => ids.push(*id),
-                Undo::Name(name, _) => names.push(name.clone()),
-                Undo::NotClosed(_) => {}
+    /// What was before the first owed request that changes what `name` means.
+    pub fn ground_of_name(&mut self, name: &[u8]) -> Option<&mut Option<Arc<Statement>>> {
+        self.undos().find_map(|undo| match undo {
+            Undo::Name(changed, before) if **changed == *name => Some(before),
+            Undo::Name(..) | Undo::Held(..) => None,
+        })
+    }
+
+    /// What was before the first owed request that changes how the server has statement `id`.
+    pub fn ground_of_statement(&mut self, id: u64) -> Option<&mut Was> {
+        self.undos().find_map(|undo| match undo {
+            Undo::Held(changed, before) if changed.id == id => Some(before),
+            Undo::Name(..) | Undo::Held(..) => None,
+        })
+    }
+
+    /// Whether an earlier batch, which may fail yet, changes how the server has statement `id`.
+    pub fn may_skip_change_of(&self, id: u64) -> bool {
+        self.owed
+            .iter()
+            .rev()
+            .skip_while(|(owed, _)| !matches!(owed, Owed::Sync))
+            .any(|entry| is_about(entry, id))
+    }
+
+    /// Whether the Parse of statement `id` that is under way belongs to an earlier batch and may be skipped there. One that
+    /// comes first in its batch is not: it fails by itself or not at all.
+    pub fn may_skip_parse_of(&self, id: u64) -> bool {
+        let is_parse = |entry: &(Owed, Vec<Undo>)| {
+            matches!(entry.0, Owed::Parse | Owed::HiddenParse) && is_about(entry, id)
+        };
+        let Some(at) = self.owed.iter().rposition(is_parse) else {
+            return false;
+        };
+        let is_earlier = |(owed, _): &(Owed, _)| matches!(owed, Owed::Sync);
+        if !self.owed.iter().skip(at).any(is_earlier) {
+            return false;
+        }
+        let before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
+        let before = before
+            .skip_while(|owed| matches!(owed, Owed::HiddenClose | Owed::Answer(_)))
+            .next();
+        !matches!(
+            before,
+            None | Some(Owed::Sync | Owed::Query | Owed::Function | Owed::Ours)
+        )
+    }
+
+    /// Whether a request is owed that changes what `name` means.
+    pub fn changes_name(&self, name: &[u8]) -> bool {
+        self.owed
+            .iter()
+            .flat_map(|(_, undo)| undo)
+            .any(|undo| matches!(undo, Undo::Name(changed, _) if **changed == *name))
+    }
+
+    fn undos(&mut self) -> impl Iterator<Item = &mut Undo> {
+        self.owed.iter_mut().flat_map(|(_, undo)| undo)
+    }
+
+    /// The request whose reply comes next has taken all statements away. What will still be created behind it: the numbers
+    /// of statements, and names.
+    pub fn discarded(&mut self) -> (Vec<u64>, Vec<Box<[u8]>>) {
+        let (mut changed, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (owed, undo) in self.owed.iter_mut().skip(1) {
+            for undo in undo {
+                match undo {
+                    Undo::Name(name, before) if !names.contains(name) => {
+                        *before = None;
+                        names.push(name.clone());
+                    }
+                    Undo::Held(statement, before) => {
+                        if !changed.contains(&statement.id) {
+                            *before = Was::Missing;
+                            changed.push(statement.id);
+                        }
+                        if matches!(owed, Owed::Parse | Owed::HiddenParse) {
+                            ids.push(statement.id);
+                        }
+                    }
+                    Undo::Name(..) => {}
+                }
             }
         }
         (ids, names)
@@ -132,24 +229,34 @@ impl Pipeline {
     }
 }
 
+fn is_about((_, undo): &(Owed, Vec<Undo>), id: u64) -> bool {
+    undo.iter()
+        .any(|undo| matches!(undo, Undo::Held(statement, _) if statement.id == id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Owed, Pipeline, Undo};
 
     #[test]
-    fn an_error_settles_everything_up_to_the_next_sync() {
+    fn an_error_settles_everything_up_to_the_next_sync_last_first() {
         let mut pipeline = Pipeline::default();
-        pipeline.push_with(Owed::Parse, vec![Undo::NotPrepared(1)]);
+        let name = |name: &str| vec![Undo::Name(name.as_bytes().into(), None)];
+        pipeline.push_with(Owed::Parse, name("a"));
         pipeline.push(Owed::Bind(1));
-        pipeline.push_with(Owed::Parse, vec![Undo::NotPrepared(2)]);
+        pipeline.push_with(Owed::Parse, name("b"));
         pipeline.push(Owed::Sync);
         pipeline.push(Owed::Query);
         let (undo, sync_was_sent) = pipeline.skip_to_sync();
         assert!(sync_was_sent);
-        assert!(matches!(
-            undo[..],
-            [Undo::NotPrepared(2), Undo::NotPrepared(1)]
-        ));
+        let names: Vec<&[u8]> = undo
+            .iter()
+            .filter_map(|undo| match undo {
+                Undo::Name(name, _) => Some(&**name),
+                Undo::Held(..) => None,
+            })
+            .collect();
+        assert_eq!(names, [b"b", b"a"]);
         assert!(matches!(pipeline.front(), Some(Owed::Sync)));
     }
 

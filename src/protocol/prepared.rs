@@ -119,12 +119,19 @@ impl Statement {
 /// The names that one client gave.
 pub type Names = HashMap<Box<[u8]>, Arc<Statement>>;
 
-/// The statements that one server holds.
+/// The statements that one server holds, or will when its requests have been answered.
 #[derive(Debug, Default)]
 pub struct OnServer {
-    held: HashMap<u64, (Arc<Statement>, u64)>,
-    stale: Vec<u64>,
+    held: HashMap<u64, Held>,
+    stale: Vec<Arc<Statement>>,
     turn: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    statement: Arc<Statement>,
+    used: u64,
+    is_proven: bool,
 }
 
 impl OnServer {
@@ -132,17 +139,47 @@ impl OnServer {
     pub fn touch(&mut self, id: u64) -> bool {
         self.turn += 1;
         let turn = self.turn;
-        self.held.get_mut(&id).is_some_and(|(_, used)| {
-            *used = turn;
+        self.held.get_mut(&id).is_some_and(|held| {
+            held.used = turn;
             true
         })
     }
 
+    /// Whether the server has said that it prepared `id`.
+    pub fn is_proven(&self, id: u64) -> bool {
+        self.held.get(&id).is_some_and(|held| held.is_proven)
+    }
+
+    /// The server has said that it prepared `id`.
+    pub fn prove(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.is_proven = true;
+        }
+    }
+
+    /// The statement with number `id`, if it is held.
+    pub fn get(&self, id: u64) -> Option<Arc<Statement>> {
+        self.held.get(&id).map(|held| Arc::clone(&held.statement))
+    }
+
     /// The server is about to hold `statement`.
     pub fn add(&mut self, statement: &Arc<Statement>) {
+        self.insert(statement, false);
+    }
+
+    /// The server holds `statement` after all.
+    pub fn restore(&mut self, statement: &Arc<Statement>) {
+        self.insert(statement, true);
+    }
+
+    fn insert(&mut self, statement: &Arc<Statement>, is_proven: bool) {
         self.turn += 1;
-        self.held
-            .insert(statement.id, (Arc::clone(statement), self.turn));
+        let held = Held {
+            statement: Arc::clone(statement),
+            used: self.turn,
+            is_proven,
+        };
+        self.held.insert(statement.id, held);
     }
 
     /// The statement that was used least recently, taken out, when more than `limit` are held.
@@ -153,9 +190,9 @@ impl OnServer {
         let oldest = self
             .held
             .values()
-            .min_by_key(|(_, used)| *used)
-            .map(|(statement, _)| statement.id)?;
-        self.held.remove(&oldest).map(|(statement, _)| statement)
+            .min_by_key(|held| held.used)
+            .map(|held| held.statement.id)?;
+        self.held.remove(&oldest).map(|held| held.statement)
     }
 
     /// The server does not hold `id`.
@@ -163,16 +200,16 @@ impl OnServer {
         self.held.remove(&id);
     }
 
-    /// The server's plan of `id` no longer fits: close it before it is prepared again.
-    pub fn spoil(&mut self, id: u64) {
-        if let Some((statement, _)) = self.held.remove(&id) {
-            statement.retire();
-            self.stale.push(id);
+    /// The server's plan of `statement` no longer fits: close it before it is prepared again.
+    pub fn spoil(&mut self, statement: &Arc<Statement>) {
+        self.held.remove(&statement.id);
+        if !self.stale.iter().any(|stale| stale.id == statement.id) {
+            self.stale.push(Arc::clone(statement));
         }
     }
 
     /// The stale statements still to be closed, taken out.
-    pub fn take_stale(&mut self) -> Vec<u64> {
+    pub fn take_stale(&mut self) -> Vec<Arc<Statement>> {
         std::mem::take(&mut self.stale)
     }
 

@@ -9,7 +9,7 @@ use crate::config::value::PoolMode;
 use crate::error::{Error, Refusal};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::parameters::is_carried;
-use crate::protocol::pipeline::Owed;
+use crate::protocol::pipeline::{Owed, Undo, Was};
 use crate::protocol::run::Run;
 
 /// How much of an error is looked at: the SQLSTATE stands at its beginning.
@@ -30,6 +30,7 @@ impl Dialogue<'_> {
             chunk,
             run,
             Self::reply,
+            Self::give_answers,
         )
     }
 
@@ -38,6 +39,8 @@ impl Dialogue<'_> {
         let Some(size) = size else {
             return self.nonsense("a message has an impossible length");
         };
+        // Answers that fell due while only the head of this frame was here: nothing of it has gone out yet.
+        self.give_answers(run);
         let is_ours = matches!(self.server.pipeline.front(), Some(Owed::Ours));
         let seen = match tag {
             b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
@@ -61,12 +64,12 @@ impl Dialogue<'_> {
                 }
             }
             b'1' | b'2' | b'3' | b'T' | b'n' | b's' | b'I' | b'C' => {
-                return self.completion(tag, view, size, is_ours, run);
+                return self.completion(tag, view, size, is_ours);
             }
             b'G' | b'W' | b'H' => self.copy_begins(tag),
             b'E' => return self.failure(&view[..seen], size, is_ours, run),
             b'S' => self.parameter(&view[5..size], is_ours),
-            b'Z' => return self.ready(view[5], size, run),
+            b'Z' => return self.ready(view[5], size),
             b'A' => return Ok(Look::Pass(size)),
             b'N' => {}
             _ => return self.nonsense("an unknown or unexpected message"),
@@ -89,7 +92,6 @@ impl Dialogue<'_> {
         view: &[u8],
         size: usize,
         is_ours: bool,
-        run: &mut Run<'_>,
     ) -> Result<Look, Error> {
         if tag == b'C'
             && view.len() >= size
@@ -101,22 +103,18 @@ impl Dialogue<'_> {
             (Some(Owed::Parse), b'1')
             | (Some(Owed::Bind(_)), b'2')
             | (Some(Owed::Close), b'3')
-            | (Some(Owed::Describe), b'T' | b'n')
+            | (Some(Owed::Describe(_)), b'T' | b'n')
             | (Some(Owed::Execute(_)), b'C' | b'I' | b's') => (true, false),
             (Some(Owed::HiddenParse), b'1') | (Some(Owed::HiddenClose), b'3') => (true, true),
             (Some(Owed::Query | Owed::Execute(_)), b'C' | b'I' | b'T') => (false, false),
             (Some(Owed::Ours), b'C' | b'I' | b'T') => (false, is_ours),
             _ => return self.nonsense("a reply that nobody asked for"),
         };
+        if tag == b'C' {
+            self.server.doubtful_syncs = 0; // a COPY that has read its data has ignored them
+        }
         if settles {
-            self.server.pipeline.settle();
-            if hidden {
-                self.give_answers(run);
-                return Ok(Look::Hide(size));
-            }
-            if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
-                return Ok(self.pass_then_answer(view, size, run));
-            }
+            self.settled();
         }
         Ok(if hidden {
             Look::Hide(size)
@@ -125,17 +123,8 @@ impl Dialogue<'_> {
         })
     }
 
-    /// The frame ends a reply and answers of ours follow it: they must come after the whole frame, so the frame is taken whole.
-    fn pass_then_answer(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Look {
-        if view.len() < size {
-            // Too large to be in view: the answers wait for the next frame's turn, which comes at the latest with ReadyForQuery.
-            return Look::Pass(size);
-        }
-        run.put(&view[..size]);
-        self.give_answers(run);
-        Look::Took { seen: size, size }
-    }
-
+    /// Gives the answers whose turn has come, between two frames of the server's.
+    #[inline]
     fn give_answers(&mut self, run: &mut Run<'_>) {
         while let Some(Owed::Answer(bytes)) = self.server.pipeline.front() {
             run.put(bytes);
@@ -143,8 +132,19 @@ impl Dialogue<'_> {
         }
     }
 
+    fn settled(&mut self) {
+        let Some((Owed::Parse | Owed::HiddenParse, undo)) = self.server.pipeline.settle() else {
+            return;
+        };
+        for change in undo {
+            if let Undo::Held(statement, _) = change {
+                self.server.held.prove(statement.id);
+            }
+        }
+    }
+
     fn discarded(&mut self, everything: bool) {
-        let (ids, names) = self.server.pipeline.still_to_come();
+        let (ids, names) = self.server.pipeline.discarded();
         self.server.held.clear_except(&ids);
         self.client.names.retain(|name, _| names.contains(name));
         if everything {
@@ -156,12 +156,11 @@ impl Dialogue<'_> {
         if tag == b'H' {
             return;
         }
-        self.server.copying = true;
-        // The Sync that was sent along with Execute is ignored by a server that takes COPY data.
-        if matches!(self.server.pipeline.front(), Some(Owed::Execute(_)))
-            && matches!(self.server.pipeline.second(), Some(Owed::Sync))
-        {
-            self.server.pipeline.drop_second();
+        let is_execute = matches!(self.server.pipeline.front(), Some(Owed::Execute(_)));
+        let (ignored_syncs, is_ended) = self.server.pipeline.copy_begins();
+        self.server.copying = !is_ended;
+        self.server.doubtful_syncs += ignored_syncs;
+        if ignored_syncs > 0 && is_execute && !is_ended {
             self.server.batch_open = true;
         }
     }
@@ -201,19 +200,23 @@ impl Dialogue<'_> {
                 self.end_copy();
                 return Ok(Look::Pass(size));
             }
-            Some(Owed::Bind(id)) if code == b"0A000" && *id != 0 => {
-                let id = *id;
-                self.server.held.spoil(id);
-            }
             Some(_) => {}
         }
         self.end_copy();
+        let spoiled = match self.server.pipeline.front() {
+            Some(Owed::Bind(id) | Owed::Describe(id)) if code == b"0A000" => *id,
+            _ => 0,
+        };
         let refusal = match self.server.pipeline.front() {
             Some(Owed::Refusal(said)) if code == b"42P05" => Some(said.clone()),
             _ => None,
         };
         let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
         self.undo(undo);
+        if let Some(statement) = self.server.held.get(spoiled) {
+            statement.retire();
+            self.set_held(&statement, Was::Stale);
+        }
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
         let Some(said) = refusal else {
@@ -252,14 +255,20 @@ impl Dialogue<'_> {
         }
     }
 
-    fn ready(&mut self, status: u8, size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
+    fn ready(&mut self, status: u8, size: usize) -> Result<Look, Error> {
         if size != 6 || !matches!(status, b'I' | b'T' | b'E') {
             return self.nonsense("a broken ReadyForQuery");
         }
-        self.give_answers(run);
         let is_ours = match self.server.pipeline.front() {
             Some(Owed::Ours) => true,
             Some(Owed::Query | Owed::Sync | Owed::Function) => false,
+            None if self.server.doubtful_syncs > 0 => {
+                // The COPY failed before it read anything: the Sync sent along with it counts after all.
+                self.server.doubtful_syncs -= 1;
+                self.server.skipping = false;
+                self.server.status = status;
+                return Ok(Look::Pass(size));
+            }
             _ => return self.nonsense("a ReadyForQuery that nobody asked for"),
         };
         self.server.pipeline.settle();
@@ -273,11 +282,6 @@ impl Dialogue<'_> {
         if status != b'I' && self.rules.mode == PoolMode::Statement {
             self.server.doomed = Some("a transaction block in statement mode");
             return Err(Error::TransactionInStatementMode);
-        }
-        if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
-            run.put(&[b'Z', 0, 0, 0, 5, status]);
-            self.give_answers(run);
-            return Ok(Look::Took { seen: size, size });
         }
         Ok(Look::Pass(size))
     }

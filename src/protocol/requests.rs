@@ -8,26 +8,12 @@
 //! | Close of a name | answered here, nothing is sent |
 //! | Terminate | the client leaves |
 //!
-//! Mistakes with names get PostgreSQL's own errors, because the server is made to commit them: an unknown name is sent as it
-//! is, a name that exists is parsed twice.
-
-use std::sync::Arc;
-
-use bytes::BytesMut;
+//! What becomes of statements and their names stands in `statements.rs`.
 
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
-use crate::protocol::message;
-use crate::protocol::pipeline::{Owed, Undo};
-use crate::protocol::prepared::{Statement, begin, end, write_close};
+use crate::protocol::pipeline::Owed;
 use crate::protocol::run::Run;
-
-const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
-const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
-/// A named Parse must be kept, so it must fit: 64 MB.
-const LARGEST_PARSE: usize = 64 << 20;
-/// The names in Bind, Describe and Close together.
-const LARGEST_NAMES: usize = 1 << 16;
 
 /// Whether the client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +42,7 @@ impl Dialogue<'_> {
             chunk,
             run,
             |dialogue, view, run| dialogue.request(view, run, answers, &mut flow),
+            |_, _| {},
         )?;
         Ok(flow)
     }
@@ -85,12 +72,13 @@ impl Dialogue<'_> {
                 self.server.batch_open = false;
                 self.server.pipeline.push(Owed::Sync);
             }
-            b'c' | b'f' => self.server.copying = false,
-            b'd' | b'H' | b'S' => {}
+            b'c' | b'f' => self.copy_ends(),
+            b'S' => self.server.doubtful_syncs += 1,
+            b'd' | b'H' => {}
             b'Q' if self.rules.no_simple_query => return Err(Error::SimpleQueryDisallowed),
             b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.server.skipping => {}
-            b'Q' => self.server.pipeline.push(Owed::Query),
-            b'F' => self.server.pipeline.push(Owed::Function),
+            b'Q' => self.simple(Owed::Query),
+            b'F' => self.simple(Owed::Function),
             b'E' => self.extended(Owed::Execute(0)),
             b'P' => return self.parse(view, size, run, answers),
             b'B' => return self.bind(view, size, run),
@@ -106,281 +94,23 @@ impl Dialogue<'_> {
         Ok(Look::Pass(size))
     }
 
-    fn extended(&mut self, owed: Owed) {
-        self.server.batch_open = true;
+    /// The client ends a COPY, or the tail of one that failed, or one that the server has yet to begin.
+    fn copy_ends(&mut self) {
+        self.client.copy_tail = false;
+        if !self.server.copying && !self.server.pipeline.is_empty() {
+            self.server.pipeline.push(Owed::CopyEnd);
+        }
+        self.server.copying = false;
+    }
+
+    /// Its ReadyForQuery ends the extended messages before it, too.
+    fn simple(&mut self, owed: Owed) {
+        self.server.batch_open = false;
         self.server.pipeline.push(owed);
     }
 
-    fn parse(
-        &mut self,
-        view: &[u8],
-        size: usize,
-        run: &mut Run<'_>,
-        answers: &mut Vec<u8>,
-    ) -> Result<Look, Error> {
-        if size > 5 && view.len() < 6 {
-            return Ok(Look::Need(6));
-        }
-        if !self.rules.track_statements() || size < 6 || view[5] == 0 {
-            self.tally.client_parses.add(1);
-            self.tally.server_parses.add(1);
-            self.extended(Owed::Parse);
-            return Ok(Look::Pass(size));
-        }
-        if size > LARGEST_PARSE {
-            return Err(Error::TooLarge("the text of a named prepared statement"));
-        }
-        if view.len() < size {
-            return Ok(Look::Need(size));
-        }
-        self.tally.client_parses.add(1);
-        let body = &view[5..size];
-        let Some(split) = body.iter().position(|byte| *byte == 0) else {
-            return Err(Error::Protocol(
-                "broken Parse message: its name does not end".into(),
-            ));
-        };
-        let (name, definition) = (&body[..split], &body[split + 1..]);
-        if let Some(existing) = self.client.names.get(name).map(Arc::clone) {
-            self.refuse_duplicate(name, &existing, run);
-        } else {
-            self.new_name(name, definition, run, answers);
-        }
-        Ok(Look::Took { seen: size, size })
-    }
-
-    fn new_name(
-        &mut self,
-        name: &[u8],
-        definition: &[u8],
-        run: &mut Run<'_>,
-        answers: &mut Vec<u8>,
-    ) {
-        let statement = self.dictionary.find(definition);
-        self.client
-            .names
-            .insert(name.into(), Arc::clone(&statement));
-        let named = Undo::Name(name.into(), None);
-        let is_held = self.server.held.touch(statement.id);
-        if is_held && !self.server.pipeline.may_discard() {
-            self.answer(PARSE_COMPLETE, named, answers);
-            return;
-        }
-        if is_held {
-            // A DISCARD ALL may be under way that takes the statement from the server before this Parse arrives.
-            write_close(statement.id, run.tail());
-            self.server.pipeline.push(Owed::HiddenClose);
-        }
-        self.close_stale(run);
-        statement.write_parse(run.tail());
-        self.tally.server_parses.add(1);
+    pub(super) fn extended(&mut self, owed: Owed) {
         self.server.batch_open = true;
-        self.server
-            .pipeline
-            .push_with(Owed::Parse, vec![Undo::NotPrepared(statement.id), named]);
-        self.server.held.add(&statement);
-        self.evict(run);
-    }
-
-    /// The name exists: the server is made to say so, by parsing twice what it holds already.
-    fn refuse_duplicate(&mut self, name: &[u8], existing: &Arc<Statement>, run: &mut Run<'_>) {
-        self.ensure(existing, run);
-        existing.write_parse(run.tail());
-        let said = message::Say {
-            severity: message::Severity::Error,
-            code: "42P05",
-            message: &format!(
-                "prepared statement \"{}\" already exists",
-                String::from_utf8_lossy(name)
-            ),
-            detail: None,
-            hint: None,
-        };
-        let mut error = BytesMut::new();
-        message::error(&mut error, &said);
-        self.extended(Owed::Refusal(error[..].into()));
-    }
-
-    fn bind(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
-        if !self.rules.track_statements() {
-            self.tally.binds.add(1);
-            self.extended(Owed::Bind(0));
-            return Ok(Look::Pass(size));
-        }
-        let body = &view[5..view.len().min(size)];
-        let names = body.iter().position(|byte| *byte == 0).and_then(|portal| {
-            body[portal + 1..]
-                .iter()
-                .position(|byte| *byte == 0)
-                .map(|length| (portal, portal + 1 + length))
-        });
-        let Some((portal, statement)) = names else {
-            return more_names(view, size, "Bind");
-        };
-        self.tally.binds.add(1);
-        let name = &body[portal + 1..statement];
-        let known = self.client.names.get(name).map(Arc::clone);
-        if name.is_empty() || (known.is_none() && !is_ours(name)) {
-            self.extended(Owed::Bind(0));
-            return Ok(Look::Pass(size));
-        }
-        let id = known.as_ref().map_or(0, |known| known.id);
-        if let Some(known) = &known {
-            self.ensure(known, run);
-        }
-        let out = run.tail();
-        let at = begin(out, b'B');
-        out.extend_from_slice(&body[..=portal]);
-        write_renamed(known.as_ref(), name, out);
-        out.push(0);
-        let written = out.len() - at + (size - 5 - (statement + 1));
-        out[at..at + 4].copy_from_slice(&u32::try_from(written).unwrap_or(u32::MAX).to_be_bytes());
-        self.extended(Owed::Bind(id));
-        Ok(Look::Took {
-            seen: 5 + statement + 1,
-            size,
-        })
-    }
-
-    fn describe(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
-        let name = match self.statement_name(view, size, "Describe")? {
-            Ok(name) => name,
-            Err(look) => {
-                if matches!(look, Look::Pass(_)) {
-                    self.extended(Owed::Describe);
-                }
-                return Ok(look);
-            }
-        };
-        let known = self.client.names.get(name).map(Arc::clone);
-        if known.is_none() && !is_ours(name) {
-            self.extended(Owed::Describe);
-            return Ok(Look::Pass(size));
-        }
-        if let Some(known) = &known {
-            self.ensure(known, run);
-        }
-        let out = run.tail();
-        let at = begin(out, b'D');
-        out.push(b'S');
-        write_renamed(known.as_ref(), name, out);
-        out.push(0);
-        end(out, at);
-        self.extended(Owed::Describe);
-        Ok(Look::Took { seen: size, size })
-    }
-
-    fn close(&mut self, view: &[u8], size: usize, answers: &mut Vec<u8>) -> Result<Look, Error> {
-        let name = match self.statement_name(view, size, "Close")? {
-            Ok(name) => name,
-            Err(look) => {
-                if matches!(look, Look::Pass(_)) {
-                    self.extended(Owed::Close);
-                }
-                return Ok(look);
-            }
-        };
-        let before = self.client.names.remove(name);
-        self.answer(CLOSE_COMPLETE, Undo::Name(name.into(), before), answers);
-        Ok(Look::Took { seen: size, size })
-    }
-
-    /// The statement that a Describe or Close names; `Err` when the message does not name one, or must be seen whole.
-    fn statement_name<'v>(
-        &self,
-        view: &'v [u8],
-        size: usize,
-        what: &str,
-    ) -> Result<Result<&'v [u8], Look>, Error> {
-        if !self.rules.track_statements() || size < 7 {
-            return Ok(Err(Look::Pass(size)));
-        }
-        if view.len() < size {
-            return more_names(view, size, what).map(Err);
-        }
-        if view[5] != b'S' || view[6] == 0 {
-            return Ok(Err(Look::Pass(size)));
-        }
-        let name = &view[6..size];
-        match name.iter().position(|byte| *byte == 0) {
-            Some(length) => Ok(Ok(&name[..length])),
-            None => Err(Error::Protocol(format!(
-                "broken {what} message: its name does not end"
-            ))),
-        }
-    }
-
-    /// Answers in the server's place, when the replies before it have come.
-    fn answer(&mut self, bytes: &'static [u8], undo: Undo, answers: &mut Vec<u8>) {
-        self.server.batch_open = true;
-        if self.server.pipeline.is_empty() {
-            answers.extend_from_slice(bytes);
-        } else {
-            self.server
-                .pipeline
-                .push_with(Owed::Answer(bytes), vec![undo]);
-        }
-    }
-
-    /// Sees to it that the server holds `statement` when the next message arrives.
-    fn ensure(&mut self, statement: &Arc<Statement>, run: &mut Run<'_>) {
-        if self.server.held.touch(statement.id) {
-            return;
-        }
-        self.close_stale(run);
-        statement.write_parse(run.tail());
-        self.tally.server_parses.add(1);
-        self.server.batch_open = true;
-        self.server
-            .pipeline
-            .push_with(Owed::HiddenParse, vec![Undo::NotPrepared(statement.id)]);
-        self.server.held.add(statement);
-        self.evict(run);
-    }
-
-    fn close_stale(&mut self, run: &mut Run<'_>) {
-        if self.server.held.has_stale() {
-            for id in self.server.held.take_stale() {
-                write_close(id, run.tail());
-                self.server.pipeline.push(Owed::HiddenClose);
-            }
-        }
-    }
-
-    fn evict(&mut self, run: &mut Run<'_>) {
-        while let Some(oldest) = self.server.held.take_oldest_above(self.rules.max_prepared) {
-            write_close(oldest.id, run.tail());
-            self.server
-                .pipeline
-                .push_with(Owed::HiddenClose, vec![Undo::NotClosed(oldest)]);
-        }
-    }
-}
-
-/// More of the message must be seen, because its names do not end in view.
-fn more_names(view: &[u8], size: usize, what: &str) -> Result<Look, Error> {
-    if view.len() >= size {
-        return Err(Error::Protocol(format!(
-            "broken {what} message: its name does not end"
-        )));
-    }
-    if view.len() >= LARGEST_NAMES {
-        return Err(Error::TooLarge("a name"));
-    }
-    Ok(Look::Need(size.min((view.len() * 2).max(64))))
-}
-
-/// Whether a client uses a name that only the pooler gives.
-fn is_ours(name: &[u8]) -> bool {
-    name.starts_with(b"POOLER_")
-}
-
-/// The server's name for a known statement; for an unknown one that looks like ours, a name that no server knows.
-fn write_renamed(known: Option<&Arc<Statement>>, name: &[u8], out: &mut Vec<u8>) {
-    if let Some(known) = known {
-        known.write_name(out);
-    } else {
-        out.extend_from_slice(b"unknown ");
-        out.extend_from_slice(name);
+        self.server.pipeline.push(owed);
     }
 }

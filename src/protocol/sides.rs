@@ -53,28 +53,35 @@ impl ClientSide {
 
     /// How many bytes of `chunk`, sent while no server is held, are the tail of a COPY that the server gave up.
     ///
-    /// Whole frames are counted, and a last one that is cut off (`walk.body` then says how much of it is still to come).
+    /// Whole frames are counted, and a last one that is cut off: `walk` then says how much of it is still to come.
     pub fn copy_tail_in(&mut self, chunk: &[u8]) -> usize {
         let mut at = 0;
-        while self.copy_tail && at < chunk.len() {
+        while at < chunk.len() {
             if self.walk.body > 0 {
                 let part = self.walk.body.min(chunk.len() - at);
                 (self.walk.body, at) = (self.walk.body - part, at + part);
                 continue;
             }
-            let rest = &chunk[at..];
-            self.copy_tail = matches!(rest[0], b'd' | b'c' | b'f');
-            let Some(length) = rest
-                .get(1..5)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u32::from_be_bytes)
-            else {
+            if !self.copy_tail {
+                break;
+            }
+            let stash = &mut self.walk.stash;
+            let tag = stash.first().copied().unwrap_or(chunk[at]);
+            if !matches!(tag, b'd' | b'c' | b'f') {
+                self.copy_tail = false;
+                break;
+            }
+            let part = (5 - stash.len()).min(chunk.len() - at);
+            stash.extend_from_slice(&chunk[at..at + part]);
+            at += part;
+            let Some(length) = stash.get(1..5).and_then(|bytes| bytes.try_into().ok()) else {
+                self.walk.want = 5;
                 break;
             };
-            if self.copy_tail {
-                self.copy_tail = rest[0] == b'd';
-                self.walk.body = usize::try_from(length).unwrap_or(0) + 1;
-            }
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            self.walk.stash = Vec::new();
+            (self.walk.body, self.walk.hide) = (length.saturating_sub(4), true);
+            self.copy_tail = tag == b'd';
         }
         at
     }
@@ -101,6 +108,8 @@ pub struct ServerSide {
     pub batch_open: bool,
     /// It takes COPY data.
     pub copying: bool,
+    /// How many Syncs were sent that a COPY ignores, unless it failed before it came to read them (as on a view).
+    pub doubtful_syncs: usize,
     /// What it said to a query of the pooler's own that failed.
     pub refused_ours: Option<Refusal>,
     /// Why it must never be lent again.
@@ -120,6 +129,7 @@ impl ServerSide {
             skipping: false,
             batch_open: false,
             copying: false,
+            doubtful_syncs: 0,
             refused_ours: None,
             doomed: None,
         }
@@ -127,7 +137,7 @@ impl ServerSide {
 
     /// Whether it is outside any transaction, owes nothing and has said everything: ready for another client.
     pub fn is_free(&self) -> bool {
-        self.status == b'I' && self.is_quiet() && self.doomed.is_none()
+        self.status == b'I' && self.is_quiet() && self.doomed.is_none() && self.doubtful_syncs == 0
     }
 
     /// Whether, outside any transaction, it has said or begun to say something that it was not asked for, and that is not one of the three messages

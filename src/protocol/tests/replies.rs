@@ -1,0 +1,92 @@
+//! What a server may say, asked or not.
+
+use std::sync::Arc;
+
+use super::linked;
+use crate::error::Error;
+
+#[test]
+fn notices_and_notifications_change_nothing() {
+    let mut link = linked();
+    link.client(["Q listen x|"]);
+    link.server(["N SNOTICE||", "A 1234x||", "C LISTEN|", "A 1234x||", "Z I"]);
+    assert!(link.is_over());
+    assert_eq!(link.heard().len(), 5);
+    link.server(["N SNOTICE||", "A 1234x||"]);
+    assert!(link.is_over());
+}
+
+#[test]
+fn an_error_that_nobody_asked_for_dooms_the_server() {
+    let mut link = linked();
+    link.client(["Q begin|"])
+        .server(["C BEGIN|", "Z T"])
+        .heard();
+    link.server(["E 57P01 terminating connection"]);
+    assert_eq!(link.heard(), ["E 57P01 terminating connection"]);
+    assert!(link.server.doomed.is_some() && !link.server.is_free());
+}
+
+#[test]
+fn replies_that_nobody_asked_for_doom_the_server() {
+    for reply in [
+        "D x",
+        "C SELECT 1|",
+        "1 ",
+        "Z I",
+        "T x",
+        "Z X",
+        "K 12345678",
+        "R |||",
+    ] {
+        let mut link = linked();
+        link.server([reply]);
+        assert!(
+            matches!(link.error, Some(Error::ServerProtocol(_))),
+            "{reply}"
+        );
+        assert!(link.server.doomed.is_some(), "{reply}");
+        assert!(link.to_client.is_empty(), "{reply}");
+    }
+}
+
+#[test]
+fn a_parameter_that_changes_goes_with_the_client() {
+    let mut link = linked();
+    link.client(["P |set timezone to cet|||", "B |||||", "E |||||", "S "]);
+    link.server(["1 ", "2 ", "S TimeZone|CET|", "C SET|", "Z I"]);
+    assert_eq!(link.client.params.get("timezone"), Some("CET"));
+    assert!(Arc::ptr_eq(&link.client.params, &link.server.params));
+    assert_eq!(link.heard()[2], "S TimeZone|CET|");
+}
+
+#[test]
+fn the_server_is_told_the_clients_parameters_first_and_nobody_hears_of_it() {
+    let mut link = linked();
+    link.client.params = link.interner.make([("TimeZone", "CET")]);
+    let mut out = Vec::new();
+    assert!(
+        !link.dialogue().prepare(&mut out),
+        "no server ever took them"
+    );
+    assert_eq!(super::show(&out), ["Q SET \"TimeZone\" TO 'CET';|"]);
+    link.client(["Q select 1|"]);
+    link.server(["S TimeZone|CET|", "C SET|", "Z I", "C SELECT 1|", "Z I"]);
+    assert_eq!(link.heard(), ["C SELECT 1|", "Z I"]);
+    assert!(link.is_over() && link.client.params.are_accepted());
+}
+
+#[test]
+fn parameters_that_the_server_refuses_are_noted_and_not_told() {
+    let mut link = linked();
+    link.client.params = link.interner.make([("TimeZone", "nowhere")]);
+    link.dialogue().prepare(&mut Vec::new());
+    link.server(["E 22023 invalid value", "Z I"]);
+    assert!(link.heard().is_empty());
+    let refusal = link.server.refused_ours.take().unwrap();
+    assert_eq!(
+        (&*refusal.code, &*refusal.message),
+        ("22023", "invalid value")
+    );
+    assert!(!link.client.params.are_accepted());
+}
