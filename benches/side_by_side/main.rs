@@ -121,7 +121,7 @@ impl Bench {
             .map(|one| one.title.as_str())
             .collect();
         println!(
-            "{} before PostgreSQL {}: {} rounds of {} s, {CLIENTS} clients, pools of {POOL_SIZE}",
+            "{} before PostgreSQL {}: {} x {} s, {CLIENTS} clients, pools of {POOL_SIZE}",
             names.join(" and "),
             self.binaries.version(),
             arguments.rounds,
