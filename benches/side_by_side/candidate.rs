@@ -1,0 +1,218 @@
+//! Who takes part, and with which settings: the pooler with one thread, for PgBouncer has one, and else both's defaults.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pooler::cli::cluster::{Cluster, SUPERUSER, free_port};
+use pooler::cli::postgres::{Binaries, tail};
+use pooler::cli::problem::Problem;
+use pooler::cli::server::{Server, until};
+
+use crate::load::Scenario;
+
+/// Where pgbench's tables are.
+pub const DATABASE: &str = "bench";
+/// How many servers each pooler may open.
+pub const POOL_SIZE: usize = 20;
+
+/// A pooler that can be started.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its name in the tables.
+    pub name: &'static str,
+    /// Its name and version.
+    pub title: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    PgBouncer {
+        program: PathBuf,
+        binaries: Binaries,
+        can_prepare: bool,
+    },
+    Pooler,
+}
+
+impl Candidate {
+    /// PgBouncer, if there is one, then the pooler: the first is what the others are compared with.
+    pub fn all(binaries: &Binaries) -> Vec<Self> {
+        let pooler = Self {
+            name: "pooler",
+            title: format!("pooler {}", env!("CARGO_PKG_VERSION")),
+            kind: Kind::Pooler,
+        };
+        pgbouncer(binaries).into_iter().chain([pooler]).collect()
+    }
+
+    /// Whether the scenario can be run: PgBouncer follows prepared statements since 1.21.
+    pub fn can(&self, scenario: &Scenario) -> bool {
+        match self.kind {
+            Kind::PgBouncer { can_prepare, .. } => can_prepare || !scenario.needs_prepared(),
+            Kind::Pooler => true,
+        }
+    }
+
+    /// Starts it with room for `clients` clients beside a few.
+    ///
+    /// # Errors
+    /// [`Problem::NotReady`] with the end of its log when it does not listen.
+    pub fn start(&self, cluster: &mut Cluster, clients: usize) -> Result<Running, Problem> {
+        let port = free_port()?;
+        let file = |end: &str| cluster.folder().join(format!("{}-{port}.{end}", self.name));
+        let (config, log) = (file("conf"), file("log"));
+        let text = match &self.kind {
+            Kind::PgBouncer { can_prepare, .. } => {
+                let users = file("users");
+                write(&users, &format!("\"{SUPERUSER}\" \"\"\n"))?;
+                ini(cluster.port(0), port, clients, &users, *can_prepare)
+            }
+            Kind::Pooler => toml(cluster.port(0), port, clients),
+        };
+        write(&config, &text)?;
+        let output = File::create(&log).map_err(Problem::io("making a log"))?;
+        let errors = output.try_clone().map_err(Problem::io("making a log"))?;
+        let mut command = match &self.kind {
+            Kind::PgBouncer {
+                program, binaries, ..
+            } => binaries.other(program),
+            Kind::Pooler => Command::new(env!("CARGO_BIN_EXE_pooler")),
+        };
+        command
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
+        let server = Server::start(&mut command, "QUIT")?;
+        cluster.guardian().watch(server.pid());
+        let mut running = Running { server, port };
+        running.wait(&log)?;
+        Ok(running)
+    }
+}
+
+/// A pooler that runs; ended when dropped.
+#[derive(Debug)]
+pub struct Running {
+    server: Server,
+    port: u16,
+}
+
+impl Running {
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// [`Problem::Io`] when the system refuses.
+    pub fn stop(mut self, cluster: &mut Cluster) -> Result<(), Problem> {
+        self.server.kill()?;
+        cluster.guardian().forget(self.server.pid());
+        Ok(())
+    }
+
+    fn wait(&mut self, log: &Path) -> Result<(), Problem> {
+        let listens = until(|| {
+            let is_over = self.server.has_ended();
+            let is_up = !is_over && TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            Ok((is_over || is_up).then_some(is_up))
+        })?;
+        if listens == Some(true) {
+            return Ok(());
+        }
+        Err(Problem::NotReady {
+            what: "a pooler that listens".to_owned(),
+            log: tail(&fs::read(log).unwrap_or_default(), 10),
+        })
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Problem> {
+    fs::write(path, text).map_err(Problem::io(format!("writing {}", path.display())))
+}
+
+fn toml(postgres: u16, port: u16, clients: usize) -> String {
+    format!(
+        "[pooler]\n\
+         listen_addr = \"127.0.0.1\"\n\
+         listen_port = {port}\n\
+         unix_socket_dir = \"\"\n\
+         auth_type = \"trust\"\n\
+         pool_mode = \"transaction\"\n\
+         default_pool_size = {POOL_SIZE}\n\
+         max_client_conn = {}\n\
+         threads = 1\n\
+         [users.{SUPERUSER}]\n\
+         password = \"\"\n\
+         [databases.{DATABASE}]\n\
+         host = \"127.0.0.1\"\n\
+         port = {postgres}\n",
+        clients + 100
+    )
+}
+
+fn ini(postgres: u16, port: u16, clients: usize, users: &Path, can_prepare: bool) -> String {
+    let prepared = if can_prepare {
+        "max_prepared_statements = 200\n"
+    } else {
+        ""
+    };
+    format!(
+        "[databases]\n\
+         {DATABASE} = host=127.0.0.1 port={postgres} dbname={DATABASE}\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = trust\n\
+         auth_file = {}\n\
+         pool_mode = transaction\n\
+         default_pool_size = {POOL_SIZE}\n\
+         max_client_conn = {}\n\
+         {prepared}",
+        users.display(),
+        clients + 100
+    )
+}
+
+/// PgBouncer, where it is installed and runs as the user that servers run as.
+fn pgbouncer(binaries: &Binaries) -> Option<Candidate> {
+    let named = env::var_os("PGBOUNCER").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join("pgbouncer"));
+    let elsewhere = PathBuf::from("/usr/sbin/pgbouncer");
+    let mut places = named.into_iter().chain(on_path).chain([elsewhere]);
+    places.find_map(|program| {
+        let output = binaries.other(&program).arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let title = text.lines().next()?.trim().to_owned();
+        let can_prepare = version_in(&title)? >= (1, 21);
+        Some(Candidate {
+            name: "pgbouncer",
+            title,
+            kind: Kind::PgBouncer {
+                program,
+                binaries: binaries.clone(),
+                can_prepare,
+            },
+        })
+    })
+}
+
+/// 1 and 18 of `PgBouncer 1.18.0`.
+fn version_in(title: &str) -> Option<(u32, u32)> {
+    let mut numbers = title.strip_prefix("PgBouncer ")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
