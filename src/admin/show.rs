@@ -358,7 +358,11 @@ fn memory(look: &Look<'_>) -> Table {
         row(
             "server_prepared_statement_cache",
             0,
-            registry.dictionary.len(),
+            registry
+                .pools()
+                .iter()
+                .map(|pool| pool.dictionary.len())
+                .sum(),
         ),
     ];
     Table::new(&MEMORY, rows)

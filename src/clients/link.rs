@@ -264,7 +264,7 @@ impl Session {
             client: &mut self.side,
             server: &mut lease.server().side,
             rules: self.rules,
-            dictionary: &registry.dictionary,
+            dictionary: &self.pool.dictionary,
             interner: &registry.interner,
             tally: self.pool.tally(),
         };
@@ -276,7 +276,11 @@ impl Session {
         send(&mut server.stream, &mut server.out, cx, bytes).map_err(|()| LOST)
     }
 
-    fn send_to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn send_to_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         send(&mut self.stream, &mut self.out, cx, bytes).map_err(|()| Error::ClientGone)
     }
 }

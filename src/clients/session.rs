@@ -20,6 +20,7 @@ use crate::pools::limits::ClientPlaces;
 use crate::pools::line::Spot;
 use crate::pools::pool::{Asked, Pool};
 use crate::protocol::dialogue::Rules;
+use crate::protocol::offhand;
 use crate::protocol::sides::ClientSide;
 use crate::servers::server::Server;
 use crate::stats::census::{ClientCard, ClientState, Order, ServerState};
@@ -255,6 +256,7 @@ impl Session {
         match chunk.first() {
             None => return Ok(Next::On),
             Some(b'X') if self.side.walk.is_between() => return Ok(Next::Left),
+            Some(b'P' | b'C') if self.answer_offhand(cx, chunk)? => return Ok(Next::On),
             Some(_) => {}
         }
         let now = clock::now();
@@ -274,6 +276,30 @@ impl Session {
             }
             Asked::Refused(error) => Err(error),
         }
+    }
+
+    /// Answers what needs no server; false where one is needed.
+    fn answer_offhand(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<bool, Error> {
+        if !self.pool.plan.load().rules.track_statements() {
+            return Ok(false);
+        }
+        let tally = self.pool.tally();
+        let mut answers = Vec::new();
+        if !offhand::answer(
+            &mut self.side,
+            &self.pool.dictionary,
+            chunk,
+            tally,
+            &mut answers,
+        ) {
+            return Ok(false);
+        }
+        tally.queries.add(1);
+        tally.xacts.add(1);
+        tally.received.add(chunk.len() as u64);
+        tally.sent.add(answers.len() as u64);
+        self.send_to_client(cx, &answers)?;
+        Ok(true)
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {

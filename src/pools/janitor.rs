@@ -30,7 +30,9 @@ pub async fn keep(registry: Arc<Registry>) {
             tidy(&registry, now);
         }
         if count.is_multiple_of(SWEEP) {
-            registry.dictionary.sweep();
+            for pool in registry.pools() {
+                pool.dictionary.sweep();
+            }
             registry.interner.sweep();
         }
     }

@@ -27,6 +27,7 @@ use crate::pools::policy::{
     AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
 };
 use crate::pools::registry::{Phase, Registry};
+use crate::protocol::prepared::Dictionary;
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
@@ -124,6 +125,8 @@ pub struct Pool {
     pub tallies: Box<[Tally]>,
     /// The keys that a client's SCRAM login gave, for logging in to servers whose password is known only as a verifier.
     pub keys: Mutex<Option<Arc<Keys>>>,
+    /// The statements that its clients have prepared.
+    pub dictionary: Dictionary,
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
@@ -164,6 +167,7 @@ impl Pool {
             plan: ArcSwap::from_pointee(plan),
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             keys: Mutex::new(None),
+            dictionary: Dictionary::default(),
             registry: Arc::clone(registry),
             state: Mutex::new(state),
             welcome: Mutex::new(None),

@@ -23,7 +23,6 @@ use crate::pools::own::OwnConnections;
 use crate::pools::plan::{Plan, plan};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
-use crate::protocol::prepared::Dictionary;
 use crate::secret::Secret;
 use crate::servers::target::Target;
 use crate::stats::census::{Census, Order};
@@ -54,8 +53,6 @@ pub struct Registry {
     pub server_tls: ArcSwapOption<ClientConfig>,
     /// Who lives.
     pub census: Census,
-    /// All prepared statements.
-    pub dictionary: Dictionary,
     /// All parameter sets.
     pub interner: Interner,
     /// What the console counts, and what averages are taken of.
@@ -91,7 +88,6 @@ impl Registry {
             client_tls: ArcSwapOption::new(client_tls),
             server_tls: ArcSwapOption::new(server_tls),
             census: Census::default(),
-            dictionary: Dictionary::default(),
             interner: Interner::default(),
             ledger: Ledger::default(),
             workers: workers.max(1),

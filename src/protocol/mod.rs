@@ -4,6 +4,7 @@ pub mod dialogue;
 pub mod fields;
 pub mod frame;
 pub mod message;
+pub mod offhand;
 pub mod parameters;
 pub mod pipeline;
 pub mod prepared;

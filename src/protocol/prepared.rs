@@ -21,14 +21,15 @@ pub struct Statement {
     pub id: u64,
     /// What follows the name in its Parse message: text, zero byte, count and types.
     pub definition: Box<[u8]>,
+    server_name: Box<[u8]>,
     retired: AtomicBool,
+    accepted: AtomicBool,
 }
 
 impl Statement {
     /// Appends its name on servers, without the zero byte.
     pub fn write_name(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(PREFIX.as_bytes());
-        out.extend_from_slice(self.id.to_string().as_bytes());
+        out.extend_from_slice(&self.server_name);
     }
 
     /// Appends the Parse message that creates it on a server.
@@ -39,16 +40,25 @@ impl Statement {
         out.extend_from_slice(&self.definition);
         end(out, at);
     }
-}
 
-/// Appends the Close message for the statement that servers know by number `id`.
-pub fn write_close(id: u64, out: &mut Vec<u8>) {
-    let at = begin(out, b'C');
-    out.push(b'S');
-    out.extend_from_slice(PREFIX.as_bytes());
-    out.extend_from_slice(id.to_string().as_bytes());
-    out.push(0);
-    end(out, at);
+    /// Appends the Close message that takes it from a server.
+    pub fn write_close(&self, out: &mut Vec<u8>) {
+        let at = begin(out, b'C');
+        out.push(b'S');
+        self.write_name(out);
+        out.push(0);
+        end(out, at);
+    }
+
+    /// A server has accepted it outside a transaction.
+    pub fn accept(&self) {
+        self.accepted.store(true, Relaxed);
+    }
+
+    /// Whether a server has accepted it outside a transaction: then any server of the pool will.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
 }
 
 /// Begins a message with `tag`; [`end`] fills in its length.
@@ -64,7 +74,7 @@ pub fn end(out: &mut [u8], at: usize) {
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// All statements that some client has prepared, by their bytes.
+/// All statements that some client of a pool has prepared, by their bytes.
 #[derive(Debug, Default)]
 pub struct Dictionary {
     by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
@@ -74,21 +84,28 @@ pub struct Dictionary {
 impl Dictionary {
     /// The statement with this definition, known or new.
     pub fn find(&self, definition: &[u8]) -> Arc<Statement> {
-        if let Some(known) = self.by_definition.get(definition)
-            && let Some(statement) = known.upgrade()
-            && !statement.retired.load(Relaxed)
-        {
+        if let Some(statement) = self.known(definition) {
             return statement;
         }
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
         let statement = Arc::new(Statement {
             id,
             definition: definition.into(),
+            server_name: format!("{PREFIX}{id}").into_bytes().into(),
             retired: AtomicBool::new(false),
+            accepted: AtomicBool::new(false),
         });
         self.by_definition
             .insert(definition.into(), Arc::downgrade(&statement));
         statement
+    }
+
+    /// The statement with this definition, if some client or server still has it.
+    pub fn known(&self, definition: &[u8]) -> Option<Arc<Statement>> {
+        let known = self.by_definition.get(definition)?;
+        known
+            .upgrade()
+            .filter(|statement| !statement.retired.load(Relaxed))
     }
 
     /// Forgets texts that no client holds any more; called now and then.

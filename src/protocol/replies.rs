@@ -139,6 +139,9 @@ impl Dialogue<'_> {
         for change in undo {
             if let Undo::Held(statement, _) = change {
                 self.server.held.prove(statement.id);
+                if self.server.status == b'I' {
+                    statement.accept();
+                }
             }
         }
     }

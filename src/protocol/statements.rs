@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::message;
 use crate::protocol::pipeline::{Owed, Undo, Was};
-use crate::protocol::prepared::{Statement, begin, end, write_close};
+use crate::protocol::prepared::{Statement, begin, end};
 use crate::protocol::run::Run;
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
@@ -294,7 +294,7 @@ impl Dialogue<'_> {
     }
 
     fn send_close(&mut self, statement: &Arc<Statement>, was: Was, run: &mut Run<'_>) {
-        write_close(statement.id, run.tail());
+        statement.write_close(run.tail());
         self.server.pipeline.push_with(
             Owed::HiddenClose,
             vec![Undo::Held(Arc::clone(statement), was)],
