@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::protocol::prepared::Statement;
+use crate::protocol::prepared::{Statement, begin, end};
 
 /// What a request changed before its reply was known, to be put back if the server skips it.
 ///
@@ -61,8 +61,41 @@ pub enum Owed {
     Answer(&'static [u8]),
     /// Nothing: the client has ended a COPY that the server has not begun yet.
     CopyEnd,
-    /// An error that the server is made to give, told in the pooler's words.
-    Refusal(Box<[u8]>),
+    /// The error that a name exists already, told of the client's name.
+    Refusal(Box<Duplicate>),
+}
+
+/// A name that is given a second time.
+#[derive(Debug)]
+pub struct Duplicate {
+    /// The client's name.
+    pub name: Box<[u8]>,
+    /// What it means.
+    pub existing: Arc<Statement>,
+    /// What it shall mean.
+    pub wanted: Arc<Statement>,
+}
+
+impl Duplicate {
+    /// Appends the ErrorResponse that PostgreSQL would give.
+    pub fn write_error(&self, out: &mut Vec<u8>) {
+        let at = begin(out, b'E');
+        out.extend_from_slice(b"SERROR\0VERROR\0C42P05\0Mprepared statement \"");
+        out.extend_from_slice(&self.name);
+        out.extend_from_slice(b"\" already exists\0\0");
+        end(out, at);
+    }
+}
+
+/// What owed requests will create behind one that took all statements away.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// The numbers of statements.
+    pub ids: Vec<u64>,
+    /// Names.
+    pub names: Vec<Box<[u8]>>,
+    /// Those among the names that were to be refused as given twice.
+    pub given_again: Vec<(Box<[u8]>, Arc<Statement>)>,
 }
 
 /// The queue of replies owed by one server.
@@ -175,9 +208,7 @@ impl Pipeline {
             return false;
         }
         let before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
-        let before = before
-            .skip_while(|owed| matches!(owed, Owed::HiddenClose | Owed::Answer(_)))
-            .next();
+        let before = before.find(|owed| !matches!(owed, Owed::HiddenClose | Owed::Answer(_)));
         !matches!(
             before,
             None | Some(Owed::Sync | Owed::Query | Owed::Function | Owed::Ours)
@@ -196,16 +227,15 @@ impl Pipeline {
         self.owed.iter_mut().flat_map(|(_, undo)| undo)
     }
 
-    /// The request whose reply comes next has taken all statements away. What will still be created behind it: the numbers
-    /// of statements, and names.
-    pub fn discarded(&mut self) -> (Vec<u64>, Vec<Box<[u8]>>) {
-        let (mut changed, mut ids, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for (owed, undo) in self.owed.iter_mut().skip(1) {
-            for undo in undo {
+    /// The request whose reply comes next has taken all statements away: what owed requests will still create.
+    pub fn discarded(&mut self) -> Remains {
+        let (mut changed, mut remains) = (Vec::new(), Remains::default());
+        for (owed, undos) in self.owed.iter_mut().skip(1) {
+            for undo in &mut *undos {
                 match undo {
-                    Undo::Name(name, before) if !names.contains(name) => {
+                    Undo::Name(name, before) if !remains.names.contains(name) => {
                         *before = None;
-                        names.push(name.clone());
+                        remains.names.push(name.clone());
                     }
                     Undo::Held(statement, before) => {
                         if !changed.contains(&statement.id) {
@@ -213,14 +243,31 @@ impl Pipeline {
                             changed.push(statement.id);
                         }
                         if matches!(owed, Owed::Parse | Owed::HiddenParse) {
-                            ids.push(statement.id);
+                            remains.ids.push(statement.id);
                         }
                     }
                     Undo::Name(..) => {}
                 }
             }
+            if let Owed::Refusal(duplicate) = owed
+                && !remains.names.contains(&duplicate.name)
+            {
+                let Duplicate {
+                    name,
+                    existing,
+                    wanted,
+                } = &**duplicate;
+                undos.push(Undo::Name(name.clone(), None));
+                remains.names.push(name.clone());
+                remains.given_again.push((name.clone(), Arc::clone(wanted)));
+                if existing.id == wanted.id && !changed.contains(&existing.id) {
+                    undos.push(Undo::Held(Arc::clone(existing), Was::Missing));
+                    changed.push(existing.id);
+                    remains.ids.push(existing.id);
+                }
+            }
         }
-        (ids, names)
+        remains
     }
 
     /// Forgets everything; for a server that is being closed.

@@ -34,10 +34,15 @@ impl Statement {
 
     /// Appends the Parse message that creates it on a server.
     pub fn write_parse(&self, out: &mut Vec<u8>) {
+        self.write_parse_of(&self.definition, out);
+    }
+
+    /// Appends a Parse message that gives its name to `definition`.
+    pub fn write_parse_of(&self, definition: &[u8], out: &mut Vec<u8>) {
         let at = begin(out, b'P');
         self.write_name(out);
         out.push(0);
-        out.extend_from_slice(&self.definition);
+        out.extend_from_slice(definition);
         end(out, at);
     }
 

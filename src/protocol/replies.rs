@@ -9,7 +9,7 @@ use crate::config::value::PoolMode;
 use crate::error::{Error, Refusal};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::parameters::is_carried;
-use crate::protocol::pipeline::{Owed, Undo, Was};
+use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::run::Run;
 
 /// How much of an error is looked at: the SQLSTATE stands at its beginning.
@@ -100,7 +100,7 @@ impl Dialogue<'_> {
             self.discarded(view[5..size] == *DISCARD_ALL);
         }
         let (settles, hidden) = match (self.server.pipeline.front(), tag) {
-            (Some(Owed::Parse), b'1')
+            (Some(Owed::Parse | Owed::Refusal(_)), b'1')
             | (Some(Owed::Bind(_)), b'2')
             | (Some(Owed::Close), b'3')
             | (Some(Owed::Describe(_)), b'T' | b'n')
@@ -133,23 +133,41 @@ impl Dialogue<'_> {
     }
 
     fn settled(&mut self) {
-        let Some((Owed::Parse | Owed::HiddenParse, undo)) = self.server.pipeline.settle() else {
-            return;
-        };
-        for change in undo {
-            if let Undo::Held(statement, _) = change {
-                self.server.held.prove(statement.id);
-                if self.server.status == b'I' {
-                    statement.accept();
+        match self.server.pipeline.settle() {
+            Some((Owed::Parse | Owed::HiddenParse, undo)) => {
+                for change in undo {
+                    if let Undo::Held(statement, _) = change {
+                        self.server.held.prove(statement.id);
+                        if self.server.status == b'I' {
+                            statement.accept();
+                        }
+                    }
                 }
             }
+            Some((Owed::Refusal(duplicate), _)) => self.given_again(*duplicate),
+            _ => {}
         }
     }
 
+    /// A DEALLOCATE ALL was under way: the name was free after all, and the server has the new text under the old number.
+    fn given_again(&mut self, duplicate: Duplicate) {
+        let Duplicate {
+            name,
+            existing,
+            wanted,
+        } = duplicate;
+        let is_same = existing.id == wanted.id;
+        self.set_held(&existing, if is_same { Was::There } else { Was::Stale });
+        self.set_name(name, Some(wanted));
+    }
+
     fn discarded(&mut self, everything: bool) {
-        let (ids, names) = self.server.pipeline.discarded();
-        self.server.held.clear_except(&ids);
-        self.client.names.retain(|name, _| names.contains(name));
+        let remains = self.server.pipeline.discarded();
+        self.server.held.clear_except(&remains.ids);
+        self.client
+            .names
+            .retain(|name, _| remains.names.contains(name));
+        self.client.names.extend(remains.given_again);
         if everything {
             self.server.params = Arc::clone(&self.server.base);
         }
@@ -210,9 +228,12 @@ impl Dialogue<'_> {
             Some(Owed::Bind(id) | Owed::Describe(id)) if code == b"0A000" => *id,
             _ => 0,
         };
-        let refusal = match self.server.pipeline.front() {
-            Some(Owed::Refusal(said)) if code == b"42P05" => Some(said.clone()),
-            _ => None,
+        let is_refusal = match self.server.pipeline.front() {
+            Some(Owed::Refusal(duplicate)) if code == b"42P05" => {
+                duplicate.write_error(run.tail());
+                true
+            }
+            _ => false,
         };
         let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
         self.undo(undo);
@@ -222,11 +243,11 @@ impl Dialogue<'_> {
         }
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
-        let Some(said) = refusal else {
-            return Ok(Look::Pass(size));
-        };
-        run.put(&said);
-        Ok(Look::Hide(size))
+        Ok(if is_refusal {
+            Look::Hide(size)
+        } else {
+            Look::Pass(size)
+        })
     }
 
     /// The server gave the COPY up; the client may not know yet.

@@ -5,12 +5,9 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look};
-use crate::protocol::message;
-use crate::protocol::pipeline::{Owed, Undo, Was};
+use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::prepared::{Statement, begin, end};
 use crate::protocol::run::Run;
 
@@ -53,7 +50,7 @@ impl Dialogue<'_> {
         };
         let (name, definition) = (&body[..split], &body[split + 1..]);
         if let Some(existing) = self.client.names.get(name).map(Arc::clone) {
-            self.refuse_duplicate(name, &existing, run);
+            self.refuse_duplicate(name, definition, &existing, run);
         } else {
             self.new_name(name, definition, run, answers);
         }
@@ -84,23 +81,23 @@ impl Dialogue<'_> {
         self.send_parse(&statement, Owed::Parse, Some(named), run);
     }
 
-    /// The name exists: the server is made to say so, by parsing twice what it holds already.
-    fn refuse_duplicate(&mut self, name: &[u8], existing: &Arc<Statement>, run: &mut Run<'_>) {
+    /// The name exists: the server is made to say so, by parsing twice what it holds already. What it is given is the
+    /// client's new text, for a mistake in that is told first.
+    fn refuse_duplicate(
+        &mut self,
+        name: &[u8],
+        definition: &[u8],
+        existing: &Arc<Statement>,
+        run: &mut Run<'_>,
+    ) {
         self.ensure(name, existing, run);
-        existing.write_parse(run.tail());
-        let said = message::Say {
-            severity: message::Severity::Error,
-            code: "42P05",
-            message: &format!(
-                "prepared statement \"{}\" already exists",
-                String::from_utf8_lossy(name)
-            ),
-            detail: None,
-            hint: None,
+        existing.write_parse_of(definition, run.tail());
+        let duplicate = Duplicate {
+            name: name.into(),
+            existing: Arc::clone(existing),
+            wanted: self.dictionary.find(definition),
         };
-        let mut error = BytesMut::new();
-        message::error(&mut error, &said);
-        self.extended(Owed::Refusal(error[..].into()));
+        self.extended(Owed::Refusal(Box::new(duplicate)));
     }
 
     pub(super) fn bind(

@@ -17,7 +17,7 @@ fn repository() -> &'static Path {
 
 #[test]
 fn check_passes_a_good_file_and_no_other() {
-    let good = "[pooler]\nlisten_port = 6432\n[databases.app]\nhost = \"127.0.0.1\"\n";
+    let good = "[pooler]\nlisten_port = 6432\n[users.app]\npassword = \"x\"\n[databases.app]\nhost = \"127.0.0.1\"\n";
     let ran = run(&["check", "pooler.toml"], &[("pooler.toml", good)], &[]);
     assert_eq!(ran.status.code(), Some(0), "{}", ran.output);
     let ran = run(

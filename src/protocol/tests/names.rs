@@ -98,7 +98,7 @@ fn a_duplicate_name_is_refused_in_the_clients_own_name_and_the_session_stays() {
     let mut link = linked();
     link.prepared("a", "select 1");
     link.client(["P a|select 2|||", "B |a||||", "S "]);
-    assert_eq!(link.sent()[0], "P POOLER_1|select 1|||");
+    assert_eq!(link.sent()[0], "P POOLER_1|select 2|||");
     link.server([
         "E 42P05 prepared statement \"POOLER_1\" already exists",
         "Z I",
@@ -477,7 +477,8 @@ fn a_close_that_an_earlier_batch_may_yet_skip_is_not_relied_upon() {
     link.prepared("b", "select 2");
     link.client(["P a|select 1|||", "S "]);
     link.server(["1 ", "3 ", "Z I"]);
-    (link.sent(), link.heard());
+    link.sent();
+    link.heard();
     link.client(["E nobody|||||", "B |b||||", "S ", "B |a||||", "S "]);
     assert_eq!(
         link.sent()[1..],
@@ -509,4 +510,93 @@ fn what_a_batch_undoes_does_not_undo_what_a_later_batch_did_to_the_same_name() {
     assert_eq!(link.heard(), ["E 34000 no", "Z I", "1 ", "Z I"]);
     link.client(["B |a||||", "S "]);
     assert_eq!(link.sent(), ["B |POOLER_2||||", "S "]);
+}
+
+#[test]
+fn a_name_may_be_given_again_right_behind_deallocate_all() {
+    for (text, again) in [("select 1", "POOLER_1"), ("select 2", "POOLER_2")] {
+        let mut link = linked();
+        link.prepared("a", "select 1");
+        let parse = format!("P a|{text}|||");
+        link.client(["Q deallocate all|", &parse, "B |a||||", "S "]);
+        assert_eq!(
+            link.sent()[1..],
+            [&format!("P POOLER_1|{text}|||"), "B |POOLER_1||||", "S "]
+        );
+        link.server(["C DEALLOCATE ALL|", "Z I", "1 ", "2 ", "Z I"]);
+        assert_eq!(
+            link.heard(),
+            ["C DEALLOCATE ALL|", "Z I", "1 ", "2 ", "Z I"]
+        );
+        link.client(["B |a||||", "S "]);
+        let sent = link.sent();
+        assert!(sent.contains(&format!("B |{again}||||")), "{sent:?}");
+        if text == "select 2" {
+            assert_eq!(sent[..2], ["C SPOOLER_1|", "P POOLER_2|select 2|||"]);
+        }
+    }
+}
+
+#[test]
+fn a_refused_duplicate_is_told_in_the_bytes_of_its_name() {
+    let mut link = linked();
+    let parse = super::raw_frame(b'P', b"\xfc\0select 1\0\0\0");
+    link.client_bytes(&parse)
+        .client(["S "])
+        .server(["1 ", "Z I"])
+        .heard();
+    link.client_bytes(&parse).client(["S "]);
+    link.server([
+        "E 42P05 prepared statement \"POOLER_1\" already exists",
+        "Z I",
+    ]);
+    let said = b"Mprepared statement \"\xfc\" already exists\0";
+    assert!(
+        link.to_client
+            .windows(said.len())
+            .any(|bytes| bytes == said)
+    );
+}
+
+#[test]
+fn a_duplicate_with_a_mistake_in_its_text_gets_the_error_of_its_text() {
+    let mut link = linked();
+    link.prepared("a", "select 1");
+    link.client(["P a|selec|||", "S "]);
+    assert_eq!(link.sent()[0], "P POOLER_1|selec|||");
+    link.server(["E 42601 syntax error", "Z I"]);
+    assert_eq!(link.heard(), ["E 42601 syntax error", "Z I"]);
+    assert_eq!(link.client.names.len(), 1);
+}
+
+#[test]
+fn a_name_given_again_behind_deallocate_all_may_be_used_before_the_server_says_so() {
+    for text in ["select 1", "select 2"] {
+        let mut link = linked();
+        link.prepared("a", "select 1");
+        let parse = format!("P a|{text}|||");
+        link.client(["Q deallocate all|", &parse]);
+        link.server(["C DEALLOCATE ALL|", "Z I"]).sent();
+        link.client(["B |a||||", "S "]);
+        let sent = link.sent();
+        if text == "select 1" {
+            assert_eq!(sent, ["B |POOLER_1||||", "S "]);
+        } else {
+            assert_eq!(sent[..2], ["P POOLER_2|select 2|||", "B |POOLER_2||||"]);
+            link.server(["1 "]);
+        }
+        link.server(["1 ", "2 ", "Z I"]);
+        assert_eq!(link.heard()[2..], ["1 ", "2 ", "Z I"]);
+        assert!(link.is_over());
+    }
+}
+
+#[test]
+fn a_name_given_again_behind_deallocate_all_is_gone_when_that_was_skipped() {
+    let mut link = linked();
+    link.prepared("a", "select 1");
+    link.client(["E |||||", "E nobody|||||", "P a|select 1|||", "S "])
+        .sent();
+    link.server(["C DEALLOCATE ALL|", "E 34000 no such portal", "Z I"]);
+    assert!(link.client.names.is_empty() && link.server.held.is_empty());
 }
