@@ -207,7 +207,7 @@ impl Pipeline {
         if !self.owed.iter().skip(at).any(is_earlier) {
             return false;
         }
-        let before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
+        let mut before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
         let before = before.find(|owed| !matches!(owed, Owed::HiddenClose | Owed::Answer(_)));
         !matches!(
             before,
