@@ -125,9 +125,9 @@ impl Session {
             if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
                 self.query_begins();
             }
-            self.to_server(cx, bytes)?;
+            self.send_to_server(cx, bytes)?;
             if !answers.is_empty() {
-                self.to_client(cx, &answers)?;
+                self.send_to_client(cx, &answers)?;
             }
             if flow == Flow::Left {
                 return Ok(Next::Left);
@@ -149,7 +149,7 @@ impl Session {
             return Ok(true);
         }
         self.is_trying = true;
-        self.to_server(cx, gathered)?;
+        self.send_to_server(cx, gathered)?;
         Ok(false)
     }
 
@@ -184,7 +184,7 @@ impl Session {
             let judged = self.dialogue(|dialogue| dialogue.from_server(chunk, &mut run));
             let bytes = run.finish();
             self.pool.tally().sent.add(bytes.len() as u64);
-            self.to_client(cx, bytes)?;
+            self.send_to_client(cx, bytes)?;
             judged
         });
         judged?;
@@ -262,12 +262,12 @@ impl Session {
         job(&mut dialogue)
     }
 
-    fn to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    fn send_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
         let server = self.server();
         send(&mut server.stream, &mut server.out, cx, bytes).map_err(|()| LOST)
     }
 
-    fn to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    fn send_to_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
         send(&mut self.stream, &mut self.out, cx, bytes).map_err(|()| Error::ClientGone)
     }
 }

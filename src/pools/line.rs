@@ -134,9 +134,8 @@ impl<S> Lines<S> {
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&mut self) -> bool {
-        self.tidy();
-        self.lines.iter().all(VecDeque::is_empty)
+    pub fn is_empty(&self) -> bool {
+        self.len_up_to(1) == 0
     }
 
     /// Gives `server` to whose turn it is; back to the caller when nobody waits.

@@ -27,7 +27,7 @@ use crate::pools::policy::{
     AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
 };
 use crate::pools::registry::Registry;
-use crate::servers::server::Server;
+use crate::servers::server::{Reported, Server};
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
 use crate::thread;
@@ -49,6 +49,7 @@ pub struct Failure {
 #[derive(Debug)]
 struct State {
     idle: Vec<VecDeque<Box<Server>>>,
+    #[expect(clippy::vec_box, reason = "a server is large, and travels in its box")]
     parked: Vec<Box<Server>>,
     lines: Lines<Server>,
     open: usize,
@@ -123,7 +124,7 @@ pub struct Pool {
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
-    welcome: Mutex<Option<Arc<Vec<(String, String)>>>>,
+    welcome: Mutex<Option<Reported>>,
     /// Told when the first server has logged in.
     pub has_welcome: Notify,
     me: Weak<Self>,
@@ -179,7 +180,7 @@ impl Pool {
     }
 
     /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
-    pub fn welcome(&self) -> Option<Arc<Vec<(String, String)>>> {
+    pub fn welcome(&self) -> Option<Reported> {
         self.welcome
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -384,7 +385,7 @@ impl Pool {
         }
     }
 
-    fn note_welcome(&self, reported: &Arc<Vec<(String, String)>>) {
+    fn note_welcome(&self, reported: &Reported) {
         let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if welcome.is_none() {
             *welcome = Some(Arc::clone(reported));

@@ -274,8 +274,8 @@ impl Registry {
             .databases
             .iter()
             .filter(|entry| {
-                !settings.databases.contains_key(entry.key())
-                    && !(entry.value().is_auto && has_fallback)
+                let is_served = entry.value().is_auto && has_fallback;
+                !is_served && !settings.databases.contains_key(entry.key())
             })
             .map(|entry| entry.key().clone())
             .collect();
