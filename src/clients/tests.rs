@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::auth::users::Users;
@@ -33,7 +33,7 @@ fn run<T>(story: impl Future<Output = T>) -> T {
 
 /// A client of a fake server, with a session of its own.
 struct Client {
-    socket: UnixStream,
+    socket: TcpStream,
     card: Arc<ClientCard>,
     pool: Arc<Pool>,
     session: JoinHandle<Result<(), Error>>,
@@ -49,7 +49,9 @@ impl Client {
         let registry = Registry::new(settings, Users::default(), None, None, 1);
         let database = registry.database("app").unwrap();
         let pool = registry.pool(&database, "ann", None).unwrap();
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = listener.accept().unwrap().0;
         theirs.set_nonblocking(true).unwrap();
         let now = clock::now();
         let card = ClientCard::new(1, ClientFacts::default(), ClientLimits::default(), now);
@@ -61,7 +63,7 @@ impl Client {
         assert!(places.database.clients.take(0) && places.user.clients.take(0));
         let side = ClientSide::new(registry.interner.make([("TimeZone", "UTC")]));
         let mut session = Session::new(
-            Stream::from_accepted_unix(ours).unwrap(),
+            Stream::from_accepted_tcp(ours).unwrap(),
             side,
             Arc::clone(&card),
             Arc::clone(&pool),
@@ -69,7 +71,7 @@ impl Client {
             Vec::new(),
         );
         Self {
-            socket: UnixStream::from_std(theirs).unwrap(),
+            socket: TcpStream::from_std(theirs).unwrap(),
             card,
             pool,
             session: tokio::spawn(async move { session.serve().await }),
@@ -119,10 +121,10 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 fn a_client_that_reads_late_gets_all_of_a_large_result() {
     run(async {
         let mut client = Client::log_in(PoolMode::Transaction);
-        client.send(b'Q', "rows 5000").await;
+        client.send(b'Q', "rows 20000").await;
         // Until nothing moves any more, because nobody reads.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(client.hear_until(b'Z').await, 5001);
+        assert_eq!(client.hear_until(b'Z').await, 20001);
     });
 }
 
