@@ -29,6 +29,7 @@ use crate::protocol::parameters::{Parameters, is_carried};
 use crate::protocol::sides::ClientSide;
 use crate::protocol::startup::{Startup, parse_options};
 use crate::servers::frames::Frames;
+use crate::servers::server::Reported;
 use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
 use crate::stats::counters::micros;
 
@@ -456,11 +457,7 @@ impl Login<'_> {
     }
 
     /// The parameters of the pool's servers; waits for the first server where none has logged in yet.
-    async fn welcome_of(
-        &self,
-        pool: &Arc<Pool>,
-        settings: &Settings,
-    ) -> Result<Arc<Vec<(String, String)>>, Error> {
+    async fn welcome_of(&self, pool: &Arc<Pool>, settings: &Settings) -> Result<Reported, Error> {
         let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
         let wait = if wait.is_zero() {
             Duration::from_secs(86_400)

@@ -9,3 +9,6 @@ pub mod link;
 pub mod login;
 pub mod proof;
 pub mod session;
+
+#[cfg(test)]
+mod tests;

@@ -10,3 +10,6 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod registry;
+
+#[cfg(test)]
+mod tests;

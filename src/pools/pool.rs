@@ -28,7 +28,7 @@ use crate::pools::policy::{
 };
 use crate::pools::registry::{Phase, Registry};
 use crate::protocol::prepared::Dictionary;
-use crate::servers::server::Server;
+use crate::servers::server::{Reported, Server};
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
 use crate::thread;
@@ -50,7 +50,7 @@ pub struct Failure {
 #[derive(Debug)]
 struct State {
     idle: Vec<VecDeque<Box<Server>>>,
-    #[expect(clippy::vec_box, reason = "a server stays in its box wherever it goes")]
+    #[expect(clippy::vec_box, reason = "a server is large, and travels in its box")]
     parked: Vec<Box<Server>>,
     lines: Lines<Server>,
     open: usize,
@@ -96,9 +96,6 @@ pub struct Standing {
     pub paused: bool,
 }
 
-/// The parameters that a server reported at its login, in order.
-pub type Welcome = Arc<Vec<(String, String)>>;
-
 /// What a client that asks for a server gets.
 #[derive(Debug)]
 pub enum Asked {
@@ -130,7 +127,7 @@ pub struct Pool {
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
-    welcome: Mutex<Option<Welcome>>,
+    welcome: Mutex<Option<Reported>>,
     /// Told when the first server has logged in.
     pub has_welcome: Notify,
     me: Weak<Self>,
@@ -187,7 +184,7 @@ impl Pool {
     }
 
     /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
-    pub fn welcome(&self) -> Option<Welcome> {
+    pub fn welcome(&self) -> Option<Reported> {
         self.welcome
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -395,7 +392,7 @@ impl Pool {
         }
     }
 
-    fn note_welcome(&self, reported: &Arc<Vec<(String, String)>>) {
+    fn note_welcome(&self, reported: &Reported) {
         let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
         if welcome.is_none() {
             *welcome = Some(Arc::clone(reported));

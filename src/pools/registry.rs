@@ -382,9 +382,16 @@ impl Registry {
         }
     }
 
-    /// Lets every pool open what its clients wait for.
+    /// Lets every pool open what its clients wait for; the pool whose client has waited longest comes first, so that none
+    /// gets all the places that they share.
     pub fn grow_all(&self) {
-        for pool in self.pools() {
+        let mut waiting: Vec<_> = self
+            .pools()
+            .into_iter()
+            .filter_map(|pool| pool.standing().oldest.map(|oldest| (oldest, pool)))
+            .collect();
+        waiting.sort_by_key(|(oldest, _)| *oldest);
+        for (_, pool) in waiting {
             pool.grow();
         }
     }

@@ -5,3 +5,6 @@ pub mod login;
 pub mod query;
 pub mod server;
 pub mod target;
+
+#[cfg(test)]
+pub mod fake;

@@ -11,6 +11,9 @@ use crate::protocol::sides::ServerSide;
 use crate::stats::census::ServerCard;
 use crate::thread;
 
+/// The parameters that a login reported, in the order they came.
+pub type Reported = Arc<Vec<(String, String)>>;
+
 /// A connection to PostgreSQL, what is known of its state, and its card in the census.
 #[derive(Debug)]
 pub struct Server {
@@ -28,8 +31,8 @@ pub struct Server {
     pub used: Moment,
     /// The reign of RECONNECT under which it was opened.
     pub generation: u64,
-    /// The parameters its login reported, in the order they came.
-    pub reported: Arc<Vec<(String, String)>>,
+    /// What its login reported.
+    pub reported: Reported,
     /// The worker whose runtime watches the socket.
     pub home: usize,
 }

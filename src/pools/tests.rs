@@ -1,0 +1,168 @@
+//! Pools before a fake server.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::auth::users::Users;
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::error::Error;
+use crate::pools::lease;
+use crate::pools::pool::{Asked, Pool};
+use crate::pools::registry::Registry;
+use crate::servers::fake::Fake;
+use crate::servers::query;
+
+fn run<T>(story: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(30), story).await })
+        .unwrap()
+}
+
+fn pool(settings: Settings) -> Arc<Pool> {
+    let registry = Registry::new(settings, Users::default(), None, None, 1);
+    let database = registry.database("app").unwrap();
+    registry.pool(&database, "ann", None).unwrap()
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn everybody_gets_a_server_and_pool_size_is_never_exceeded() {
+    run(async {
+        let fake = Fake::start();
+        let mut settings = fake.settings();
+        settings.pooler.default_pool_size = 3;
+        let pool = pool(settings);
+        let clients: Vec<_> = (0..50)
+            .map(|number| {
+                let pool = Arc::clone(&pool);
+                tokio::spawn(async move {
+                    let lease = lease::borrow(&pool).await.unwrap();
+                    tokio::task::yield_now().await;
+                    // Every third client goes away without giving its server back.
+                    if number % 3 > 0 {
+                        lease.release();
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        assert!(fake.most() <= 3, "{} were open at once", fake.most());
+        until(|| pool.standing().open == pool.standing().idle).await;
+        until(|| pool.registry.census.servers.len() == fake.open()).await;
+    });
+}
+
+#[test]
+fn a_pool_that_shrinks_closes_what_is_too_much_and_no_more() {
+    run(async {
+        let fake = Fake::start();
+        let mut settings = fake.settings();
+        let pool = pool(settings.clone());
+        let mut leases = Vec::new();
+        for _ in 0..6 {
+            leases.push(lease::borrow(&pool).await.unwrap());
+        }
+        settings.pooler.default_pool_size = 4;
+        pool.registry.follow(settings, Users::default());
+        leases.into_iter().for_each(lease::Lease::release);
+        until(|| pool.standing().open == 4).await;
+        pool.tidy(clock::now());
+        assert_eq!(pool.standing().idle, 4);
+    });
+}
+
+#[test]
+fn a_dial_that_never_runs_leaves_no_seat_taken() {
+    let pool = pool(Settings {
+        databases: [(
+            "app".to_owned(),
+            crate::config::settings::DatabaseSettings::default(),
+        )]
+        .into(),
+        ..Settings::default()
+    });
+    // There is no runtime here, as when the process ends.
+    let asked = pool.ask(Waker::noop(), clock::now());
+    assert!(matches!(asked, Asked::Line(_)));
+    let standing = pool.standing();
+    assert_eq!((standing.open, standing.dialing), (0, 0));
+    assert_eq!(pool.database.servers.used() + pool.owner.servers.used(), 0);
+}
+
+#[test]
+fn who_waits_for_a_database_that_is_removed_is_told() {
+    run(async {
+        let fake = Fake::start();
+        let mut settings = fake.settings();
+        settings.pooler.default_pool_size = 1;
+        let pool = pool(settings.clone());
+        let _busy = lease::borrow(&pool).await.unwrap();
+        let Asked::Line(spot) = pool.ask(Waker::noop(), clock::now()) else {
+            panic!("the only server is lent");
+        };
+        settings.databases.clear();
+        pool.registry.follow(settings, Users::default());
+        let told = spot.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(told, Poll::Ready(Err(Error::DatabaseRemoved(_)))));
+        let asked = pool.ask(Waker::noop(), clock::now());
+        assert!(matches!(asked, Asked::Refused(Error::DatabaseRemoved(_))));
+    });
+}
+
+#[test]
+fn pools_that_share_a_limit_take_turns() {
+    run(async {
+        let fake = Fake::start();
+        let mut settings = fake.settings();
+        settings.pooler.max_db_connections = 1;
+        let ann = pool(settings);
+        let zoe = ann.registry.pool(&ann.database, "zoe", None).unwrap();
+        let first = lease::borrow(&ann).await.unwrap();
+        let Asked::Line(zoes) = zoe.ask(Waker::noop(), clock::now()) else {
+            panic!("the only place is taken");
+        };
+        let Asked::Line(anns) = ann.ask(Waker::noop(), zoes.since.after(Duration::from_secs(1)))
+        else {
+            panic!("the only server is lent");
+        };
+        // A server that must be closed: its place is free for whoever has waited longest.
+        drop(first);
+        let mut cx = Context::from_waker(Waker::noop());
+        until(|| zoes.poll(&mut cx).is_ready()).await;
+        assert!(anns.poll(&mut cx).is_pending());
+    });
+}
+
+#[test]
+fn a_question_given_up_leaves_a_server_that_nobody_may_ask_again() {
+    run(async {
+        let fake = Fake::start();
+        let pool = pool(fake.settings());
+        let mut lease = lease::borrow(&pool).await.unwrap();
+        let server = lease.server();
+        assert!(
+            query::ask(server, &pool.registry.interner, "x")
+                .await
+                .is_ok()
+        );
+        assert!(server.side.is_free());
+        let hanging = query::ask(server, &pool.registry.interner, "hang");
+        let given_up = tokio::time::timeout(Duration::from_millis(5), hanging).await;
+        assert!(given_up.is_err());
+        assert!(!server.side.is_free());
+    });
+}

@@ -1,0 +1,116 @@
+//! A server for tests that speaks just enough of the protocol, so that they need no PostgreSQL.
+//!
+//! Whatever it is asked it answers with CommandComplete, but: `hang` is never answered, `begin` opens a transaction, `rows N` sends
+//! `N` rows of 1,000 bytes, `torn` begins a row that never ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::config::settings::{DatabaseSettings, Settings};
+
+/// A fake server; it ends with the test's runtime.
+#[derive(Debug)]
+pub struct Fake {
+    folder: PathBuf,
+    open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Fake {
+    /// Starts one.
+    pub fn start() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!(
+            "pooler-fake-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, SeqCst)
+        );
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
+        let fake = Self {
+            folder,
+            open: Arc::default(),
+            most: Arc::default(),
+        };
+        let (open, most) = (Arc::clone(&fake.open), Arc::clone(&fake.most));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let open = Arc::clone(&open);
+                most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::spawn(async move {
+                    let _ = serve(socket).await;
+                    open.fetch_sub(1, SeqCst);
+                });
+            }
+        });
+        fake
+    }
+
+    /// Settings with a database `app` on this server.
+    pub fn settings(&self) -> Settings {
+        let database = DatabaseSettings {
+            host: Some(self.folder.to_str().unwrap().to_owned()),
+            ..DatabaseSettings::default()
+        };
+        let mut settings = Settings::default();
+        settings.databases.insert("app".to_owned(), database);
+        settings
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.open.load(SeqCst)
+    }
+
+    /// How many were open at once.
+    pub fn most(&self) -> usize {
+        self.most.load(SeqCst)
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn serve(mut socket: UnixStream) -> std::io::Result<()> {
+    let length = socket.read_u32().await?;
+    let mut body = vec![0; length as usize - 4];
+    socket.read_exact(&mut body).await?;
+    let hello =
+        b"R\0\0\0\x08\0\0\0\0S\0\0\0\x11TimeZone\0UTC\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I";
+    socket.write_all(hello).await?;
+    let mut status = b'I';
+    loop {
+        let tag = socket.read_u8().await?;
+        let mut body = vec![0; socket.read_u32().await? as usize - 4];
+        socket.read_exact(&mut body).await?;
+        let text = String::from_utf8_lossy(&body);
+        let mut out = Vec::new();
+        match (tag, text.trim_end_matches('\0')) {
+            (b'X', _) => return Ok(()),
+            (_, "hang") => continue,
+            (_, "torn") => out.extend_from_slice(b"D\0\0\x10\0\0\x01"),
+            (_, "begin") => status = b'T',
+            (_, "commit") => status = b'I',
+            (_, query) => {
+                let rows = query.strip_prefix("rows ").and_then(|n| n.parse().ok());
+                for _ in 0..rows.unwrap_or(0) {
+                    out.extend_from_slice(b"D\0\0\x03\xf2\0\x01\0\0\x03\xe8");
+                    out.resize(out.len() + 1000, b'x');
+                }
+            }
+        }
+        if text.trim_end_matches('\0') != "torn" {
+            out.extend_from_slice(b"C\0\0\0\x06X\0Z\0\0\0\x05");
+            out.push(status);
+        }
+        socket.write_all(&out).await?;
+    }
+}
