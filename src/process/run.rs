@@ -78,6 +78,8 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         registry: Arc::clone(&registry),
         console: console_door(&registry, &orders),
     });
+    // Before anybody can connect: a signal must never find its default action.
+    let signals = watch_signals(&registry, &orders)?;
     let listeners = listener::open(&registry.settings.load())?;
     let workers: Result<Vec<_>, _> = (0..workers)
         .map(|number| Worker::start(number, Arc::clone(&gate)))
@@ -88,7 +90,6 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
     tokio::spawn(janitor::keep(Arc::clone(&registry)));
     tokio::spawn(console::log_stats(Arc::clone(&registry)));
-    let signals = watch_signals(Arc::clone(&registry), orders, source.clone())?;
     info!(
         "process up: pooler {}, {} worker threads",
         env!("CARGO_PKG_VERSION"),
@@ -201,9 +202,8 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 
 /// Turns signals into orders.
 fn watch_signals(
-    registry: Arc<Registry>,
-    orders: UnboundedSender<Order>,
-    source: Source,
+    registry: &Arc<Registry>,
+    orders: &UnboundedSender<Order>,
 ) -> Result<JoinSet<()>, String> {
     let mut watchers = JoinSet::new();
     let stops = [
@@ -229,8 +229,10 @@ fn watch_signals(
             }
         });
     }
-    let mut reloads = signal(SignalKind::hangup()).map_err(problem)?;
-    let _ = source;
+    let (mut reloads, orders) = (
+        signal(SignalKind::hangup()).map_err(problem)?,
+        orders.clone(),
+    );
     watchers.spawn(async move {
         while reloads.recv().await.is_some() {
             info!("got SIGHUP, re-reading the configuration");
@@ -242,7 +244,7 @@ fn watch_signals(
         (SignalKind::user_defined1(), true),
         (SignalKind::user_defined2(), false),
     ] {
-        let (mut signals, registry) = (signal(kind).map_err(problem)?, Arc::clone(&registry));
+        let (mut signals, registry) = (signal(kind).map_err(problem)?, Arc::clone(registry));
         watchers.spawn(async move {
             while signals.recv().await.is_some() {
                 info!("got a signal to {}", if pause { "pause" } else { "resume" });

@@ -47,8 +47,11 @@ fn with_prefer_and_allow_tls_is_the_clients_choice() {
             served(&pooler.login().tls(authority.trusted(None), "localhost")),
             "{mode}, through TLS"
         );
-        let clients = pooler.show("SHOW CLIENTS");
-        assert_eq!(clients.column("tls"), [""], "the console came in clear");
+        eventually(
+            PATIENCE,
+            "only the console is left, and it came in clear",
+            || pooler.show("SHOW CLIENTS").column("tls") == [""],
+        );
     }
 }
 
