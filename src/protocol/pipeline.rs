@@ -207,10 +207,8 @@ impl Pipeline {
         if !self.owed.iter().skip(at).any(is_earlier) {
             return false;
         }
-        let before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
-        let before = before
-            .skip_while(|owed| matches!(owed, Owed::HiddenClose | Owed::Answer(_)))
-            .next();
+        let mut before = self.owed.iter().take(at).rev().map(|(owed, _)| owed);
+        let before = before.find(|owed| !matches!(owed, Owed::HiddenClose | Owed::Answer(_)));
         !matches!(
             before,
             None | Some(Owed::Sync | Owed::Query | Owed::Function | Owed::Ours)

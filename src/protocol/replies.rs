@@ -136,7 +136,14 @@ impl Dialogue<'_> {
         match self.server.pipeline.settle() {
             Some((Owed::Parse | Owed::HiddenParse, undo)) => {
                 for change in undo {
-                    if let Undo::Held(statement, _) = change {
+                    // Where it has been closed and prepared again since, that is what remains to be proven.
+                    if let Undo::Held(statement, _) = change
+                        && self
+                            .server
+                            .pipeline
+                            .ground_of_statement(statement.id)
+                            .is_none()
+                    {
                         self.server.held.prove(statement.id);
                     }
                 }
