@@ -6,6 +6,7 @@
 //! Text is never decoded: names are replaced in raw bytes, so no client encoding is ever broken.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -27,8 +28,7 @@ pub struct Statement {
 impl Statement {
     /// Appends its name on servers, without the zero byte.
     pub fn write_name(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(PREFIX.as_bytes());
-        out.extend_from_slice(self.id.to_string().as_bytes());
+        write_name(self.id, out);
     }
 
     /// Appends the Parse message that creates it on a server.
@@ -46,12 +46,15 @@ impl Statement {
     }
 }
 
+fn write_name(id: u64, out: &mut Vec<u8>) {
+    write!(out, "{PREFIX}{id}").expect("a vector takes every byte");
+}
+
 /// Appends the Close message for the statement that servers know by number `id`.
 pub fn write_close(id: u64, out: &mut Vec<u8>) {
     let at = begin(out, b'C');
     out.push(b'S');
-    out.extend_from_slice(PREFIX.as_bytes());
-    out.extend_from_slice(id.to_string().as_bytes());
+    write_name(id, out);
     out.push(0);
     end(out, at);
 }
