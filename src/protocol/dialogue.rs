@@ -12,7 +12,7 @@ use crate::protocol::parameters::Interner;
 use crate::protocol::pipeline::{Owed, Undo, Was};
 use crate::protocol::prepared::{Dictionary, Statement, begin, end};
 use crate::protocol::run::Run;
-use crate::protocol::sides::{ClientSide, ServerSide, Walk};
+use crate::protocol::sides::{ClientSide, ServerSide, Unnamed, Walk};
 use crate::stats::counters::Tally;
 
 /// What the pool's settings mean for the judge.
@@ -163,6 +163,7 @@ impl Dialogue<'_> {
     /// Puts into `out` what the server must be told before the client's first request, so that it has the client's session
     /// parameters. False when the server has to accept them first, because no server ever did.
     pub fn prepare(&mut self, out: &mut Vec<u8>) -> bool {
+        self.server.unnamed = Unnamed::Foreign;
         if Arc::ptr_eq(&self.client.params, &self.server.params) {
             return true;
         }
@@ -184,6 +185,7 @@ impl Dialogue<'_> {
         self.rules.mode != PoolMode::Session
             && self.client.walk.body == 0
             && self.server.status == b'I'
+            && self.server.unnamed != Unnamed::Fresh
             && self.server.is_quiet()
     }
 

@@ -11,6 +11,7 @@ use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::parameters::is_carried;
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::run::Run;
+use crate::protocol::sides::Unnamed;
 
 /// How much of an error is looked at: the SQLSTATE stands at its beginning.
 const ERROR_HEAD: usize = 1024;
@@ -136,7 +137,14 @@ impl Dialogue<'_> {
         match self.server.pipeline.settle() {
             Some((Owed::Parse | Owed::HiddenParse, undo)) => {
                 for change in undo {
-                    if let Undo::Held(statement, _) = change {
+                    // Where it has been closed and prepared again since, that is what remains to be proven.
+                    if let Undo::Held(statement, _) = change
+                        && self
+                            .server
+                            .pipeline
+                            .ground_of_statement(statement.id)
+                            .is_none()
+                    {
                         self.server.held.prove(statement.id);
                         if self.server.status == b'I' {
                             statement.accept();
@@ -235,6 +243,9 @@ impl Dialogue<'_> {
             }
             _ => false,
         };
+        if self.server.unnamed == Unnamed::Fresh {
+            self.server.unnamed = Unnamed::Foreign;
+        }
         let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
         self.undo(undo);
         if let Some(statement) = self.server.held.get(spoiled) {

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::pipeline::Owed;
 use crate::protocol::run::Run;
+use crate::protocol::sides::Unnamed;
 
 /// Whether the client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,8 @@ impl Dialogue<'_> {
     /// Its ReadyForQuery ends the extended messages before it, too.
     fn simple(&mut self, owed: Owed) {
         self.server.batch_open = false;
+        // A simple query takes the unnamed statement away.
+        self.server.unnamed = Unnamed::Foreign;
         self.server.pipeline.push(owed);
     }
 

@@ -87,6 +87,17 @@ impl ClientSide {
     }
 }
 
+/// Whose the unnamed statement on a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// Nobody's, or another client's: this client must not meet it.
+    Foreign,
+    /// The client's, who has not bound it yet: it stays with its server until it has.
+    Fresh,
+    /// The client's.
+    Own,
+}
+
 /// The state of a server.
 #[derive(Debug)]
 pub struct ServerSide {
@@ -106,6 +117,8 @@ pub struct ServerSide {
     pub skipping: bool,
     /// Extended messages were sent that no Sync has followed yet.
     pub batch_open: bool,
+    /// Whose the unnamed statement on it is.
+    pub unnamed: Unnamed,
     /// It takes COPY data.
     pub copying: bool,
     /// How many Syncs were sent that a COPY ignores, unless it failed before it came to read them (as on a view).
@@ -128,6 +141,7 @@ impl ServerSide {
             walk: Walk::default(),
             skipping: false,
             batch_open: false,
+            unnamed: Unnamed::Foreign,
             copying: false,
             doubtful_syncs: 0,
             refused_ours: None,

@@ -10,6 +10,7 @@ use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::prepared::{Statement, begin, end};
 use crate::protocol::run::Run;
+use crate::protocol::sides::Unnamed;
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
@@ -32,6 +33,9 @@ impl Dialogue<'_> {
         if !self.rules.track_statements() || size < 6 || view[5] == 0 {
             self.tally.client_parses.add(1);
             self.tally.server_parses.add(1);
+            if self.rules.track_statements() {
+                self.server.unnamed = Unnamed::Fresh;
+            }
             self.extended(Owed::Parse);
             return Ok(Look::Pass(size));
         }
@@ -124,7 +128,11 @@ impl Dialogue<'_> {
         self.tally.binds.add(1);
         let name = &body[portal + 1..statement];
         let known = self.client.names.get(name).map(Arc::clone);
-        if name.is_empty() || (known.is_none() && !is_ours(name)) {
+        let is_foreign = name.is_empty() && self.server.unnamed == Unnamed::Foreign;
+        if name.is_empty() && !is_foreign {
+            self.server.unnamed = Unnamed::Own;
+        }
+        if !is_foreign && known.is_none() && !is_ours(name) {
             self.extended(Owed::Bind(0));
             return Ok(Look::Pass(size));
         }
@@ -162,7 +170,7 @@ impl Dialogue<'_> {
             }
         };
         let known = self.client.names.get(name).map(Arc::clone);
-        if known.is_none() && !is_ours(name) {
+        if known.is_none() && !name.is_empty() && !is_ours(name) {
             self.extended(Owed::Describe(0));
             return Ok(Look::Pass(size));
         }
@@ -212,7 +220,8 @@ impl Dialogue<'_> {
         if view.len() < size {
             return more_names(view, size, what).map(Err);
         }
-        if view[5] != b'S' || view[6] == 0 {
+        let is_foreign = what == "Describe" && self.server.unnamed == Unnamed::Foreign;
+        if view[5] != b'S' || (view[6] == 0 && !is_foreign) {
             return Ok(Err(Look::Pass(size)));
         }
         let name = &view[6..size];

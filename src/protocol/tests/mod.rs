@@ -4,10 +4,12 @@
 //! same way; an error is shown by its SQLSTATE and its message.
 
 mod copy;
+mod model;
 mod names;
 mod pieces;
 mod pipelines;
 mod replies;
+mod undone;
 
 use std::sync::Arc;
 

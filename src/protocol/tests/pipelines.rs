@@ -116,7 +116,7 @@ fn what_the_server_ignores_passes_untouched() {
 #[test]
 fn an_open_batch_holds_the_server_though_nothing_is_owed() {
     let mut link = linked();
-    link.client(["P |x|||", "H "]).server(["1 "]);
+    link.client(["P a|x|||", "H "]).server(["1 "]);
     assert!(!link.is_over());
     link.client(["S "]).server(["Z I"]);
     assert!(link.is_over());
