@@ -237,6 +237,10 @@ fn refuse_while_paused(registry: &Registry) -> Result<(), Complaint> {
 
 /// Pauses or resumes everything, but for databases that are paused themselves.
 pub fn pause_all(registry: &Registry, pause: bool) {
+    if registry.phase() == Phase::Closing && !pause {
+        tracing::info!("shutting down, nothing is resumed");
+        return;
+    }
     registry.set_paused(pause);
     for pool in registry.pools() {
         pool.pause(pause || pool.database.paused.load(SeqCst));

@@ -204,7 +204,7 @@ pub fn server_word(server: &ServerCard, is_used: bool) -> &'static str {
         ServerState::Login => "new",
         ServerState::Idle if is_used => "used",
         ServerState::Idle => "idle",
-        ServerState::Active if server.serving() == 0 => "idle",
+        ServerState::Active if server.lent_to() == 0 => "idle",
         ServerState::Active => "active",
         ServerState::Tested => "tested",
         ServerState::BeingCanceled => "being_canceled",

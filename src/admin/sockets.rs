@@ -202,7 +202,7 @@ fn server(look: &Look<'_>, card: &ServerCard, state: &str) -> Vec<Cell> {
         int(0),
         int(i32::from(card.close_needed())),
         pointer(card.id),
-        pointer(card.serving()),
+        pointer(card.lent_to()),
         int(facts.pid),
         text(&facts.tls),
         text(""),

@@ -92,7 +92,10 @@ impl ScramSecret {
         let (iterations, salt) = head.split_once(':')?;
         let (stored, server) = keys.split_once(':')?;
         let key = |text: &str| BASE64.decode(text).ok()?.try_into().ok();
-        let iterations = iterations.parse().ok().filter(|count| *count > 0)?;
+        let iterations = iterations
+            .parse()
+            .ok()
+            .filter(|count| (1..=MAX_ITERATIONS).contains(count))?;
         let salt = BASE64.decode(salt).ok().filter(|salt| !salt.is_empty())?;
         Some(Self {
             iterations,

@@ -12,7 +12,7 @@ use crate::clients::login::is_console;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::servers::login;
-use crate::stats::census::ServerCard;
+use crate::stats::census::{ClientCard, ServerCard};
 
 /// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
 pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
@@ -37,7 +37,11 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
     if !server.begin_cancel(client.id) {
         return;
     }
-    let delivery = Delivery { server, pool };
+    let delivery = Delivery {
+        server,
+        pool,
+        client,
+    };
     let wait = registry.settings.load().pooler.cancel_wait_timeout;
     let wait = if wait.is_zero() {
         Duration::from_secs(3600)
@@ -69,12 +73,14 @@ fn pool_of(registry: &Registry, server: &ServerCard) -> Option<Arc<Pool>> {
 struct Delivery {
     server: Arc<ServerCard>,
     pool: Arc<Pool>,
+    client: Arc<ClientCard>,
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if self.server.end_cancel() {
             self.pool.unpark();
+            self.client.wake();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! from there; only what the other socket refuses is copied. While more than a mark waits for one side, the other side is
 //! not read. Nothing here allocates, locks or sets a timer for a query that passes as it is.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::clients::buffers::{MARK, with_gathered, with_scratch};
@@ -20,6 +21,9 @@ use crate::servers::server::Server;
 use crate::stats::census::ClientState;
 use crate::stats::counters::micros;
 
+/// So many replies may be owed before the client is read no further.
+const MOST_OWED: usize = 16_384;
+const FLUSH: &[u8] = b"H\0\0\0\x04";
 const LOST: Error = Error::ServerLost("while it worked for this client");
 
 impl Session {
@@ -28,7 +32,11 @@ impl Session {
         loop {
             self.obey()?;
             let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
-            if !self.is_trying && self.server().out.len() < MARK {
+            if self.server().side.pipeline.len() >= MOST_OWED && self.side.walk.body == 0 {
+                // The replies may lie in the server's buffer, waiting for a Sync that we do not read.
+                self.send_to_server(cx, FLUSH)?;
+            }
+            if !self.is_trying && self.has_room() {
                 match self.poll_client(cx)? {
                     Poll::Ready(Next::Left) => return Poll::Ready(Ok(Next::Left)),
                     Poll::Ready(Next::On) => has_moved = true,
@@ -78,6 +86,12 @@ impl Session {
         Ok(has_moved)
     }
 
+    /// Whether the client may be read: neither side is behind, and not too many replies are owed.
+    fn has_room(&mut self) -> bool {
+        let is_behind = self.out.len() >= MARK || self.server().out.len() >= MARK;
+        !is_behind && self.server().side.pipeline.len() < MOST_OWED
+    }
+
     /// Sends what the client's socket did not take before. A send that was taken in part wakes nobody: only one that is
     /// refused does, so this comes before every wait.
     fn poll_client_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
@@ -89,6 +103,10 @@ impl Session {
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
+        if self.query.is_none() && self.server().card.is_being_cancelled() {
+            // The request was meant for the query before; the canceller wakes us when it has been delivered.
+            return Ok(Poll::Pending);
+        }
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             return self.client_said(cx, &held).map(Poll::Ready);
@@ -126,6 +144,7 @@ impl Session {
             if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
                 self.query_begins();
             }
+            self.let_cancels_in();
             self.send_to_server(cx, bytes)?;
             if !answers.is_empty() {
                 self.send_to_client(cx, &answers)?;
@@ -142,10 +161,6 @@ impl Session {
     fn settle_in(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Result<bool, Error> {
         self.is_fresh = false;
         let is_accepted = self.dialogue(|dialogue| dialogue.prepare(gathered));
-        if gathered.is_empty() {
-            let client = self.card.id;
-            self.server().card.serve(client);
-        }
         if is_accepted {
             return Ok(true);
         }
@@ -163,6 +178,21 @@ impl Session {
             && self.out.len() < MARK
             && matches!(self.poll_server(cx), Ok(true))
         {}
+    }
+
+    fn ours_is_under_way(&mut self) -> bool {
+        matches!(self.server().side.pipeline.front(), Some(Owed::Ours))
+    }
+
+    /// Lets cancel requests reach the server, from when it runs the client's query and not one of the pooler's own.
+    fn let_cancels_in(&mut self) {
+        if self.query.is_some() && !self.ours_is_under_way() {
+            let client = self.card.id;
+            let card = &self.server().card;
+            if card.serving() == 0 {
+                card.serve(client);
+            }
+        }
     }
 
     /// Reads the server once; true when something came.
@@ -193,13 +223,9 @@ impl Session {
             self.server().side.doomed = Some("it refused a client's parameters");
             return Err(Error::InvalidParameter(refusal));
         }
-        let ours_is_under_way = matches!(self.server().side.pipeline.front(), Some(Owed::Ours));
-        if !ours_is_under_way {
+        if !self.ours_is_under_way() {
             self.is_trying = false;
-            let client = self.card.id;
-            if self.server().card.serving() == 0 {
-                self.server().card.serve(client);
-            }
+            self.let_cancels_in();
         }
         if self.query.is_some() && self.held.is_empty() && self.server().side.is_quiet() {
             self.query_ends();
@@ -217,6 +243,7 @@ impl Session {
             tally.query_micros.add(took);
             tally.query_times.record(took);
         }
+        self.server().card.serve(0);
         let is_outside = self.server().side.status == b'I';
         if !is_outside {
             self.card.enter(ClientState::Holding, now);
@@ -225,6 +252,18 @@ impl Session {
         self.card.enter(ClientState::Idle, now);
         if let Some(began) = self.xact.take() {
             self.pool.tally().xact_micros.add(micros(now.since(began)));
+        }
+    }
+
+    /// Notes on the cards what SHOW tells of statements and of the application's name.
+    fn note_names(&mut self) {
+        let server = self.server();
+        server.card.set_prepared(server.side.held.len());
+        self.card.set_prepared(self.side.names.len());
+        if !Arc::ptr_eq(&self.shown, &self.side.params) {
+            self.shown = Arc::clone(&self.side.params);
+            let name = self.shown.get("application_name").unwrap_or_default();
+            self.card.set_application_name(name);
         }
     }
 
@@ -249,6 +288,7 @@ impl Session {
             // Only the beginning of a message has come.
             self.card.enter(ClientState::Idle, clock::now());
         }
+        self.note_names();
         self.card.link_to(0);
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
             lease.release();

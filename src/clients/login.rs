@@ -233,7 +233,8 @@ impl Login<'_> {
         {
             return Err(Error::TooManyClients(settings.pooler.max_client_conn));
         }
-        let given = self.given_parameters(&settings)?;
+        let mut given = self.given_parameters(&settings)?;
+        Self::add_host(&mut given, stream, &settings);
         if is_console {
             return self.pass_to_console(stream, &settings).await;
         }
@@ -385,6 +386,19 @@ impl Login<'_> {
         }
         given.retain(|(name, _)| !settings.pooler.ignore_startup_parameters.contains(name));
         Ok(given)
+    }
+
+    /// With `application_name_add_host`, the application's name says where the client comes from.
+    fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &Settings) {
+        if !settings.pooler.application_name_add_host {
+            return;
+        }
+        let is_name = |(name, _): &(String, String)| name.eq_ignore_ascii_case("application_name");
+        let name = given.iter().rfind(|pair| is_name(pair));
+        let name = name.map_or("app", |(_, name)| name.as_str());
+        let name = format!("{name} - {}", stream.peer());
+        given.retain(|pair| !is_name(pair));
+        given.push(("application_name".into(), name));
     }
 
     fn may_come_in(&self, database: &Database) -> Result<(), Error> {

@@ -21,6 +21,7 @@ use crate::pools::line::Spot;
 use crate::pools::pool::{Asked, Pool};
 use crate::protocol::dialogue::Rules;
 use crate::protocol::offhand;
+use crate::protocol::parameters::Parameters;
 use crate::protocol::sides::ClientSide;
 use crate::servers::server::Server;
 use crate::stats::census::{ClientCard, ClientState, Order, ServerState};
@@ -61,6 +62,8 @@ pub struct Session {
     pub(super) held: Vec<u8>,
     pub(super) standing: Standing,
     pub(super) rules: Rules,
+    /// The parameters whose `application_name` stands on the card.
+    pub(super) shown: Arc<Parameters>,
     /// The link has begun and nothing was sent yet.
     pub(super) is_fresh: bool,
     /// The server must accept the client's parameters before it gets anything else.
@@ -87,6 +90,7 @@ impl Session {
         let rules = pool.plan.load().rules;
         Self {
             stream,
+            shown: Arc::clone(&side.params),
             side,
             card,
             pool,
@@ -342,6 +346,7 @@ impl Session {
         server
             .card
             .enter(ServerState::Active, self.asked.unwrap_or_default());
+        server.card.lend_to(self.card.id);
         self.card.link_to(server.card.id);
         self.rules = self.pool.plan.load().rules;
         self.is_fresh = true;

@@ -171,7 +171,8 @@ fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
 
 /// Says goodbye and waits until PostgreSQL has closed its end: only then is the seat free.
 ///
-/// A server whose client was ended by a limit may be at work for hours yet; it is not waited for.
+/// A backend at work would not notice that its client is gone. What a time limit or an order ended is cancelled at once, what a client
+/// left behind after a while: nobody is told that it succeeded, so nothing that was acknowledged can be lost.
 pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
     let patience = if reason == Reason::Abandoned {
         Duration::ZERO
@@ -184,13 +185,21 @@ pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
         let mut server = server;
         say_goodbye(&mut server.stream).await;
         let closed = tokio::time::timeout(patience, until_closed(&mut server.stream)).await;
-        if closed.is_err() && !patience.is_zero() {
-            let pid = server.card.facts.pid;
-            tracing::warn!(
-                server = id,
-                pid,
-                "server still at work, its seat is free all the same"
-            );
+        if closed.is_err() {
+            let target = Arc::clone(&seat.pool.plan.load().target);
+            let tls = seat.pool.registry.server_tls.load_full();
+            let both = async {
+                let _ = login::send_cancel(&target, tls, &server.card.key).await;
+                until_closed(&mut server.stream).await;
+            };
+            if tokio::time::timeout(CLOSING, both).await.is_err() {
+                let pid = server.card.facts.pid;
+                tracing::warn!(
+                    server = id,
+                    pid,
+                    "a backend goes on though nobody waits for it"
+                );
+            }
         }
         drop(server);
         drop(seat);

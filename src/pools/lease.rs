@@ -39,6 +39,7 @@ impl Lease {
     pub fn release(mut self) {
         if let Some(server) = self.server.take() {
             server.card.serve(0);
+            server.card.lend_to(0);
             self.pool.give_back(server);
         }
     }
@@ -49,6 +50,7 @@ impl Lease {
     pub fn abandon(mut self) {
         if let Some(server) = self.server.take() {
             server.card.serve(0);
+            server.card.lend_to(0);
             self.pool.close(server, Reason::Abandoned);
         }
     }
@@ -58,6 +60,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             server.card.serve(0);
+            server.card.lend_to(0);
             self.pool.close(server, Reason::Dirty);
         }
     }

@@ -82,7 +82,10 @@ pub fn plan(
             .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))
             .collect(),
         connect_query: database.connect_query.clone(),
-        timeout: all.server_connect_timeout,
+        timeout: match all.server_connect_timeout {
+            Duration::ZERO => Duration::MAX,
+            limit => limit,
+        },
         socket: socket_options(settings),
     };
     Plan {

@@ -667,11 +667,9 @@ impl Pool {
         let mut state = self.lock();
         state.paused = paused;
         let idle: Vec<_> = if paused {
-            state
-                .idle
-                .iter_mut()
-                .flat_map(|store| store.drain(..))
-                .collect()
+            let parked = std::mem::take(&mut state.parked);
+            let idle = state.idle.iter_mut().flat_map(|store| store.drain(..));
+            idle.chain(parked).collect()
         } else {
             vec![]
         };

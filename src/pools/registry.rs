@@ -4,8 +4,8 @@
 //! follows every reload.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
@@ -65,6 +65,7 @@ pub struct Registry {
     pub own_connections: DashMap<String, (OwnConnections, Arc<Target>)>,
     /// Random, for challenges to users who do not exist.
     pub nonce: [u8; 32],
+    private: Mutex<Vec<Weak<Pool>>>,
     made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
     pools: DashMap<(String, String), Arc<Pool>>,
     databases: DashMap<String, Arc<Database>>,
@@ -94,6 +95,7 @@ impl Registry {
             own_census: Census::default(),
             own_connections: DashMap::new(),
             nonce: clock::entropy(),
+            private: Mutex::new(Vec::new()),
             made_secrets: DashMap::new(),
             pools: DashMap::new(),
             databases: DashMap::new(),
@@ -276,7 +278,11 @@ impl Registry {
         plan.rules.mode = PoolMode::Session;
         plan.upkeep.has_reset = false;
         (plan.size, plan.min_size, plan.check_query) = (1, 0, None);
-        Some(Pool::new(self, Arc::clone(database), user, plan))
+        let pool = Pool::new(self, Arc::clone(database), user, plan);
+        let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        private.retain(|known| known.strong_count() > 0);
+        private.push(Arc::downgrade(&pool));
+        Some(pool)
     }
 
     fn open_forced_pools(self: &Arc<Self>) {
@@ -385,9 +391,16 @@ impl Registry {
     /// Lets every pool open what its clients wait for; the pool whose client has waited longest comes first, so that none
     /// gets all the places that they share.
     pub fn grow_all(&self) {
+        let private = self
+            .private
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let private = private.iter().filter_map(Weak::upgrade);
         let mut waiting: Vec<_> = self
             .pools()
             .into_iter()
+            .chain(private)
             .filter_map(|pool| pool.standing().oldest.map(|oldest| (oldest, pool)))
             .collect();
         waiting.sort_by_key(|(oldest, _)| *oldest);

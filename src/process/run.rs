@@ -1,5 +1,6 @@
 //! The life of the process: it is built, it runs, it drains, it stops.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub fn run(source: &Source) -> ExitCode {
     let loaded = match reload::read(source) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            let _ = writeln!(std::io::stderr(), "{problems}");
             return ExitCode::FAILURE;
         }
     };

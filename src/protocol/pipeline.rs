@@ -144,6 +144,11 @@ impl Pipeline {
         (ignored, is_ended)
     }
 
+    /// How many replies are owed.
+    pub fn len(&self) -> usize {
+        self.owed.len()
+    }
+
     /// Whether nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.owed.is_empty()

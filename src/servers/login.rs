@@ -93,8 +93,22 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
             return Err(error);
         }
     }
+    settle(&mut server);
     entry.id = None;
     Ok(server)
+}
+
+/// What `connect_query` set is what the server is like from now on: clients are welcomed with it.
+fn settle(server: &mut Server) {
+    let params = Arc::clone(&server.side.params);
+    let now = |name: &str, value: &str| params.get(name).unwrap_or(value).to_owned();
+    let reported = server.reported.iter();
+    server.reported = Arc::new(
+        reported
+            .map(|(name, value)| (name.clone(), now(name, value)))
+            .collect(),
+    );
+    server.side.base = params;
 }
 
 /// The card of a server that is not handed out yet: it goes with a login that fails or is given up.

@@ -3,12 +3,13 @@
 //! A card is written by the task it belongs to (plain relaxed stores, no lock on the path of a query) and read by the
 //! console and the janitor. It is also the way to reach the task: whoever wants a client to end leaves an [`Order`] on its card and wakes it.
 //!
-//! **Cancel.** A cancel request may reach a server only while the server works for the client that asked. The canceller
-//! announces itself on the server's card *before* it looks whom the server serves; the client's task clears `serving`
-//! *before* it looks whether a canceller is there. With sequentially consistent accesses one of the two always sees the other.
+//! **Cancel.** A cancel request may reach a server only while it runs a query of the client that asked. Whom a server works for and
+//! how many cancel requests are under way to it stand in one atomic word, so a canceller either finds the query running and
+//! announces itself in the same step, or finds nothing to cancel. While one is under way the server is given no other
+//! query, neither another client's nor the next one of the same client.
 
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -250,6 +251,13 @@ impl ClientCard {
             .compare_exchange(order as u8, Order::None as u8, SeqCst, SeqCst);
     }
 
+    /// Wakes the client's task, to look again at what it waits for.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// The order that lies there.
     #[inline]
     pub fn order(&self) -> Order {
@@ -350,6 +358,10 @@ pub struct ServerFacts {
     pub pid: u32,
 }
 
+/// The lowest bits of a server's work count its cancel requests.
+const CANCEL_BITS: u32 = 8;
+const CANCELS: u64 = (1 << CANCEL_BITS) - 1;
+
 /// A server connection.
 #[derive(Debug)]
 pub struct ServerCard {
@@ -361,8 +373,9 @@ pub struct ServerCard {
     pub key: Vec<u8>,
     state: AtomicU8,
     since: AtomicU64,
-    serving: AtomicU64,
-    cancels: AtomicU32,
+    lent_to: AtomicU64,
+    /// The client whose query runs (0 for none), and in the lowest bits how many cancel requests are under way.
+    work: AtomicU64,
     close_needed: AtomicBool,
     prepared: AtomicUsize,
 }
@@ -376,8 +389,8 @@ impl ServerCard {
             key,
             state: AtomicU8::new(ServerState::Login as u8),
             since: AtomicU64::new(now.as_micros()),
-            serving: AtomicU64::new(0),
-            cancels: AtomicU32::new(0),
+            lent_to: AtomicU64::new(0),
+            work: AtomicU64::new(0),
             close_needed: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
         }
@@ -407,37 +420,48 @@ impl ServerCard {
         Moment::from_micros(self.since.load(Relaxed))
     }
 
-    /// Notes the client it works for; 0 for none.
+    /// Notes the client that holds it; 0 for none.
     #[inline]
-    pub fn serve(&self, client: u64) {
-        self.serving.store(client, SeqCst);
+    pub fn lend_to(&self, client: u64) {
+        self.lent_to.store(client, Relaxed);
     }
 
-    /// The client it works for; 0 for none.
+    /// The client that holds it; 0 for none.
+    pub fn lent_to(&self) -> u64 {
+        self.lent_to.load(Relaxed)
+    }
+
+    /// Notes the client whose query runs on it; 0 when none does.
+    #[inline]
+    pub fn serve(&self, client: u64) {
+        let keep_cancels = |work| Some((client << CANCEL_BITS) | (work & CANCELS));
+        let _ = self.work.fetch_update(SeqCst, SeqCst, keep_cancels);
+    }
+
+    /// The client whose query runs on it; 0 for none.
     pub fn serving(&self) -> u64 {
-        self.serving.load(SeqCst)
+        self.work.load(SeqCst) >> CANCEL_BITS
     }
 
     /// Announces a cancel request meant for what the server does for `client`. False, with nothing announced, when the
     /// server does not work for that client any more.
     pub fn begin_cancel(&self, client: u64) -> bool {
-        self.cancels.fetch_add(1, SeqCst);
-        if self.serving.load(SeqCst) == client {
-            return true;
-        }
-        self.cancels.fetch_sub(1, SeqCst);
-        false
+        let announce = |work| {
+            let has_room = work & CANCELS < CANCELS;
+            (work >> CANCEL_BITS == client && has_room).then_some(work + 1)
+        };
+        self.work.fetch_update(SeqCst, SeqCst, announce).is_ok()
     }
 
     /// The cancel request has been delivered. True when it was the last one under way.
     pub fn end_cancel(&self) -> bool {
-        self.cancels.fetch_sub(1, SeqCst) == 1
+        self.work.fetch_sub(1, SeqCst) & CANCELS == 1
     }
 
     /// Whether a cancel request is under way: such a server is not lent out.
     #[inline]
     pub fn is_being_cancelled(&self) -> bool {
-        self.cancels.load(SeqCst) > 0
+        self.work.load(SeqCst) & CANCELS > 0
     }
 
     /// Says that the server must be closed when it is free.
