@@ -80,6 +80,7 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
         target: &plan.target,
         tls,
         keys,
+        derived: &pool.derived,
         database: &pool.database.name,
         census: &registry.census,
         interner: &registry.interner,

@@ -30,6 +30,7 @@ impl Manager for Opener {
             target: &self.target,
             tls: self.registry.server_tls.load_full(),
             keys: None,
+            derived: &login::Derived::default(),
             database: &self.database,
             census: &self.registry.own_census,
             interner: &self.registry.interner,

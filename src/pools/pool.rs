@@ -28,6 +28,7 @@ use crate::pools::policy::{
 };
 use crate::pools::registry::{Phase, Registry};
 use crate::protocol::prepared::Dictionary;
+use crate::servers::login::Derived;
 use crate::servers::server::{Reported, Server};
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
@@ -122,6 +123,8 @@ pub struct Pool {
     pub tallies: Box<[Tally]>,
     /// The keys that a client's SCRAM login gave, for logging in to servers whose password is known only as a verifier.
     pub keys: Mutex<Option<Arc<Keys>>>,
+    /// Keys for logging in, derived from the password once.
+    pub derived: Derived,
     /// The statements that its clients have prepared.
     pub dictionary: Dictionary,
     /// What all pools share.
@@ -164,6 +167,7 @@ impl Pool {
             plan: ArcSwap::from_pointee(plan),
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             keys: Mutex::new(None),
+            derived: Derived::default(),
             dictionary: Dictionary::default(),
             registry: Arc::clone(registry),
             state: Mutex::new(state),
@@ -630,6 +634,7 @@ impl Pool {
 
     /// Puts a new plan in force. Servers of another place are closed when they are free.
     pub fn follow(&self, plan: Plan) {
+        self.derived.clear();
         let moved = !plan.target.is_same_place(&self.plan.load().target);
         self.plan.store(Arc::new(plan));
         if moved {

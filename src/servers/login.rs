@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
@@ -21,6 +21,7 @@ use crate::protocol::fields::{self, AuthenticationRequest};
 use crate::protocol::message;
 use crate::protocol::parameters::{Interner, is_carried};
 use crate::protocol::sides::ServerSide;
+use crate::secret::Secret;
 use crate::servers::frames::Frames;
 use crate::servers::query::{self, refusal_of};
 use crate::servers::server::Server;
@@ -31,6 +32,42 @@ use crate::thread;
 /// The largest message of a login.
 const LARGEST: usize = 1 << 16;
 
+/// Keys that were derived from a password, kept for the next login: by salt and iterations.
+#[derive(Debug, Default)]
+pub struct Derived(Mutex<Kept>);
+
+type Kept = Option<(Vec<u8>, u32, Arc<Keys>)>;
+
+impl Derived {
+    /// The keys of `secret` for this salt and so many iterations; PBKDF2 runs off the calling thread, and once.
+    async fn keys(
+        &self,
+        secret: &Secret,
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<Arc<Keys>, Error> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, count, keys)) = &*lock()
+            && (known.as_slice(), *count) == (salt, iterations)
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let (secret, salt) = (secret.clone(), salt.to_vec());
+        let derive = move || (scram::derive(secret.expose(), &salt, iterations), salt);
+        let (keys, salt) = tokio::task::spawn_blocking(derive)
+            .await
+            .map_err(|_| Error::Internal)?;
+        let keys = Arc::new(keys);
+        *lock() = Some((salt, iterations, Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// Forgets them: the password has changed.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// What a login needs.
 #[derive(Debug)]
 pub struct Login<'a> {
@@ -40,6 +77,8 @@ pub struct Login<'a> {
     pub tls: Option<Arc<ClientConfig>>,
     /// Keys that a client's SCRAM login gave.
     pub keys: Option<Arc<Keys>>,
+    /// The keys that the last login derived.
+    pub derived: &'a Derived,
     /// The database's name in the configuration.
     pub database: &'a str,
     /// Where the server gets its card.
@@ -366,15 +405,8 @@ async fn scram_login(
     let challenge = client.challenged(&challenge).map_err(refused)?;
     let keys = match (&login.target.password, &login.keys) {
         (Some(Verifier::Plain(secret)), _) => {
-            let (secret, salt, iterations) = (
-                secret.clone(),
-                challenge.salt().to_vec(),
-                challenge.iterations(),
-            );
-            let derived = tokio::task::spawn_blocking(move || {
-                scram::derive(secret.expose(), &salt, iterations)
-            });
-            Arc::new(derived.await.map_err(|_| Error::Internal)?)
+            let (salt, iterations) = (challenge.salt(), challenge.iterations());
+            login.derived.keys(secret, salt, iterations).await?
         }
         (Some(Verifier::Scram(_)), Some(keys)) => Arc::clone(keys),
         (Some(Verifier::Scram(_)), None) => {

@@ -20,6 +20,7 @@ mod chaos;
 mod config_check;
 mod control;
 mod copy;
+mod demo;
 mod limits;
 mod parameters;
 mod pooling;
