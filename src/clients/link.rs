@@ -118,7 +118,7 @@ impl Session {
                 Poll::Ready(Ok(count)) => count,
             };
             if count == 0 {
-                return self.end_of_input().map(Poll::Ready);
+                return Err(Error::ClientGone);
             }
             self.client_said(cx, &scratch[..count]).map(Poll::Ready)
         })

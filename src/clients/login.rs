@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::auth::password::Verifier;
 use crate::clients::answer;
 use crate::clients::credentials;
 use crate::clients::proof::{self, Proven};
@@ -529,7 +528,9 @@ impl Login<'_> {
                 "client logged in"
             );
         }
-        let limits = limits(settings, &facts.database, &facts.user);
+        // A reload may have come while the client proved who it is.
+        let current = self.registry.settings.load();
+        let limits = limits(&current, &facts.database, &facts.user);
         let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
         let mut key = clock::entropy::<36>().to_vec();
         key[0] &= 0x7f;
@@ -584,6 +585,3 @@ pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
         transaction_timeout: micros(settings.effective_transaction_timeout(user)),
     }
 }
-
-/// What is known of a user's password.
-pub type Known = Option<Verifier>;

@@ -242,15 +242,10 @@ impl Session {
             let count =
                 ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
-                return Poll::Ready(self.end_of_input());
+                return Poll::Ready(Err(Error::ClientGone));
             }
             Poll::Ready(self.begin(cx, &scratch[..count]))
         })
-    }
-
-    /// The client closed its end: in peace, if it was between two requests.
-    pub(super) fn end_of_input(&self) -> Result<Next, Error> {
-        Err(Error::ClientGone)
     }
 
     /// An idle client has sent something: ask for a server.
@@ -333,7 +328,7 @@ impl Session {
             let count =
                 ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
-                return Poll::Ready(self.end_of_input());
+                return Poll::Ready(Err(Error::ClientGone));
             }
             self.held.extend_from_slice(&scratch[..count]);
             Poll::Ready(Ok(Next::On))

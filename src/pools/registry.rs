@@ -304,6 +304,7 @@ impl Registry {
         let settings = Arc::new(settings);
         self.settings.store(Arc::clone(&settings));
         self.users.store(Arc::new(users));
+        self.made_secrets.clear();
         let has_fallback = settings.databases.contains_key(FALLBACK);
         let gone: HashSet<String> = self
             .databases

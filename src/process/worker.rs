@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -17,7 +16,6 @@ use crate::thread;
 pub struct Worker {
     clients: Arc<AtomicUsize>,
     door: mpsc::UnboundedSender<Accepted>,
-    thread: JoinHandle<()>,
 }
 
 impl Worker {
@@ -46,14 +44,10 @@ impl Worker {
                 }
             });
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(work)?;
-        Ok(Self {
-            clients,
-            door,
-            thread,
-        })
+        Ok(Self { clients, door })
     }
 
     /// How many clients it has.
@@ -67,11 +61,6 @@ impl Worker {
         if self.door.send(accepted).is_err() {
             self.clients.fetch_sub(1, Relaxed);
         }
-    }
-
-    /// Whether its thread has ended, which it never should.
-    pub fn is_dead(&self) -> bool {
-        self.thread.is_finished()
     }
 }
 
