@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::{Link, frame, linked, show};
-use crate::protocol::sides::{ClientSide, Unnamed};
+use crate::protocol::sides::ClientSide;
 
 /// A PostgreSQL session, as far as a pooler could spoil it.
 struct Model {
@@ -108,8 +108,6 @@ impl Model {
     fn ready(&mut self) {
         if self.status == 'I' {
             self.portals.clear();
-            // Not PostgreSQL's rule: the unnamed statement is promised no further than its transaction.
-            self.statements.remove("");
         }
         self.says(&format!("Z {}", self.status));
     }
@@ -315,7 +313,8 @@ fn text() -> impl Strategy<Value = &'static str> {
 }
 
 fn statement_name() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["", "a", "b", "c", "POOLER_1"])
+    // The unnamed statement lives by other rules; `names.rs` has its pictures.
+    prop::sample::select(vec!["a", "b", "c", "POOLER_1"])
 }
 
 fn portal_name() -> impl Strategy<Value = &'static str> {
@@ -381,11 +380,7 @@ proptest! {
                 holder.is_some(),
                 alone[who].is_skipping
                     || alone[who].status != 'I'
-                    || world.link.server.unnamed == Unnamed::Fresh
             );
-            if holder.is_none() {
-                world.link.server.unnamed = Unnamed::Foreign;
-            }
             world.become_client(&mut sides[who]);
         }
     }
