@@ -1,7 +1,7 @@
 //! Two clients, one statement each, prepared once: it is found whichever server each transaction gets.
 //!
 //! ```sh
-//! cargo run --example connect -- "host=127.0.0.1 port=6432 user=app dbname=app"
+//! cargo run --example connect -- "host=127.0.0.1 port=6432 user=app password=secret dbname=app"
 //! ```
 //!
 //! Through a pool in transaction mode both clients take turns on the same servers, and the statement that was prepared on one
