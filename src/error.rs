@@ -1,7 +1,7 @@
 //! Every failure of the pooler: one variant per reason, facts as fields.
 //!
 //! [`Error::sqlstate`] is what a client may act on, [`Error::message`], [`Error::detail`] and [`Error::hint`] are for
-//! the person behind it, [`Error::blame`] labels logs and counters. Only `clients/` turns an error into bytes; deeper
+//! the person behind it, [`Error::blame`] labels logs. Only `clients/` turns an error into bytes; deeper
 //! code returns it. No variant holds a secret.
 
 use std::fmt;

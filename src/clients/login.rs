@@ -113,6 +113,7 @@ impl Presence {
                     database = facts.database,
                     user = facts.user,
                     code = error.sqlstate(),
+                    blame = ?error.blame(),
                     reason,
                     "client ended"
                 );

@@ -174,7 +174,8 @@ pub struct PoolerSettings {
 
     /// Startup parameters that are accepted and dropped. Default none.
     pub ignore_startup_parameters: Vec<String>,
-    /// Reported parameters that follow the client, beside the five that always do. Default `IntervalStyle`. *Restart.*
+    /// Known for PgBouncer's sake: here every parameter that a server reports follows the client, listed or not. Default
+    /// `IntervalStyle`. *Restart.*
     pub track_extra_parameters: Vec<String>,
     /// Add the client's address and port to `application_name` at login. Default false.
     pub application_name_add_host: bool,
