@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::clients::login::is_console;
 use crate::clock::{self, Moment};
 use crate::config::settings::Settings;
+use crate::pools::group::Group;
 use crate::pools::pool::{Pool, Standing};
 use crate::pools::registry::Registry;
 use crate::stats::census::{ClientCard, ClientState, ServerCard, ServerState};
@@ -84,7 +85,7 @@ impl<'a> Look<'a> {
         )
     }
 
-    /// Who stands where in each pool.
+    /// Who stands where in the pools of each database and user; those of several nodes are one line, as with PgBouncer.
     pub fn pools(&self) -> Vec<PoolLook> {
         let mut crowds: HashMap<(String, String), Crowd> = HashMap::new();
         for client in self.clients() {
@@ -95,18 +96,24 @@ impl<'a> Look<'a> {
             let key = (server.facts.database.clone(), server.facts.user.clone());
             crowds.entry(key).or_default().servers.push(server);
         }
-        let look_at = |pool: Arc<Pool>| {
-            let key = (pool.database.name.clone(), pool.user.clone());
-            self.pool(pool, crowds.remove(&key).unwrap_or_default())
+        let look_at = |group: Arc<Group>| {
+            let key = (group.database.name.clone(), group.user.clone());
+            self.group(&group, crowds.remove(&key).unwrap_or_default())
         };
-        self.registry.pools().into_iter().map(look_at).collect()
+        self.registry
+            .groups()
+            .into_iter()
+            .filter_map(look_at)
+            .collect()
     }
 
-    fn pool(&self, pool: Arc<Pool>, crowd: Crowd) -> PoolLook {
+    fn group(&self, group: &Group, crowd: Crowd) -> Option<PoolLook> {
+        let pools = group.pools();
+        let standings = pools.iter().map(|pool| pool.standing());
         let mut look = PoolLook {
-            standing: pool.standing(),
+            standing: standings.reduce(Standing::and)?,
             clients: crowd.active,
-            ..PoolLook::of(pool)
+            ..PoolLook::of(Arc::clone(pools.first()?))
         };
         for server in crowd.servers {
             look.being_cancelled += usize::from(server.is_being_cancelled());
@@ -118,7 +125,7 @@ impl<'a> Look<'a> {
                 _ => {}
             }
         }
-        look
+        Some(look)
     }
 
     /// Whether an idle server will be checked before it is lent again.
@@ -132,9 +139,9 @@ impl<'a> Look<'a> {
     pub fn totals(&self) -> PerDatabase {
         let mut all = PerDatabase::new();
         all.insert(CONSOLE.to_owned(), self.registry.ledger.console());
-        for pool in self.registry.pools() {
-            let totals = all.entry(pool.database.name.clone()).or_default();
-            pool.tallies.iter().for_each(|tally| tally.add_to(totals));
+        for group in self.registry.groups() {
+            let totals = all.entry(group.database.name.clone()).or_default();
+            group.tallies.iter().for_each(|tally| tally.add_to(totals));
         }
         all
     }
@@ -161,12 +168,12 @@ struct Crowd {
     servers: Vec<Arc<ServerCard>>,
 }
 
-/// Who stands where in a pool.
+/// Who stands where in the pools of one database and user.
 #[derive(Debug)]
 pub struct PoolLook {
-    /// The pool.
+    /// The first of the pools.
     pub pool: Arc<Pool>,
-    /// Its own count.
+    /// The pools' own count.
     pub standing: Standing,
     /// Clients that are logged in and do not wait.
     pub clients: usize,

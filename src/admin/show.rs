@@ -108,7 +108,7 @@ fn lists(look: &Look<'_>) -> Table {
         row("databases", look.registry.databases().len() + 1),
         row("users", user_names(look).len()),
         row("peers", 0),
-        row("pools", look.registry.pools().len() + 1),
+        row("pools", look.registry.groups().len() + 1),
         row("peer_pools", 0),
         // Nothing is kept in store for connections yet to come.
         row("free_clients", 0),
@@ -359,9 +359,9 @@ fn memory(look: &Look<'_>) -> Table {
             "server_prepared_statement_cache",
             0,
             registry
-                .pools()
+                .groups()
                 .iter()
-                .map(|pool| pool.dictionary.len())
+                .map(|group| group.dictionary.len())
                 .sum(),
         ),
     ];

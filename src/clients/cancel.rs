@@ -31,7 +31,7 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
     else {
         return;
     };
-    let Some(pool) = pool_of(registry, &server) else {
+    let Some(pool) = registry.pool_of(&server) else {
         return;
     };
     if !server.begin_cancel(client.id) {
@@ -60,13 +60,6 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
             "cancel request took longer than cancel_wait_timeout"
         ),
     }
-}
-
-fn pool_of(registry: &Registry, server: &ServerCard) -> Option<Arc<Pool>> {
-    registry
-        .pools_of(&server.facts.database)
-        .into_iter()
-        .find(|pool| pool.user == server.facts.user)
 }
 
 /// A cancel request under way; when it ends, however it ends, the server may be lent again.

@@ -304,7 +304,7 @@ impl Session {
             client: &mut self.side,
             server: &mut lease.server().side,
             rules: self.rules,
-            dictionary: &self.pool.dictionary,
+            dictionary: &self.pool.group.dictionary,
             interner: &registry.interner,
             tally: self.pool.tally(),
         };

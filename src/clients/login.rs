@@ -462,10 +462,7 @@ impl Login<'_> {
         if let Some(keys) = proven.keys
             && pool.user == user
         {
-            *pool
-                .keys
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keys);
+            pool.group.learn_keys(keys);
         }
         Ok(pool)
     }
@@ -480,9 +477,9 @@ impl Login<'_> {
         };
         let first = async {
             loop {
-                let mut told = std::pin::pin!(pool.has_welcome.notified());
+                let mut told = std::pin::pin!(pool.group.has_welcome.notified());
                 told.as_mut().enable();
-                if let Some(welcome) = pool.welcome() {
+                if let Some(welcome) = pool.group.welcome() {
                     return Ok(welcome);
                 }
                 // It need not wait for a server of its own: what another login learned will do.

@@ -286,7 +286,7 @@ impl Session {
         let mut answers = Vec::new();
         if !offhand::answer(
             &mut self.side,
-            &self.pool.dictionary,
+            &self.pool.group.dictionary,
             chunk,
             tally,
             &mut answers,

@@ -15,6 +15,7 @@ pub mod effective;
 pub mod environment;
 pub mod listing;
 pub mod load;
+pub mod node;
 pub mod problem;
 pub mod reading;
 pub mod schema;

@@ -70,11 +70,7 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
     let generation = pool.generation();
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
-    let keys = pool
-        .keys
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .clone();
+    let keys = pool.group.keys();
     let tls = registry.server_tls.load_full();
     let login = login::Login {
         target: &plan.target,
@@ -85,6 +81,7 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
         census: &registry.census,
         interner: &registry.interner,
         generation,
+        pool: pool.id,
     };
     let dialled = tokio::time::timeout(plan.target.timeout, Box::pin(login::log_in(login))).await;
     dialled.unwrap_or_else(|_| {

@@ -30,8 +30,8 @@ pub async fn keep(registry: Arc<Registry>) {
             tidy(&registry, now);
         }
         if count.is_multiple_of(SWEEP) {
-            for pool in registry.pools() {
-                pool.dictionary.sweep();
+            for group in registry.groups() {
+                group.dictionary.sweep();
             }
             registry.interner.sweep();
         }
@@ -40,27 +40,25 @@ pub async fn keep(registry: Arc<Registry>) {
 
 fn tidy(registry: &Registry, now: Moment) {
     let settings = registry.settings.load_full();
-    let pool_limit = settings.pooler.pool_idle_timeout;
-    for pool in registry.pools() {
-        pool.tidy(now);
-        let standing = pool.standing();
-        let is_empty =
-            standing.open == 0 && standing.waiting == 0 && pool.database.clients.used() == 0;
-        if !pool_limit.is_zero()
-            && is_empty
-            && !pool.is_kept()
-            && now.since(pool.last_used()) >= pool_limit
-        {
-            registry.forget_pool(&pool);
+    let (pool_limit, auto_limit) = (
+        settings.pooler.pool_idle_timeout,
+        settings.pooler.autodb_idle_timeout,
+    );
+    for group in registry.groups() {
+        let pools = group.pools();
+        pools.iter().for_each(|pool| pool.tidy(now));
+        let is_empty = group.database.clients.used() == 0
+            && pools.iter().all(|pool| pool.standing().is_empty());
+        let last_used = pools.iter().map(|pool| pool.last_used()).max();
+        let unused = last_used.map_or(Duration::MAX, |last| now.since(last));
+        let is_kept = pools.iter().any(|pool| pool.is_kept());
+        if !pool_limit.is_zero() && is_empty && !is_kept && unused >= pool_limit {
+            registry.forget_group(&group);
         }
-        let auto_limit = settings.pooler.autodb_idle_timeout;
-        if pool.database.is_auto
-            && is_empty
-            && !auto_limit.is_zero()
-            && now.since(pool.last_used()) >= auto_limit
-        {
-            registry.forget_pool(&pool);
-            registry.forget_database(&pool.database.name);
+        let is_auto = group.database.is_auto;
+        if is_auto && is_empty && !auto_limit.is_zero() && unused >= auto_limit {
+            registry.forget_group(&group);
+            registry.forget_database(&group.database.name);
         }
     }
 }

@@ -35,6 +35,7 @@ impl Manager for Opener {
             census: &self.registry.own_census,
             interner: &self.registry.interner,
             generation: 0,
+            pool: 0,
         };
         let opened =
             tokio::time::timeout(self.target.timeout, Box::pin(login::log_in(login))).await;

@@ -1,4 +1,4 @@
-//! One pool: the servers of one database and one user.
+//! One pool: the servers of one database, one user and one node.
 //!
 //! `pool_size` is a promise to PostgreSQL: a server counts from before it is dialled until PostgreSQL has closed its end, and the
 //! count is exact over all workers, because everything that decides lies behind one short lock. Idle servers lie with
@@ -14,12 +14,12 @@ use std::task::Waker;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
-use crate::auth::scram::Keys;
 use crate::clock::{self, Moment};
+use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::dialer;
+use crate::pools::group::Group;
 use crate::pools::limits::{Database, Quota, User};
 use crate::pools::line::{Lines, Spot};
 use crate::pools::plan::Plan;
@@ -27,9 +27,8 @@ use crate::pools::policy::{
     AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
 };
 use crate::pools::registry::{Phase, Registry};
-use crate::protocol::prepared::Dictionary;
 use crate::servers::login::Derived;
-use crate::servers::server::{Reported, Server};
+use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
 use crate::thread;
@@ -97,6 +96,27 @@ pub struct Standing {
     pub paused: bool,
 }
 
+impl Standing {
+    /// Whether there is no server and nobody who waits for one.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0 && self.waiting == 0
+    }
+
+    /// Both together, for the pools of several nodes.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            idle: self.idle + other.idle,
+            dialing: self.dialing + other.dialing,
+            tested: self.tested + other.tested,
+            parked: self.parked + other.parked,
+            waiting: self.waiting + other.waiting,
+            oldest: self.oldest.into_iter().chain(other.oldest).min(),
+            paused: self.paused || other.paused,
+        }
+    }
+}
+
 /// What a client that asks for a server gets.
 #[derive(Debug)]
 pub enum Asked {
@@ -108,9 +128,15 @@ pub enum Asked {
     Refused(Error),
 }
 
-/// The servers of one database and user.
+/// The servers of one database, user and node.
 #[derive(Debug)]
 pub struct Pool {
+    /// A number of its own, which its servers' cards bear.
+    pub id: u64,
+    /// Where its servers are.
+    pub node: Node,
+    /// What it shares with the pools of other nodes.
+    pub group: Arc<Group>,
     /// Its database.
     pub database: Arc<Database>,
     /// Who its servers log in as.
@@ -119,32 +145,20 @@ pub struct Pool {
     pub owner: Arc<User>,
     /// The settings in force.
     pub plan: ArcSwap<Plan>,
-    /// Per worker.
-    pub tallies: Box<[Tally]>,
-    /// The keys that a client's SCRAM login gave, for logging in to servers whose password is known only as a verifier.
-    pub keys: Mutex<Option<Arc<Keys>>>,
+    /// What its group counts, per worker.
+    pub tallies: Arc<[Tally]>,
     /// Keys for logging in, derived from the password once.
     pub derived: Derived,
-    /// The statements that its clients have prepared.
-    pub dictionary: Dictionary,
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
-    welcome: Mutex<Option<Reported>>,
-    /// Told when the first server has logged in.
-    pub has_welcome: Notify,
     me: Weak<Self>,
 }
 
 impl Pool {
     /// A pool without servers.
-    pub fn new(
-        registry: &Arc<Registry>,
-        database: Arc<Database>,
-        user: &str,
-        plan: Plan,
-    ) -> Arc<Self> {
-        let workers = registry.workers;
+    pub fn new(registry: &Arc<Registry>, group: &Arc<Group>, node: Node, plan: Plan) -> Arc<Self> {
+        let (workers, database) = (registry.workers, &group.database);
         let state = State {
             idle: (0..workers).map(|_| VecDeque::new()).collect(),
             parked: Vec::new(),
@@ -161,18 +175,17 @@ impl Pool {
             last_used: clock::now(),
         };
         Arc::new_cyclic(|me| Self {
-            database,
-            user: user.to_owned(),
-            owner: registry.user(user),
+            id: registry.next_pool(),
+            node,
+            group: Arc::clone(group),
+            database: Arc::clone(database),
+            user: group.user.clone(),
+            owner: Arc::clone(&group.owner),
             plan: ArcSwap::from_pointee(plan),
-            tallies: (0..workers).map(|_| Tally::default()).collect(),
-            keys: Mutex::new(None),
+            tallies: Arc::clone(&group.tallies),
             derived: Derived::default(),
-            dictionary: Dictionary::default(),
             registry: Arc::clone(registry),
             state: Mutex::new(state),
-            welcome: Mutex::new(None),
-            has_welcome: Notify::new(),
             me: me.clone(),
         })
     }
@@ -185,14 +198,6 @@ impl Pool {
     #[inline]
     pub fn tally(&self) -> &Tally {
         &self.tallies[thread::worker() % self.tallies.len()]
-    }
-
-    /// What a client hears at login: the parameters of the pool's first server. `None` before one has logged in.
-    pub fn welcome(&self) -> Option<Reported> {
-        self.welcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
     /// Asks for a server: an idle one, or a place in line, where `waker` is woken.
@@ -387,20 +392,12 @@ impl Pool {
         if is_obsolete {
             self.close(server, Reason::Obsolete);
         } else {
-            self.note_welcome(&server.reported);
+            self.group.note_welcome(&server.reported);
             self.shelve(server);
         }
         if was_failing {
             // While the server could not be reached one was dialled at a time; now everybody who waits gets one.
             self.grow();
-        }
-    }
-
-    fn note_welcome(&self, reported: &Reported) {
-        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
-        if welcome.is_none() {
-            *welcome = Some(Arc::clone(reported));
-            self.has_welcome.notify_waiters();
         }
     }
 
@@ -647,9 +644,9 @@ impl Pool {
     /// Closes every server as soon as it is free; new ones take their places.
     pub fn reconnect(&self) {
         self.lock().generation += 1;
-        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.group.forget_welcome();
         for card in &self.registry.census.servers {
-            if card.facts.database == self.database.name && card.facts.user == self.user {
+            if card.facts.pool == self.id {
                 card.need_close();
             }
         }

@@ -1,10 +1,10 @@
 //! What everybody shares: the settings in force, all pools, all databases and users, the census.
 //!
-//! A pool is made when its first client logs in (or at once, where the user is forced and `min_pool_size` is set), and
-//! follows every reload.
+//! Pools come in groups: one per database and user, with a pool per node (see `group.rs`). A group is made when its first
+//! client logs in (or at once, where the user is forced and `min_pool_size` is set), and follows every reload.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -16,8 +16,10 @@ use crate::auth::password::Verifier;
 use crate::auth::scram::ScramSecret;
 use crate::auth::users::Users;
 use crate::clock;
+use crate::config::node::Node;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::PoolMode;
+use crate::pools::group::Group;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
 use crate::pools::plan::{Plan, plan};
@@ -25,7 +27,8 @@ use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
 use crate::secret::Secret;
 use crate::servers::target::Target;
-use crate::stats::census::{Census, Order};
+use crate::stats::census::{Census, Order, ServerCard};
+use crate::stats::counters::Tally;
 use crate::stats::report::Ledger;
 
 /// What the process is about to do.
@@ -67,7 +70,8 @@ pub struct Registry {
     pub nonce: [u8; 32],
     private: Mutex<Vec<Weak<Pool>>>,
     made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
-    pools: DashMap<(String, String), Arc<Pool>>,
+    groups: DashMap<(String, String), Arc<Group>>,
+    last_pool: AtomicU64,
     databases: DashMap<String, Arc<Database>>,
     owners: DashMap<String, Arc<User>>,
     phase: AtomicU8,
@@ -97,7 +101,8 @@ impl Registry {
             nonce: clock::entropy(),
             private: Mutex::new(Vec::new()),
             made_secrets: DashMap::new(),
-            pools: DashMap::new(),
+            groups: DashMap::new(),
+            last_pool: AtomicU64::new(0),
             databases: DashMap::new(),
             owners: DashMap::new(),
             phase: AtomicU8::new(Phase::Serving as u8),
@@ -191,10 +196,15 @@ impl Registry {
             .collect()
     }
 
-    /// All pools, by database and user.
-    pub fn pools(&self) -> Vec<Arc<Pool>> {
+    /// A number for a new pool; 0 is none's.
+    pub fn next_pool(&self) -> u64 {
+        self.last_pool.fetch_add(1, SeqCst) + 1
+    }
+
+    /// All groups of pools, by database and user.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
         let mut all: Vec<_> = self
-            .pools
+            .groups
             .iter()
             .map(|entry| Arc::clone(entry.value()))
             .collect();
@@ -202,6 +212,12 @@ impl Registry {
             (&one.database.name, &one.user).cmp(&(&two.database.name, &two.user))
         });
         all
+    }
+
+    /// All pools, by database and user.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let groups = self.groups();
+        groups.iter().flat_map(|group| group.pools()).collect()
     }
 
     /// The pools of one database.
@@ -212,13 +228,19 @@ impl Registry {
             .collect()
     }
 
-    /// The pool for clients of `database` that are `user`, whose password, where the login found one, is `password`.
-    pub fn pool(
+    /// The pool of the server with `card`, one client's private pool among them.
+    pub fn pool_of(&self, card: &ServerCard) -> Option<Arc<Pool>> {
+        let mut all = self.pools().into_iter().chain(self.private_pools());
+        all.find(|pool| pool.id == card.facts.pool)
+    }
+
+    /// The group for clients of `database` that are `user`, whose password, where the login found one, is `password`.
+    pub fn group(
         self: &Arc<Self>,
         database: &Arc<Database>,
         user: &str,
         password: Option<Verifier>,
-    ) -> Option<Arc<Pool>> {
+    ) -> Option<Arc<Group>> {
         let settings = self.settings.load();
         settings.database(&database.name)?;
         let client = user;
@@ -226,38 +248,74 @@ impl Registry {
         // What the client proved says nothing about a forced user.
         let password = password.filter(|_| user == client);
         let key = (database.name.clone(), user.to_owned());
-        if let Some(known) = self.pools.get(&key) {
-            let pool = Arc::clone(&known);
+        if let Some(known) = self.groups.get(&key) {
+            let group = Arc::clone(&known);
             drop(known);
-            self.learn_password(&pool, password);
-            return Some(pool);
+            self.learn_password(&group, password);
+            return Some(group);
         }
-        let plan = self.plan_for(&database.name, user, password)?;
-        let made = self
-            .pools
-            .entry(key)
-            .or_insert_with(|| Pool::new(self, Arc::clone(database), user, plan));
+        let made = self.groups.entry(key).or_insert_with(|| {
+            let tallies = (0..self.workers).map(|_| Tally::default()).collect();
+            let (database, owner) = (Arc::clone(database), self.user(user));
+            Group::new(database, user, owner, tallies, password)
+        });
         Some(Arc::clone(&made))
     }
 
-    /// A user whose password only `auth_query` knows may have changed it since the pool was made.
-    fn learn_password(&self, pool: &Pool, password: Option<Verifier>) {
-        let known = pool.plan.load().target.password.clone();
-        if password.is_none() || password == known {
-            return;
+    /// The pool of `group` whose servers are at `node`; made where there is none yet. `None` when its database is gone.
+    pub fn pool_at(self: &Arc<Self>, group: &Arc<Group>, node: &Node) -> Option<Arc<Pool>> {
+        if let Some(known) = group.pool(node) {
+            return Some(known);
         }
-        if let Some(plan) = self.plan_for(&pool.database.name, &pool.user, password)
-            && plan.target.password != known
-        {
-            pool.plan.store(Arc::new(plan));
+        let plan = self.plan_for(group, node)?;
+        group.adopt(Pool::new(self, group, node.clone(), plan))
+    }
+
+    /// The pool at a database's own address, for clients of `database` that are `user`; as [`Registry::group`].
+    pub fn pool(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        user: &str,
+        password: Option<Verifier>,
+    ) -> Option<Arc<Pool>> {
+        loop {
+            let group = self.group(database, user, password.clone())?;
+            if let Some(pool) = self.pool_at(&group, &Node::Own) {
+                return Some(pool);
+            }
+            // The group was forgotten in this moment, or the database is gone: then there is no other.
+            self.settings.load().database(&database.name)?;
         }
     }
 
-    fn plan_for(&self, database: &str, user: &str, password: Option<Verifier>) -> Option<Plan> {
+    /// A user whose password only `auth_query` knows may have changed it since the group was made.
+    fn learn_password(&self, group: &Group, found: Option<Verifier>) {
+        let Some(found) = found else { return };
+        if !group.learn_password(&found) {
+            return;
+        }
+        for pool in group.pools() {
+            if let Some(plan) = self.plan_for(group, &pool.node)
+                && plan.target.password != pool.plan.load().target.password
+            {
+                pool.plan.store(Arc::new(plan));
+            }
+        }
+    }
+
+    fn plan_for(&self, group: &Group, node: &Node) -> Option<Plan> {
         let settings = self.settings.load();
+        let database = &group.database.name;
         let entry = settings.database(database)?;
-        let password = self.users.load().get(user).cloned().or(password);
-        Some(plan(&settings, database, entry, user, password))
+        let listed = self.users.load().get(&group.user).cloned();
+        let password = listed.or_else(|| group.password());
+        let mut plan = plan(&settings, database, entry, &group.user, password);
+        if let Node::At { host, port } = node {
+            let mut target = (*plan.target).clone();
+            (target.host, target.port) = (host.to_string(), *port);
+            plan.target = Arc::new(target);
+        }
+        Some(plan)
     }
 
     /// A pool of one server for one client: for connections that speak the replication protocol, which begin with `startup`
@@ -269,16 +327,18 @@ impl Registry {
         password: Option<Verifier>,
         startup: &[(String, String)],
     ) -> Option<Arc<Pool>> {
-        let settings = self.settings.load();
-        let user = settings.server_user(&database.name, user);
-        let mut plan = self.plan_for(&database.name, user, password)?;
+        let open = self.group(database, user, password)?;
+        let mut plan = self.plan_for(&open, &Node::Own)?;
         let mut target = (*plan.target).clone();
         target.startup.extend_from_slice(startup);
         plan.target = Arc::new(target);
         plan.rules.mode = PoolMode::Session;
         plan.upkeep.has_reset = false;
         (plan.size, plan.min_size, plan.check_query) = (1, 0, None);
-        let pool = Pool::new(self, Arc::clone(database), user, plan);
+        let (owner, tallies) = (Arc::clone(&open.owner), Arc::clone(&open.tallies));
+        let (database, password) = (Arc::clone(database), open.password());
+        let group = Group::new(database, &open.user, owner, tallies, password);
+        let pool = Pool::new(self, &group, Node::Own, plan);
         let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         private.retain(|known| known.strong_count() > 0);
         private.push(Arc::downgrade(&pool));
@@ -318,17 +378,21 @@ impl Registry {
         for name in &gone {
             self.databases.remove(name);
             self.end_clients(name);
-            for pool in self.pools_of(name) {
-                pool.remove();
-                self.pools.remove(&(name.clone(), pool.user.clone()));
+            for group in self
+                .groups()
+                .iter()
+                .filter(|group| group.database.name == *name)
+            {
+                group.pools().iter().for_each(|pool| pool.remove());
+                self.groups.remove(&(name.clone(), group.user.clone()));
+                group.forget();
             }
         }
         for name in settings.databases.keys().filter(|name| *name != FALLBACK) {
             self.add_database(name, false);
         }
         for pool in self.pools() {
-            let password = pool.plan.load().target.password.clone();
-            if let Some(plan) = self.plan_for(&pool.database.name, &pool.user, password) {
+            if let Some(plan) = self.plan_for(&pool.group, &pool.node) {
                 pool.follow(plan);
             }
         }
@@ -392,16 +456,10 @@ impl Registry {
     /// Lets every pool open what its clients wait for; the pool whose client has waited longest comes first, so that none
     /// gets all the places that they share.
     pub fn grow_all(&self) {
-        let private = self
-            .private
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let private = private.iter().filter_map(Weak::upgrade);
         let mut waiting: Vec<_> = self
             .pools()
             .into_iter()
-            .chain(private)
+            .chain(self.private_pools())
             .filter_map(|pool| pool.standing().oldest.map(|oldest| (oldest, pool)))
             .collect();
         waiting.sort_by_key(|(oldest, _)| *oldest);
@@ -410,17 +468,23 @@ impl Registry {
         }
     }
 
-    /// Drops a pool that nobody uses. A client that logs in takes its place in the database before it asks for its pool, so
+    fn private_pools(&self) -> Vec<Arc<Pool>> {
+        let private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        private.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Drops a group that nobody uses. A client that logs in takes its place in the database before it asks for its pool, so
     /// none can be left with a pool that is gone.
-    pub fn forget_pool(&self, pool: &Pool) {
-        self.pools.remove_if(
-            &(pool.database.name.clone(), pool.user.clone()),
-            |_, known| {
-                std::ptr::eq(&raw const **known, &raw const *pool)
-                    && pool.database.clients.used() == 0
-                    && known.standing().open == 0
-            },
-        );
+    pub fn forget_group(&self, group: &Group) {
+        let key = (group.database.name.clone(), group.user.clone());
+        let gone = self.groups.remove_if(&key, |_, known| {
+            std::ptr::eq(&raw const **known, &raw const *group)
+                && group.database.clients.used() == 0
+                && group.pools().iter().all(|pool| pool.standing().open == 0)
+        });
+        if let Some((_, group)) = gone {
+            group.forget();
+        }
     }
 
     /// Drops a database that came out of the `"*"` entry and that nobody uses.

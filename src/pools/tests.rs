@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::users::Users;
 use crate::clock;
+use crate::config::node::Node;
 use crate::config::settings::Settings;
 use crate::error::Error;
 use crate::pools::lease;
@@ -165,4 +166,51 @@ fn a_question_given_up_leaves_a_server_that_nobody_may_ask_again() {
         assert!(given_up.is_err());
         assert!(!server.side.is_free());
     });
+}
+
+#[test]
+fn the_pools_of_two_nodes_never_lend_each_others_servers_but_share_the_limit_of_their_database() {
+    run(async {
+        let (own, other) = (Fake::start(), Fake::start());
+        let mut settings = own.settings();
+        settings.pooler.max_db_connections = 3;
+        let first = pool(settings);
+        let registry = Arc::clone(&first.registry);
+        let second = registry.pool_at(&first.group, &other.node()).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        let again = registry.pool_at(&first.group, &other.node()).unwrap();
+        assert!(Arc::ptr_eq(&again, &second), "one pool for each node");
+
+        let here = lease::borrow(&first).await.unwrap();
+        let there = [
+            lease::borrow(&second).await.unwrap(),
+            lease::borrow(&second).await.unwrap(),
+        ];
+        assert_eq!((own.open(), other.open()), (1, 2));
+        let Asked::Line(spot) = second.ask(Waker::noop(), clock::now()) else {
+            panic!("no place of the database is left");
+        };
+        assert_eq!(first.database.servers.used(), 3);
+
+        // An idle server of one node makes room for a client of the other.
+        here.release();
+        let mut cx = Context::from_waker(Waker::noop());
+        until(|| spot.poll(&mut cx).is_ready()).await;
+        assert_eq!((own.open(), other.open()), (0, 3));
+        drop(there);
+    });
+}
+
+#[test]
+fn a_group_that_is_forgotten_gets_no_pool_any_more() {
+    let settings = Settings {
+        databases: [("app".to_owned(), Default::default())].into(),
+        ..Settings::default()
+    };
+    let pool = pool(settings);
+    pool.registry.forget_group(&pool.group);
+    assert!(pool.registry.pools().is_empty());
+    assert!(pool.registry.pool_at(&pool.group, &Node::Own).is_none());
+    let new = pool.registry.pool(&pool.database, "ann", None).unwrap();
+    assert!(!Arc::ptr_eq(&new, &pool));
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::config::node::Node;
 use crate::config::settings::{DatabaseSettings, Settings};
 
 /// A fake server; it ends with the test's runtime.
@@ -60,6 +61,11 @@ impl Fake {
         let mut settings = Settings::default();
         settings.databases.insert("app".to_owned(), database);
         settings
+    }
+
+    /// The node it is, as far as a pool is concerned.
+    pub fn node(&self) -> Node {
+        Node::at(self.folder.to_str().unwrap(), 5432)
     }
 
     /// How many connections are open.

@@ -87,6 +87,8 @@ pub struct Login<'a> {
     pub interner: &'a Interner,
     /// The pool's reign.
     pub generation: u64,
+    /// The pool's number.
+    pub pool: u64,
 }
 
 /// Opens a server and logs in.
@@ -279,6 +281,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
     let facts = ServerFacts {
         database: login.database.to_owned(),
         user: login.target.user.clone(),
+        pool: login.pool,
         address,
         port,
         local_address,

@@ -342,6 +342,8 @@ pub struct ServerFacts {
     pub database: String,
     /// The user it is logged in as.
     pub user: String,
+    /// The number of its pool; 0 for none.
+    pub pool: u64,
     /// Its address: an IP or `unix`.
     pub address: String,
     /// Its port.
