@@ -1,9 +1,8 @@
-//! What the operator typed, as a command: PgBouncer's grammar, word for word.
+//! What the operator typed, as a command.
 //!
-//! A command is one word and at most one more, or a SET. A word is `[0-9a-z_]+` in either case, or anything in double
-//! quotes; one `;` may end it; there are no comments and no lists of commands. One table says of each command who may
-//! give it, what may follow it and how `SHOW HELP` tells it.
+//! One table says of each command who may give it, what may follow it and how `SHOW HELP` tells it.
 
+use crate::admin::grammar::{self, Line, Word};
 use crate::admin::order::Stop;
 
 /// What a guest of the console may do.
@@ -112,79 +111,48 @@ const COMMANDS: &[Entry] = &[
     entry("show", Role::Looks, Argument::Subject, SHOW_HELP),
     entry("select", Role::Looks, Argument::Subject, ""),
     entry("set", Role::Acts, Argument::Assignment, "SET key = arg"),
-    entry(
-        "reload",
-        Role::Acts,
-        Argument::Nothing(|| Command::Reload),
-        "RELOAD",
-    ),
-    entry(
-        "pause",
-        Role::Acts,
-        Argument::AnyDatabase(Command::Pause),
-        "PAUSE [<db>]",
-    ),
-    entry(
-        "resume",
-        Role::Acts,
-        Argument::AnyDatabase(Command::Resume),
-        "RESUME [<db>]",
-    ),
-    entry(
-        "disable",
-        Role::Acts,
-        Argument::Database(Command::Disable),
-        "DISABLE <db>",
-    ),
-    entry(
-        "enable",
-        Role::Acts,
-        Argument::Database(Command::Enable),
-        "ENABLE <db>",
-    ),
-    entry(
-        "reconnect",
-        Role::Acts,
-        Argument::AnyDatabase(Command::Reconnect),
-        "RECONNECT [<db>]",
-    ),
-    entry(
-        "kill",
-        Role::Acts,
-        Argument::AnyDatabase(Command::Kill),
-        "KILL [<db>]",
-    ),
+    nothing("reload", || Command::Reload, "RELOAD"),
+    any_database("pause", Command::Pause, "PAUSE [<db>]"),
+    any_database("resume", Command::Resume, "RESUME [<db>]"),
+    database("disable", Command::Disable, "DISABLE <db>"),
+    database("enable", Command::Enable, "ENABLE <db>"),
+    any_database("reconnect", Command::Reconnect, "RECONNECT [<db>]"),
+    any_database("kill", Command::Kill, "KILL [<db>]"),
     entry(
         "kill_client",
         Role::Acts,
         Argument::Client(Command::KillClient),
         "KILL_CLIENT <client_id>",
     ),
-    entry(
-        "suspend",
-        Role::Acts,
-        Argument::Nothing(|| Command::Suspend),
-        "",
-    ),
-    entry(
-        "shutdown",
-        Role::Acts,
-        Argument::Way,
-        "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
-    ),
-    entry(
-        "wait_close",
-        Role::Acts,
-        Argument::AnyDatabase(Command::WaitClose),
-        "WAIT_CLOSE [<db>]",
-    ),
+    nothing("suspend", || Command::Suspend, "SUSPEND"),
+    entry("shutdown", Role::Acts, Argument::Way, SHUTDOWN_HELP),
+    any_database("wait_close", Command::WaitClose, "WAIT_CLOSE [<db>]"),
 ];
 
 const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
 \tSHOW PEERS|PEER_POOLS
-\tSHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
+\tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
+
+const SHUTDOWN_HELP: &str = "SHUTDOWN
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS";
+
+const fn nothing(word: &'static str, command: fn() -> Command, help: &'static str) -> Entry {
+    entry(word, Role::Acts, Argument::Nothing(command), help)
+}
+
+const fn any_database(
+    word: &'static str,
+    command: fn(Option<String>) -> Command,
+    help: &'static str,
+) -> Entry {
+    entry(word, Role::Acts, Argument::AnyDatabase(command), help)
+}
+
+const fn database(word: &'static str, command: fn(String) -> Command, help: &'static str) -> Entry {
+    entry(word, Role::Acts, Argument::Database(command), help)
+}
 
 const fn entry(word: &'static str, role: Role, argument: Argument, help: &'static str) -> Entry {
     Entry {
@@ -225,15 +193,17 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("client_encoding", "UTF-8"),
     ("datestyle", "ISO"),
     ("default_transaction_isolation", "read committed"),
+    // What JDBC sets.
+    ("extra_float_digits", "2"),
     ("standard_conforming_strings", "on"),
     ("timezone", "GMT"),
 ];
 
-/// The longest word of a command, in bytes.
+/// The longest word of a command, in bytes as written.
 const LONGEST_COMMAND: usize = 15;
-/// The longest name, in bytes.
+/// The longest name, in bytes as written.
 const LONGEST_NAME: usize = 63;
-/// The longest value of a SET, in bytes.
+/// The longest value of a SET, in bytes as written.
 const LONGEST_VALUE: usize = 255;
 
 /// The DETAIL of `SHOW HELP`.
@@ -250,20 +220,22 @@ pub fn help() -> String {
 /// # Errors
 /// The message of the error to answer with, in PgBouncer's words.
 pub fn parse(text: &str, role: Role) -> Result<Command, String> {
-    if let Some((key, value)) = assignment(text) {
-        return set(key, value, role);
-    }
     let invalid = || format!("invalid command '{text}', use SHOW HELP;");
-    let (word, argument) = words(text).ok_or_else(invalid)?;
-    if word.len() > LONGEST_COMMAND
+    let (word, argument) = match grammar::read(text).ok_or_else(invalid)? {
+        Line::Words(word, argument) => (word, argument),
+        Line::Set(key, value) => return set(key, value, role),
+    };
+    let is_long = |word: &Word, most: usize| word.length > most;
+    if is_long(&word, LONGEST_COMMAND)
         || argument
             .as_ref()
-            .is_some_and(|name| name.len() > LONGEST_NAME)
+            .is_some_and(|name| is_long(name, LONGEST_NAME))
     {
         return Err("bad arguments".into());
     }
-    let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word);
+    let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word.text);
     let entry = COMMANDS.iter().find(is_it).ok_or_else(invalid)?;
+    let argument = argument.map(|name| name.text);
     let may = |needed: Role| {
         if role >= needed {
             Ok(())
@@ -284,6 +256,7 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
         Argument::Database(command) => {
             may(entry.role)?;
             argument
+                .filter(|name| !name.is_empty())
                 .map(command)
                 .ok_or_else(|| "a database is required".to_owned())
         }
@@ -301,10 +274,11 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
     }
 }
 
-fn set(key: String, value: String, role: Role) -> Result<Command, String> {
-    if key.len() > LONGEST_NAME || value.len() > LONGEST_VALUE {
+fn set(key: Word, value: Word, role: Role) -> Result<Command, String> {
+    if key.length > LONGEST_NAME || value.length > LONGEST_VALUE || key.text.is_empty() {
         return Err("bad arguments".into());
     }
+    let (key, value) = (key.text, value.text);
     if PARAMETERS
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case(&key))
@@ -339,93 +313,21 @@ fn way(name: Option<&str>) -> Option<Stop> {
     }
 }
 
-/// The id that SHOW CLIENTS shows as `id`, or, with `0x`, as `ptr`.
+/// The id that SHOW CLIENTS shows as `id`, or, with `0x`, as `ptr`. As with C's `scanf`, what follows the digits does not count.
 fn client_id(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).ok();
     }
-}
-
-/// `WORD [WORD]`.
-fn words(text: &str) -> Option<(String, Option<String>)> {
-    let mut rest = text.trim_start_matches(is_space);
-    let first = word(&mut rest)?;
-    let before = rest;
-    rest = rest.trim_start_matches(is_space);
-    let has_gap = rest.len() < before.len();
-    let second = if has_gap { word(&mut rest) } else { None };
-    is_end(rest).then_some((first, second))
-}
-
-/// `SET WORD (=|TO) (WORD|'text')`.
-fn assignment(text: &str) -> Option<(String, String)> {
-    let mut rest = text.trim_start_matches(is_space);
-    let after = strip_word(rest, "set")?;
-    rest = after.trim_start_matches(is_space);
-    if rest.len() == after.len() {
-        return None;
-    }
-    let key = word(&mut rest)?;
-    rest = rest.trim_start_matches(is_space);
-    rest = rest.strip_prefix('=').or_else(|| strip_word(rest, "to"))?;
-    rest = rest.trim_start_matches(is_space);
-    let value = if rest.starts_with('\'') {
-        quoted(&mut rest, '\'')
-    } else {
-        word(&mut rest)
-    }?;
-    is_end(rest).then_some((key, value))
-}
-
-fn is_space(each: char) -> bool {
-    matches!(each, ' ' | '\t' | '\n' | '\r')
-}
-
-/// Whether nothing is left but spaces and one `;`.
-fn is_end(rest: &str) -> bool {
-    let rest = rest.trim_start_matches(is_space);
-    rest.strip_prefix(';')
-        .unwrap_or(rest)
-        .trim_start_matches(is_space)
-        .is_empty()
-}
-
-fn strip_word<'t>(text: &'t str, word: &str) -> Option<&'t str> {
-    let (head, rest) = text.split_at_checked(word.len())?;
-    head.eq_ignore_ascii_case(word).then_some(rest)
-}
-
-/// Takes a word off the front of `rest`.
-fn word(rest: &mut &str) -> Option<String> {
-    if rest.starts_with('"') {
-        return quoted(rest, '"');
-    }
-    let is_plain = |each: char| each.is_ascii_alphanumeric() || each == '_';
-    let end = rest.find(|each| !is_plain(each)).unwrap_or(rest.len());
-    let (word, after) = rest.split_at(end);
-    *rest = after;
-    (!word.is_empty()).then(|| word.to_owned())
-}
-
-/// Takes a quoted text off the front of `rest`; a doubled quote stands for one.
-fn quoted(rest: &mut &str, quote: char) -> Option<String> {
-    let mut text = String::new();
-    let mut tail = rest.strip_prefix(quote)?;
-    loop {
-        let (part, after) = tail.split_once(quote)?;
-        text.push_str(part);
-        match after.strip_prefix(quote) {
-            Some(more) => {
-                text.push(quote);
-                tail = more;
-            }
-            None => {
-                *rest = after;
-                return Some(text);
-            }
-        }
-    }
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = digits
+        .find(|each: char| !each.is_ascii_digit())
+        .unwrap_or(digits.len());
+    // Nobody has an id that is negative, or too large.
+    let id = digits[..end].parse().unwrap_or(u64::MAX);
+    (end > 0).then_some(if is_negative { u64::MAX } else { id })
 }
 
 #[cfg(test)]
@@ -568,7 +470,7 @@ mod tests {
     fn a_client_is_named_by_its_id() {
         assert_eq!(admin("KILL_CLIENT 31"), Ok(Command::KillClient(31)));
         assert_eq!(admin("KILL_CLIENT 0x1f"), Ok(Command::KillClient(31)));
-        for text in ["KILL_CLIENT", "KILL_CLIENT abc", "KILL_CLIENT \"-1\""] {
+        for text in ["KILL_CLIENT", "KILL_CLIENT abc", "KILL_CLIENT \"\""] {
             assert_eq!(
                 admin(text),
                 Err("invalid client pointer supplied".into()),

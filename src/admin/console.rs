@@ -16,10 +16,12 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::admin::command::{self, Command, Role, Show};
-use crate::admin::control::{self, Complaint, Outcome, Progress, Wait};
+use crate::admin::complaint::Complaint;
+use crate::admin::control::{self, Outcome};
 use crate::admin::gather::Look;
 use crate::admin::numbers;
-use crate::admin::order::{Order, Stop};
+use crate::admin::order::{Order, Refusal, Stop};
+use crate::admin::pause::{self, Progress, Wait};
 use crate::admin::show;
 use crate::clients::answer;
 use crate::clients::login::Guest;
@@ -99,7 +101,7 @@ pub async fn log_stats(registry: Arc<Registry>) {
 
 /// Pauses or resumes everything; for signals.
 pub fn pause_all(registry: &Registry, pause: bool) {
-    control::pause_all(registry, pause);
+    pause::pause_all(registry, pause);
 }
 
 struct Console {
@@ -188,12 +190,18 @@ impl Console {
                 notice(out, "SET ignored", None);
                 "SET".to_owned()
             }
+            Command::Set { key, value } => {
+                if let Some(text) = self.set(key.clone(), value.clone()).await? {
+                    notice(out, &text, None);
+                }
+                format!("SET {key}={value}")
+            }
             Command::Reload => {
                 self.reload().await?;
                 "RELOAD".to_owned()
             }
             Command::Shutdown(stop) => {
-                info!("SHUTDOWN command issued");
+                info!("{} command issued", shutdown(stop));
                 let _ = self.orders.send(Order::Stop(stop));
                 if stop == Stop::Now {
                     return Err(Failure::Leave);
@@ -201,7 +209,7 @@ impl Console {
                 "SHUTDOWN".to_owned()
             }
             command => match control::carry_out(&self.registry, &command)? {
-                Outcome::Done(tag) => tag,
+                Outcome::Done(tag) => tag.to_owned(),
                 Outcome::Wait(tag, wait) => {
                     self.wait(&wait).await?;
                     tag.to_owned()
@@ -241,6 +249,19 @@ impl Console {
         })
     }
 
+    async fn set(&self, key: String, value: String) -> Result<Option<String>, Complaint> {
+        let (answer, done) = oneshot::channel();
+        let _ = self.orders.send(Order::Set { key, value, answer });
+        let result = done
+            .await
+            .unwrap_or_else(|_| Err(Refusal::from("the pooler is shutting down")));
+        result.map_err(|refusal| Complaint {
+            detail: Some(refusal.detail),
+            hint: refusal.hint,
+            ..Complaint::new("SET failed")
+        })
+    }
+
     /// Waits until `wait` is over. When the guest cancels or leaves, what was paused goes on.
     async fn wait(&mut self, wait: &Wait) -> Result<(), Failure> {
         let mut looks = tokio::time::interval(LOOK);
@@ -267,6 +288,14 @@ impl Console {
             wait.give_up(&self.registry);
             return Err(failure);
         }
+    }
+}
+
+fn shutdown(stop: Stop) -> &'static str {
+    match stop {
+        Stop::WaitForServers => "SHUTDOWN WAIT_FOR_SERVERS",
+        Stop::WaitForClients => "SHUTDOWN WAIT_FOR_CLIENTS",
+        Stop::Now | Stop::Drain => "SHUTDOWN",
     }
 }
 

@@ -15,11 +15,38 @@ pub enum Stop {
     WaitForClients,
 }
 
+/// Why a SET is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+impl From<&str> for Refusal {
+    fn from(detail: &str) -> Self {
+        Self {
+            detail: detail.to_owned(),
+            hint: None,
+        }
+    }
+}
+
 /// What the process must do.
 #[derive(Debug)]
 pub enum Order {
     /// Read the configuration again; the answer says what is wrong with it.
     Reload(oneshot::Sender<Result<(), String>>),
+    /// Give a running setting another value.
+    Set {
+        /// The key.
+        key: String,
+        /// The value, as typed.
+        value: String,
+        /// Told what a notice should say, or why it is not done.
+        answer: oneshot::Sender<Result<Option<String>, Refusal>>,
+    },
     /// End.
     Stop(Stop),
 }

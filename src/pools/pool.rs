@@ -664,10 +664,24 @@ impl Pool {
         self.pause(true);
     }
 
+    /// Does what PAUSE and RESUME say now. Flags are read under the pool's own lock, so that of two operators who contradict
+    /// each other the later one is heeded by every pool.
+    pub fn heed_pause(&self) {
+        let mut state = self.lock();
+        state.paused =
+            state.removed || self.registry.is_paused() || self.database.paused.load(SeqCst);
+        self.settle_pause(state);
+    }
+
     /// Stops lending and closes idle servers; or goes on.
     pub fn pause(&self, paused: bool) {
         let mut state = self.lock();
         state.paused = paused;
+        self.settle_pause(state);
+    }
+
+    fn settle_pause(&self, mut state: MutexGuard<'_, State>) {
+        let paused = state.paused;
         let idle: Vec<_> = if paused {
             let parked = std::mem::take(&mut state.parked);
             let idle = state.idle.iter_mut().flat_map(|store| store.drain(..));
@@ -682,9 +696,9 @@ impl Pool {
         self.grow();
     }
 
-    /// Tells everybody in line that the process ends.
-    pub fn dismiss(&self) {
-        self.lock().lines.fail_all(&Error::ShuttingDown);
+    /// Tells everybody in line that it is in vain, and why.
+    pub fn dismiss(&self, why: &Error) {
+        self.lock().lines.fail_all(why);
     }
 
     /// How many servers stand where.

@@ -154,6 +154,11 @@ impl Registry {
         Some(self.add_database(name, is_auto))
     }
 
+    /// The database that clients call `name`, if it is listed or was used already.
+    pub fn known_database(&self, name: &str) -> Option<Arc<Database>> {
+        self.databases.get(name).map(|known| Arc::clone(&known))
+    }
+
     fn add_database(&self, name: &str, is_auto: bool) -> Arc<Database> {
         let made = self
             .databases

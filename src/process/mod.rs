@@ -3,4 +3,5 @@
 pub mod listener;
 pub mod reload;
 pub mod run;
+pub mod setting;
 pub mod worker;

@@ -67,7 +67,7 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
     })
 }
 
-fn read_users(settings: &Settings) -> Result<Users, String> {
+pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
     let mut all = Users::default();
     if let Some(path) = &settings.pooler.auth_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -93,7 +93,7 @@ fn read_users(settings: &Settings) -> Result<Users, String> {
     Ok(all)
 }
 
-fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {
+pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {
     let all = &settings.pooler;
     let certificates = match all.client_tls_sslmode {
         TlsMode::Disable => return Ok(None),
@@ -114,7 +114,7 @@ fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> 
         .map_err(|problem| format!("client TLS: {problem}"))
 }
 
-fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> {
+pub(super) fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> {
     let all = &settings.pooler;
     let verify = match all.server_tls_sslmode {
         TlsMode::Disable => return Ok(None),
@@ -152,11 +152,16 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<(), String> {
     registry.client_tls.store(loaded.client_tls);
     registry.server_tls.store(loaded.server_tls);
     let settings = in_force(&registry.settings.load(), loaded.settings);
-    registry.follow(settings, loaded.users);
+    put_in_force(registry, settings, loaded.users);
+    tracing::info!("configuration reloaded");
+    Ok(())
+}
+
+/// Puts settings and passwords in force for everybody, those who are logged in included.
+pub(super) fn put_in_force(registry: &Arc<Registry>, settings: Settings, users: Users) {
+    registry.follow(settings, users);
     let settings = registry.settings.load();
     for card in &registry.census.clients {
         card.set_limits(limits(&settings, &card.facts.database, &card.facts.user));
     }
-    tracing::info!("configuration reloaded");
-    Ok(())
 }

@@ -14,10 +14,12 @@ use crate::admin::console;
 use crate::admin::order::{Order, Stop};
 use crate::clients::login::Gate;
 use crate::config::settings::Settings;
+use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
+use crate::process::setting;
 use crate::process::worker::Worker;
 use crate::stats::census;
 use crate::telemetry::log;
@@ -128,6 +130,9 @@ async fn obey(
                 }
                 let _ = answer.send(result);
             }
+            Some(Order::Set { key, value, answer }) => {
+                let _ = answer.send(setting::set(registry, &key, &value));
+            }
         }
     }
 }
@@ -140,6 +145,9 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             match inbox.recv().await {
                 None | Some(Order::Stop(_)) => return,
                 Some(Order::Reload(answer)) => {
+                    let _ = answer.send(Err("the pooler is shutting down".into()));
+                }
+                Some(Order::Set { answer, .. }) => {
                     let _ = answer.send(Err("the pooler is shutting down".into()));
                 }
             }
@@ -162,9 +170,9 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             }
             Stop::WaitForServers => {
                 registry.enter(Phase::Closing);
+                console::pause_all(registry, true);
                 for pool in registry.pools() {
-                    pool.pause(true);
-                    pool.dismiss();
+                    pool.dismiss(&Error::ShuttingDown);
                 }
                 until(|| registry.census.servers.is_empty()).await;
             }

@@ -1,0 +1,194 @@
+//! PAUSE, RESUME, KILL and what they wait for.
+//!
+//! A pool is paused while its database is, or while everything is. RESUME undoes the pause of everything and leaves those
+//! of single databases, as PgBouncer does; so KILL, which pauses databases one by one, is undone by `RESUME db`.
+//!
+//! A flag is always set before the pools that exist are told: a pool made meanwhile reads the flag, so none is missed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::admin::complaint::Complaint;
+use crate::admin::control::{Outcome, find, find_known, issued, pools};
+use crate::clients::login::is_console;
+use crate::error::Error;
+use crate::pools::limits::Database;
+use crate::pools::registry::{Phase, Registry};
+
+/// What a command waits for.
+#[derive(Debug)]
+pub enum Wait {
+    /// Until no server is left.
+    Paused {
+        /// Of which database; `None` for all.
+        database: Option<Arc<Database>>,
+        /// It was paused before, so giving up does not undo it.
+        was_paused: bool,
+    },
+    /// Until no server is left that must be replaced.
+    Replaced(Option<Arc<Database>>),
+}
+
+/// How far a wait is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Go on waiting.
+    Waiting,
+    /// It is over.
+    Over,
+    /// Somebody else resumed meanwhile.
+    Undone,
+}
+
+impl Wait {
+    /// How far it is.
+    pub fn progress(&self, registry: &Registry) -> Progress {
+        let is_over = match self {
+            Self::Paused { database, .. } => {
+                let is_paused = registry.is_paused()
+                    || database
+                        .as_ref()
+                        .is_some_and(|database| database.paused.load(SeqCst));
+                if !is_paused {
+                    return Progress::Undone;
+                }
+                // Servers that are being opened are closed as soon as they have logged in.
+                pools(registry, database.as_deref()).iter().all(|pool| {
+                    let standing = pool.standing();
+                    standing.open <= standing.dialing
+                })
+            }
+            Self::Replaced(database) => !registry.census.servers.iter().any(|card| {
+                let is_meant = database
+                    .as_ref()
+                    .is_none_or(|database| database.name == card.facts.database);
+                is_meant && card.close_needed()
+            }),
+        };
+        if is_over {
+            Progress::Over
+        } else {
+            Progress::Waiting
+        }
+    }
+
+    /// Gives up: what the command paused goes on.
+    pub fn give_up(&self, registry: &Registry) {
+        match self {
+            Self::Paused {
+                was_paused: true, ..
+            }
+            | Self::Replaced(_) => {}
+            Self::Paused { database: None, .. } => pause_all(registry, false),
+            Self::Paused {
+                database: Some(database),
+                ..
+            } => pause_one(registry, database, false),
+        }
+    }
+}
+
+fn refuse_while_paused(registry: &Registry) -> Result<(), Complaint> {
+    if registry.is_paused() {
+        return Err(Complaint::new("already suspended/paused"));
+    }
+    Ok(())
+}
+
+/// Pauses or resumes everything, but for databases that are paused themselves.
+pub fn pause_all(registry: &Registry, pause: bool) {
+    if registry.phase() == Phase::Closing && !pause {
+        tracing::info!("shutting down, nothing is resumed");
+        return;
+    }
+    registry.set_paused(pause);
+    for pool in registry.pools() {
+        pool.heed_pause();
+    }
+}
+
+fn pause_one(registry: &Registry, database: &Database, pause: bool) {
+    database.paused.store(pause, SeqCst);
+    for pool in registry.pools_of(&database.name) {
+        pool.heed_pause();
+    }
+}
+
+/// PAUSE.
+pub(super) fn pause_everything(registry: &Registry) -> Result<Outcome, Complaint> {
+    refuse_while_paused(registry)?;
+    issued("PAUSE", None);
+    pause_all(registry, true);
+    let wait = Wait::Paused {
+        database: None,
+        was_paused: false,
+    };
+    Ok(Outcome::Wait("PAUSE", wait))
+}
+
+/// PAUSE of one database.
+pub(super) fn pause(registry: &Registry, name: &str) -> Result<Outcome, Complaint> {
+    refuse_while_paused(registry)?;
+    issued("PAUSE", Some(name));
+    let database = find(registry, name, "pause")?;
+    let was_paused = database.paused.load(SeqCst);
+    pause_one(registry, &database, true);
+    let wait = Wait::Paused {
+        database: Some(database),
+        was_paused,
+    };
+    Ok(Outcome::Wait("PAUSE", wait))
+}
+
+/// RESUME.
+pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complaint> {
+    issued("RESUME", None);
+    if registry.phase() != Phase::Serving {
+        return Err(Complaint::new("pooler is shutting down"));
+    }
+    if !registry.is_paused() {
+        return Err(Complaint::new("pooler is not paused/suspended"));
+    }
+    pause_all(registry, false);
+    Ok(Outcome::Done("RESUME"))
+}
+
+/// RESUME of one database.
+pub(super) fn resume(registry: &Registry, name: &str) -> Result<Outcome, Complaint> {
+    issued("RESUME", Some(name));
+    let not_paused = || Complaint::new(format!("database {name} is not paused"));
+    if is_console(name) {
+        return Err(not_paused());
+    }
+    let database = find_known(registry, name, "resume")?;
+    if !database.paused.load(SeqCst) {
+        return Err(not_paused());
+    }
+    pause_one(registry, &database, false);
+    Ok(Outcome::Done("RESUME"))
+}
+
+/// KILL of one database, or of all that have a pool: a database that nobody has a pool of has nothing to kill, and stays open.
+pub(super) fn kill(registry: &Registry, name: Option<&str>) -> Result<Outcome, Complaint> {
+    refuse_while_paused(registry)?;
+    issued("KILL", name);
+    let meant: BTreeMap<String, Arc<Database>> = match name {
+        Some(name) => [(name.to_owned(), find(registry, name, "kill")?)].into(),
+        None => {
+            let pools = registry.pools().into_iter();
+            pools
+                .map(|pool| (pool.database.name.clone(), Arc::clone(&pool.database)))
+                .collect()
+        }
+    };
+    for (name, database) in meant {
+        pause_one(registry, &database, true);
+        registry.end_clients(&name);
+        for pool in registry.pools_of(&name) {
+            // Those who wait for the first server of their pool are not logged in yet.
+            pool.dismiss(&Error::DatabaseRemoved(name.clone()));
+        }
+    }
+    Ok(Outcome::Done("KILL"))
+}

@@ -1,0 +1,117 @@
+//! SET at the console: one running setting gets another value.
+//!
+//! It is an order like RELOAD, so that the two never overtake each other. The value is read and checked as if the environment had
+//! set it; what it needs from files (certificates, passwords) is read before anything changes. The next reload forgets it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::admin::order::Refusal;
+use crate::config::change::Change;
+use crate::config::environment::Environment;
+use crate::config::load;
+use crate::config::problem::{Place, Problem};
+use crate::config::reading::Reading;
+use crate::config::settings::Settings;
+use crate::pools::registry::Registry;
+use crate::process::reload;
+
+/// Gives `key` of `[pooler]` another value. What comes back is for a notice.
+///
+/// # Errors
+/// Why it cannot be; then nothing has changed.
+pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<String>, Refusal> {
+    let old = registry.settings.load_full();
+    let new = changed(&old, key, value)?;
+    let change = Change::between(&old, &new);
+    if !change.needs_restart.is_empty() {
+        return Err(Refusal {
+            detail: format!("{key} is read only when the process starts"),
+            hint: Some("Change it in the configuration file, then restart."),
+        });
+    }
+    let refuse = |detail| Refusal { detail, hint: None };
+    let users = if old.pooler.auth_file == new.pooler.auth_file {
+        registry.users.load().as_ref().clone()
+    } else {
+        reload::read_users(&new).map_err(refuse)?
+    };
+    let client_tls = change.client_tls.then(|| reload::client_tls(&new));
+    let server_tls = change.server_tls.then(|| reload::server_tls(&new));
+    let client_tls = client_tls.transpose().map_err(refuse)?;
+    let server_tls = server_tls.transpose().map_err(refuse)?;
+    if let Some(tls) = client_tls {
+        registry.client_tls.store(tls);
+    }
+    if let Some(tls) = server_tls {
+        registry.server_tls.store(tls);
+    }
+    info!(key, "SET command issued");
+    reload::put_in_force(registry, new, users);
+    Ok(None)
+}
+
+/// The settings with another value for a key of `[pooler]`, read and checked as if the environment had set it.
+fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refusal> {
+    let variable = format!("POOLER__POOLER__{}", key.to_uppercase());
+    let environment = Environment::from([(variable.as_str(), value)]);
+    let nowhere = Path::new("");
+    let mut reading = Reading::new(&environment, nowhere);
+    reading.settings = settings.clone();
+    load::finish(reading, &Place::default(), nowhere).map_err(|problems| {
+        let said: Vec<_> = problems.0.into_iter().map(said).collect();
+        Refusal {
+            detail: said.join("\n"),
+            hint: None,
+        }
+    })
+}
+
+fn said(problem: Problem) -> String {
+    match problem.hint {
+        Some(hint) => format!("{}: {}; {hint}", problem.key, problem.message),
+        None => format!("{}: {}", problem.key, problem.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{changed, set};
+    use crate::auth::users::Users;
+    use crate::config::settings::{DatabaseSettings, Settings};
+    use crate::config::value::AuthType;
+    use crate::pools::registry::Registry;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::default();
+        settings.pooler.auth_type = AuthType::Trust;
+        settings
+            .databases
+            .insert("app".to_owned(), DatabaseSettings::default());
+        settings
+    }
+
+    #[test]
+    fn set_changes_a_running_setting_and_nothing_else() {
+        let new = changed(&settings(), "default_pool_size", "7").unwrap();
+        assert_eq!(new.pooler.default_pool_size, 7);
+        assert_eq!(new.databases, settings().databases);
+    }
+
+    #[test]
+    fn set_says_why_it_failed_and_changes_nothing() {
+        let registry = Registry::new(settings(), Users::default(), None, None, 1);
+        let why = |key, value| set(&registry, key, value).unwrap_err();
+        assert!(why("default_pool_size", "many").detail.contains("many"));
+        let misspelled = why("default_pool_sice", "7").detail;
+        assert!(misspelled.contains("\"default_pool_size\""), "{misspelled}");
+        assert!(why("listen_port", "7000").detail.contains("starts"));
+        assert!(why("client_tls_sslmode", "require").detail.contains("tls"));
+        assert_eq!(*registry.settings.load().as_ref(), settings());
+        assert_eq!(set(&registry, "query_timeout", "1.5"), Ok(None));
+        let seconds = registry.settings.load().pooler.query_timeout;
+        assert_eq!(seconds.as_secs_f64(), 1.5);
+    }
+}
