@@ -24,7 +24,7 @@ use crate::admin::order::{Order, Refusal, Stop};
 use crate::admin::pause::{self, Progress, Wait};
 use crate::admin::show;
 use crate::clients::answer;
-use crate::clients::login::Guest;
+use crate::clients::gate::Guest;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::registry::Registry;

@@ -8,7 +8,7 @@ use tracing::info;
 use crate::admin::command::Command;
 use crate::admin::complaint::Complaint;
 use crate::admin::pause::{self, Wait};
-use crate::clients::login::is_console;
+use crate::clients::gate::is_console;
 use crate::pools::limits::Database;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::clients::login::is_console;
+use crate::clients::gate::is_console;
 use crate::clock::{self, Moment};
 use crate::config::settings::Settings;
 use crate::pools::group::Group;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use crate::admin::complaint::Complaint;
 use crate::admin::control::{Outcome, find, find_known, issued, pools};
-use crate::clients::login::is_console;
+use crate::clients::gate::is_console;
 use crate::error::Error;
 use crate::pools::limits::Database;
 use crate::pools::registry::{Phase, Registry};

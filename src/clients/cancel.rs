@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::clients::login::is_console;
+use crate::clients::gate::is_console;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::servers::login;

@@ -11,7 +11,8 @@ use tracing::{debug, info};
 
 use crate::clients::answer;
 use crate::clients::cancel;
-use crate::clients::login::{self, Entered, Gate};
+use crate::clients::gate::{Entered, Gate};
+use crate::clients::login;
 use crate::config::value::TlsMode;
 use crate::error::Error;
 use crate::net::stream::{Address, Stream};

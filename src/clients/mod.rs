@@ -5,10 +5,13 @@ pub mod buffers;
 pub mod cancel;
 pub mod credentials;
 pub mod entrance;
+pub mod gate;
 pub mod link;
 pub mod login;
+pub mod presence;
 pub mod proof;
 pub mod session;
+pub mod wishes;
 
 #[cfg(test)]
 mod tests;

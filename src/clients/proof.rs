@@ -9,7 +9,8 @@ use base64::Engine as _;
 use bytes::BytesMut;
 
 use crate::auth::password::{self, Verifier};
-use crate::auth::scram::{self, Exchange, Keys, ScramSecret};
+use crate::auth::scram::exchange::Exchange;
+use crate::auth::scram::{self, Keys, ScramSecret};
 use crate::clock;
 use crate::config::value::AuthType;
 use crate::error::Error;

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::auth::password::Verifier;
 use crate::auth::users::{self, Users};
-use crate::clients::login::limits;
+use crate::clients::presence::limits;
 use crate::config::change::{Change, in_force};
 use crate::config::dsn;
 use crate::config::environment::Environment;

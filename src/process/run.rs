@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::console;
 use crate::admin::order::{Order, Stop};
-use crate::clients::login::Gate;
+use crate::clients::gate::Gate;
 use crate::config::settings::Settings;
 use crate::error::Error;
 use crate::pools::janitor;
@@ -108,7 +108,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
 fn console_door(
     registry: &Arc<Registry>,
     orders: &UnboundedSender<Order>,
-) -> crate::clients::login::ConsoleDoor {
+) -> crate::clients::gate::ConsoleDoor {
     let (registry, orders) = (Arc::clone(registry), orders.clone());
     Box::new(move |guest| Box::pin(console::serve(guest, Arc::clone(&registry), orders.clone())))
 }

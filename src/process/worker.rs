@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use crate::clients::entrance::{self, Accepted};
-use crate::clients::login::Gate;
+use crate::clients::gate::Gate;
 use crate::thread;
 
 /// The way to one worker.

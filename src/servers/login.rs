@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use crate::auth::password::{self, Verifier};
+use crate::auth::scram::client::Client;
 use crate::auth::scram::{self, Keys};
 use crate::clock;
 use crate::config::value::TlsMode;
@@ -397,7 +398,7 @@ async fn scram_login(
     frames: &mut Frames,
 ) -> Result<(), Error> {
     let refused = |error: scram::ScramError| wrong_type(&error.to_string());
-    let client = scram::Client::new(&nonce());
+    let client = Client::new(&nonce());
     let mut out = BytesMut::new();
     message::sasl_initial(&mut out, "SCRAM-SHA-256", client.first().as_bytes());
     stream

@@ -1,0 +1,53 @@
+//! The gate between the acceptor and the sessions: what a login needs of the process, and what it leads to.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::clients::presence::Presence;
+use crate::clients::session::Session;
+use crate::net::stream::Stream;
+use crate::pools::registry::Registry;
+
+/// What a login needs of the process.
+pub struct Gate {
+    /// What everybody shares.
+    pub registry: Arc<Registry>,
+    /// Serves who logged in to the console.
+    pub console: ConsoleDoor,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+/// The way to the console.
+pub type ConsoleDoor = Box<dyn Fn(Guest) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Somebody who logged in to the console.
+#[derive(Debug)]
+pub struct Guest {
+    /// The connection.
+    pub stream: Stream,
+    /// Bytes that came already.
+    pub rest: Vec<u8>,
+    /// May act, not only look.
+    pub is_admin: bool,
+    /// The card in the census, removed when dropped.
+    pub presence: Presence,
+}
+
+/// What a login leads to.
+pub enum Entered {
+    /// A session.
+    Client(Box<Session>, Presence),
+    /// The console.
+    Console(Guest),
+}
+
+/// Whether `name` is the console's.
+pub fn is_console(name: &str) -> bool {
+    matches!(name, "pgbouncer" | "pooler")
+}

@@ -1,0 +1,156 @@
+//! A client's entries in the census: they begin when it is logged in and end with it.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::clients::gate::is_console;
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::error::Error;
+use crate::net::stream::{Address, Stream};
+use crate::pools::pool::Pool;
+use crate::pools::registry::Registry;
+use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
+use crate::stats::counters::micros;
+
+/// A client's entries in the census; they end with it.
+#[derive(Debug)]
+pub struct Presence {
+    registry: Arc<Registry>,
+    /// The card.
+    pub card: Arc<ClientCard>,
+    /// With which the client may ask to cancel.
+    pub key: Vec<u8>,
+    private: Option<PrivatePool>,
+}
+
+impl Presence {
+    /// Enters a client that is logged in to `database` as `user`; its cancel key has `key_length` bytes.
+    pub fn register(
+        registry: &Arc<Registry>,
+        stream: &Stream,
+        database: &str,
+        user: &str,
+        key_length: usize,
+    ) -> Self {
+        let split = |address: Address| match address {
+            Address::Tcp(address) => (address.ip().to_string(), address.port()),
+            Address::Unix => ("unix".to_owned(), 0),
+        };
+        let ((address, port), (local_address, local_port)) =
+            (split(stream.peer()), split(stream.local()));
+        let facts = ClientFacts {
+            database: database.to_owned(),
+            user: user.to_owned(),
+            address,
+            port,
+            local_address,
+            local_port,
+            tls: stream.tls_description().unwrap_or_default(),
+            connected: clock::wall_seconds(),
+            remote_pid: stream
+                .peer_pid()
+                .and_then(|pid| u32::try_from(pid).ok())
+                .unwrap_or(0),
+        };
+        let id = registry.census.next_id();
+        // A reload may have come while the client proved who it is.
+        let current = registry.settings.load();
+        if current.pooler.log_connections {
+            info!(
+                client = id, database = facts.database, user = facts.user, address = %stream.peer(), tls = facts.tls,
+                "client logged in"
+            );
+        }
+        let limits = limits(&current, &facts.database, &facts.user);
+        let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
+        let mut key = clock::entropy::<36>().to_vec();
+        key[0] &= 0x7f;
+        key.truncate(key_length);
+        Self::new(registry, card, key)
+    }
+
+    fn new(registry: &Arc<Registry>, card: Arc<ClientCard>, key: Vec<u8>) -> Self {
+        registry.census.clients.insert(card.id, Arc::clone(&card));
+        registry.census.keys.insert(key.clone(), Arc::clone(&card));
+        Self {
+            registry: Arc::clone(registry),
+            card,
+            key,
+            private: None,
+        }
+    }
+
+    /// The same, of a client with a pool of its own.
+    pub fn with(self, private: Option<PrivatePool>) -> Self {
+        let mut presence = self;
+        presence.private = private;
+        presence
+    }
+
+    /// Notes in the log how the session ended.
+    pub fn ended(&self, registry: &Registry, result: &Result<(), Error>) {
+        let settings = registry.settings.load();
+        let (facts, id) = (&self.card.facts, self.card.id);
+        let reason = match result {
+            Ok(()) => "client close request".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        match result {
+            Err(error) if *error != Error::ClientGone && settings.pooler.log_pooler_errors => {
+                warn!(
+                    client = id,
+                    database = facts.database,
+                    user = facts.user,
+                    code = error.sqlstate(),
+                    blame = ?error.blame(),
+                    reason,
+                    "client ended"
+                );
+            }
+            Ok(()) | Err(_) if settings.pooler.log_disconnections => {
+                info!(
+                    client = id,
+                    database = facts.database,
+                    user = facts.user,
+                    reason,
+                    "client left"
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.registry.census.clients.remove(&self.card.id);
+        self.registry.census.keys.remove(&self.key);
+    }
+}
+
+/// A pool that one client alone uses; it closes when the client leaves.
+#[derive(Debug)]
+pub struct PrivatePool(pub Arc<Pool>);
+
+impl Drop for PrivatePool {
+    fn drop(&mut self) {
+        self.0.pause(true);
+    }
+}
+
+/// The time limits of a client of `database` that is `user`; a guest of the console has none.
+pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
+    if is_console(database) {
+        return ClientLimits::default();
+    }
+    ClientLimits {
+        client_idle_timeout: micros(settings.effective_client_idle_timeout(user)),
+        query_timeout: micros(settings.effective_query_timeout(user)),
+        query_wait_timeout: micros(settings.effective_query_wait_timeout(database, user)),
+        query_wait_notify: micros(settings.pooler.query_wait_notify),
+        idle_transaction_timeout: micros(settings.effective_idle_transaction_timeout(user)),
+        transaction_timeout: micros(settings.effective_transaction_timeout(user)),
+    }
+}
