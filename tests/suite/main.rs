@@ -27,6 +27,7 @@ mod pooling;
 mod prepared;
 mod protocol;
 mod reload;
+mod server_tls;
 mod shutdown;
 mod support;
 mod tls;

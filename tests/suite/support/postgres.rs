@@ -10,6 +10,9 @@
 //! | `plain_user` | the password in clear | `plain-secret` |
 //! | `refused_user` | never | - |
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -91,16 +94,21 @@ pub fn program(name: &str) -> Command {
 impl Postgres {
     /// Initialises and starts one, for a test that kills it.
     pub fn start() -> Self {
+        Self::start_of(binaries(), &HBA)
+    }
+
+    /// One that `binaries` run, with the lines `hba` before those that let everybody in.
+    pub fn start_of(binaries: &Binaries, hba: &[&str]) -> Self {
         let options = Options {
             settings: SETTINGS
                 .iter()
                 .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
-            hba: HBA.iter().map(|line| (*line).into()).collect(),
+            hba: hba.iter().map(|line| (*line).into()).collect(),
             ..Options::default()
         };
         let cluster =
-            Cluster::start(binaries(), &options).unwrap_or_else(|problem| panic!("{problem}"));
+            Cluster::start(binaries, &options).unwrap_or_else(|problem| panic!("{problem}"));
         let port = cluster.port(0);
         let postgres = Self {
             cluster: Mutex::new(cluster),
@@ -114,6 +122,16 @@ impl Postgres {
 
     fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().expect("nobody panics while holding it")
+    }
+
+    /// Writes a file that only the server may read, and returns its path.
+    pub fn private_file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.cluster().data_dir(0).join(name);
+        fs::write(&path, content).expect("the folder is writable");
+        let owner = fs::metadata(self.cluster().data_dir(0)).expect("it is there");
+        chown(&path, Some(owner.uid()), Some(owner.gid())).expect("root may give files away");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is there");
+        path
     }
 
     /// Where it listens.
@@ -216,7 +234,7 @@ impl Postgres {
             .unwrap_or_else(|problem| panic!("{problem}"));
     }
 
-    /// Starts it again after [`Postgres::crash`].
+    /// Starts it again: after [`Postgres::crash`], or with settings that need it.
     pub fn again(&self) {
         self.cluster()
             .restart(0)
