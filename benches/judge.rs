@@ -9,7 +9,7 @@ use std::sync::Arc;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use pooler::auth::scram;
-use pooler::config::value::PoolMode;
+use pooler::config::value::{Dialect, PoolMode};
 use pooler::protocol::dialogue::{Dialogue, Rules};
 use pooler::protocol::parameters::{Interner, Parameters};
 use pooler::protocol::prepared::{Dictionary, OnServer};
@@ -65,6 +65,7 @@ impl Link {
                 max_prepared: 200,
                 max_packet: 1 << 30,
                 no_simple_query: false,
+                dialect: Dialect::Native,
             },
             dictionary: &self.dictionary,
             interner: &self.interner,

@@ -4,6 +4,8 @@
 //! the person behind it, [`Error::blame`] labels logs. Only `clients/` turns an error into bytes; deeper
 //! code returns it. No variant holds a secret.
 
+pub mod wording;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +41,29 @@ pub enum Blame {
     Operator,
 }
 
+/// By what a client could not prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing was asked, but the user is unknown.
+    Trust,
+    /// A password, in clear or hashed with md5.
+    Password,
+    /// SCRAM.
+    Scram,
+    /// The certificate of its TLS connection.
+    Certificate,
+    /// The user that the system names at the other end of a Unix socket.
+    Peer,
+    /// What PAM says of its password.
+    Pam,
+    /// What a directory says of its password.
+    Ldap,
+    /// A rule rejects it, whatever it could prove.
+    Rejected,
+    /// No rule is about it.
+    NoRule,
+}
+
 /// What a server said when it refused: kept so that the client hears it in the server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refusal {
@@ -56,6 +81,8 @@ pub enum Error {
     QueryWaitTimeout(Duration),
     /// A query ran longer than `query_timeout`.
     QueryTimeout(Duration),
+    /// A query waited for a server longer than `query_timeout`.
+    QueuedQueryTimeout(Duration),
     /// The client held a transaction open, doing nothing, longer than `idle_transaction_timeout`.
     IdleTransactionTimeout(Duration),
     /// A transaction took longer than `transaction_timeout`.
@@ -78,14 +105,25 @@ pub enum Error {
     DatabaseRemoved(String),
     /// The startup packet names no user.
     NoUser,
-    /// The password, or the proof of one, is wrong, or the user is unknown.
-    LoginFailed(String),
+    /// The user's name is longer than any may be.
+    UserTooLong,
+    /// The proof that was asked for is wrong or missing, or the user is unknown.
+    LoginFailed {
+        /// Who wanted in.
+        user: String,
+        /// What it should have proved itself by.
+        by: Proof,
+    },
     /// The user is not in `admin_users` nor in `stats_users`.
     ConsoleRefused(String),
     /// The client must use TLS and does not.
     TlsRequired,
-    /// The client sent bytes in clear where a TLS handshake had to begin.
-    ClearBytesBeforeTls,
+    /// The client sent bytes in clear behind its request for encryption, which is named here.
+    ClearBytesBeforeTls(&'static str),
+    /// The client speaks protocol 2, out of use since 2003.
+    OldProtocol,
+    /// The client speaks another protocol; the beginning of its packet, in hex.
+    UnknownProtocol(String),
     /// A server's answer to a login, in its own words.
     ServerRefused(Refusal),
     /// No connection to the server could be made.
@@ -103,6 +141,14 @@ pub enum Error {
     InvalidParameter(Refusal),
     /// A client's message breaks the protocol.
     Protocol(String),
+    /// A client's message of this kind does not hold what it must.
+    BrokenMessage(&'static str),
+    /// A client's message of a kind that no client may send.
+    UnknownMessage(u8),
+    /// A client prepares a statement under a name that it gave already.
+    StatementExists(String),
+    /// A client uses a prepared statement that it did not prepare.
+    StatementUnknown(String),
     /// A client's message is larger than it may be.
     TooLarge(&'static str),
     /// A feature that the pooler does not have.
@@ -113,6 +159,8 @@ pub enum Error {
     SimpleQueryDisallowed,
     /// The pooler is going down.
     ShuttingDown,
+    /// The pooler is going down and lets nobody in.
+    NotAdmitting,
     /// `KILL_CLIENT`.
     Killed,
     /// What the console was asked for cannot be done.
@@ -133,25 +181,37 @@ impl Error {
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..) => "53300",
-            Self::QueryTimeout(_) => "57014",
+            Self::QueryTimeout(_) | Self::QueuedQueryTimeout(_) => "57014",
             Self::IdleTransactionTimeout(_) => "25P03",
             Self::TransactionTimeout(_) => "25P04",
             Self::ClientIdleTimeout(_) => "57P05",
             Self::LoginTimeout(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
             Self::DatabaseDisabled(_) => "57P03",
-            Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::Killed => "57P01",
+            Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::NotAdmitting | Self::Killed => {
+                "57P01"
+            }
             Self::NoUser | Self::ConsoleRefused(_) | Self::TlsRequired => "28000",
-            Self::LoginFailed(_) => "28P01",
+            Self::LoginFailed { by, .. } => match by {
+                Proof::Trust | Proof::Password | Proof::Scram | Proof::Pam | Proof::Ldap => "28P01",
+                Proof::Certificate | Proof::Peer | Proof::Rejected | Proof::NoRule => "28000",
+            },
             Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => &refusal.code,
             Self::ServerUnreachable { .. } | Self::ServerLost(_) | Self::ClientGone => "08006",
             Self::ServerProtocol(_)
             | Self::Protocol(_)
-            | Self::ClearBytesBeforeTls
+            | Self::BrokenMessage(_)
+            | Self::UnknownMessage(_)
+            | Self::ClearBytesBeforeTls(_)
             | Self::SimpleQueryDisallowed
             | Self::Console(_) => "08P01",
-            Self::TooLarge(_) => "54000",
-            Self::NotSupported(_) | Self::TransactionInStatementMode => "0A000",
+            Self::StatementExists(_) => "42P05",
+            Self::StatementUnknown(_) => "26000",
+            Self::TooLarge(_) | Self::UserTooLong => "54000",
+            Self::NotSupported(_)
+            | Self::OldProtocol
+            | Self::UnknownProtocol(_)
+            | Self::TransactionInStatementMode => "0A000",
             Self::AuthQuery(_) => "58000",
             Self::Internal => "XX000",
         }
@@ -174,10 +234,17 @@ impl Error {
             | Self::LoginTimeout(_)
             | Self::NoSuchDatabase(_)
             | Self::NoUser
-            | Self::LoginFailed(_)
+            | Self::UserTooLong
+            | Self::LoginFailed { .. }
             | Self::ConsoleRefused(_)
             | Self::TlsRequired
-            | Self::ClearBytesBeforeTls
+            | Self::ClearBytesBeforeTls(_)
+            | Self::OldProtocol
+            | Self::UnknownProtocol(_)
+            | Self::BrokenMessage(_)
+            | Self::UnknownMessage(_)
+            | Self::StatementExists(_)
+            | Self::StatementUnknown(_)
             | Self::InvalidParameter(_)
             | Self::Protocol(_)
             | Self::TooLarge(_)
@@ -193,6 +260,7 @@ impl Error {
             | Self::QueryTimeout(_)
             | Self::TransactionTimeout(_) => Blame::Server,
             Self::QueryWaitTimeout(_)
+            | Self::QueuedQueryTimeout(_)
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..)
@@ -201,6 +269,7 @@ impl Error {
             Self::DatabaseDisabled(_)
             | Self::DatabaseRemoved(_)
             | Self::ShuttingDown
+            | Self::NotAdmitting
             | Self::Killed => Blame::Operator,
         }
     }
@@ -211,6 +280,9 @@ impl Error {
             Self::QueryWaitTimeout(_) => "query_wait_timeout: no server became free in time".into(),
             Self::QueryTimeout(_) => {
                 "query timeout: the query ran longer than query_timeout".into()
+            }
+            Self::QueuedQueryTimeout(_) => {
+                "query_timeout: no server became free within query_timeout".into()
             }
             Self::IdleTransactionTimeout(_) => "idle transaction timeout".into(),
             Self::TransactionTimeout(_) => "transaction timeout".into(),
@@ -229,12 +301,16 @@ impl Error {
             Self::DatabaseDisabled(name) => format!("database \"{name}\" is disabled"),
             Self::DatabaseRemoved(name) => format!("database \"{name}\" was removed"),
             Self::NoUser => "no user name in the startup packet".into(),
-            Self::LoginFailed(user) => {
-                format!("password authentication failed for user \"{user}\"")
-            }
+            Self::UserTooLong => "the user name is too large".into(),
+            Self::LoginFailed { user, by } => format!("{} for user \"{user}\"", by.failed()),
             Self::ConsoleRefused(user) => format!("user \"{user}\" is not allowed on the console"),
             Self::TlsRequired => "SSL required".into(),
-            Self::ClearBytesBeforeTls => "received unencrypted data after SSL request".into(),
+            Self::ClearBytesBeforeTls(request) => {
+                format!("received unencrypted data after {request}")
+            }
+            Self::OldProtocol | Self::UnknownProtocol(_) => {
+                "this version of the frontend/backend protocol is not supported".into()
+            }
             Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => {
                 refusal.message.clone()
             }
@@ -244,13 +320,23 @@ impl Error {
             Self::ServerLost(_) => "the server closed the connection unexpectedly".into(),
             Self::ServerProtocol(_) => "the server broke the protocol".into(),
             Self::Protocol(what) => what.clone(),
+            Self::BrokenMessage(what) => format!("broken {what} message"),
+            Self::UnknownMessage(tag) => format!("unknown message type {:?}", char::from(*tag)),
+            Self::StatementExists(name) => {
+                format!("prepared statement \"{name}\" already exists")
+            }
+            Self::StatementUnknown(name) => {
+                format!("prepared statement \"{name}\" does not exist")
+            }
             Self::TooLarge(what) => format!("{what} is too large"),
             Self::NotSupported(what) => format!("{what} is not supported"),
             Self::TransactionInStatementMode => {
                 "transaction blocks not allowed in statement pooling mode".into()
             }
             Self::SimpleQueryDisallowed => "PQexec disallowed".into(),
-            Self::ShuttingDown => "terminating connection: the pooler is shutting down".into(),
+            Self::ShuttingDown | Self::NotAdmitting => {
+                "terminating connection: the pooler is shutting down".into()
+            }
             Self::Killed => "admin forced disconnect".into(),
             Self::Console(what) => what.clone(),
             Self::AuthQuery(_) => "auth_query failed".into(),
@@ -264,6 +350,7 @@ impl Error {
         match self {
             Self::QueryWaitTimeout(limit)
             | Self::QueryTimeout(limit)
+            | Self::QueuedQueryTimeout(limit)
             | Self::IdleTransactionTimeout(limit)
             | Self::TransactionTimeout(limit)
             | Self::ClientIdleTimeout(limit)
@@ -307,6 +394,21 @@ impl Error {
             Self::Internal => Some("This is a bug: the pooler's log says where."),
             Self::ConsoleRefused(_) => Some("Add the user to admin_users or stats_users."),
             _ => None,
+        }
+    }
+}
+
+impl Proof {
+    /// What did not work.
+    fn failed(self) -> &'static str {
+        match self {
+            Self::Trust | Self::Password | Self::Scram => "password authentication failed",
+            Self::Certificate => "certificate authentication failed",
+            Self::Peer => "peer authentication failed",
+            Self::Pam => "PAM authentication failed",
+            Self::Ldap => "LDAP authentication failed",
+            Self::Rejected => "a rule of auth_hba_file rejects the login",
+            Self::NoRule => "no rule of auth_hba_file is about the login",
         }
     }
 }

@@ -26,6 +26,14 @@ impl Complaint {
             hint: None,
         }
     }
+
+    /// The code that PgBouncer gives it: 08P01 for all but a RELOAD that failed.
+    pub fn pgbouncer_code(&self) -> &'static str {
+        match self.code {
+            "F0000" => "F0000",
+            _ => CODE,
+        }
+    }
 }
 
 impl From<String> for Complaint {

@@ -25,6 +25,7 @@ use crate::admin::pause::{self, Progress, Wait};
 use crate::admin::show;
 use crate::clients::answer;
 use crate::clients::gate::Guest;
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::registry::Registry;
@@ -65,7 +66,7 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
         && *error != Error::ClientGone
     {
         let mut out = Vec::new();
-        answer::tell(&mut out, error);
+        answer::tell(&mut out, error, registry.settings.load().dialect);
         let _ = tokio::time::timeout(LAST_WORDS, console.stream.write_all(&out)).await;
     }
     drop(presence);
@@ -142,7 +143,9 @@ impl Console {
                     self.registry.ledger.count_command();
                     match self.answer(&text(&frame.body), &mut out).await {
                         Ok(()) => {}
-                        Err(Failure::Complaint(complaint)) => complain(&mut out, &complaint),
+                        Err(Failure::Complaint(complaint)) => {
+                            complain(&mut out, &complaint, self.dialect());
+                        }
                         Err(Failure::End(error)) => return Err(error),
                         Err(Failure::Leave) => return Ok(()),
                     }
@@ -150,13 +153,21 @@ impl Console {
                     self.send(&out).await?;
                 }
                 tag => {
-                    complain(&mut out, &Complaint::new(not_understood(tag)));
+                    complain(
+                        &mut out,
+                        &Complaint::new(not_understood(tag)),
+                        self.dialect(),
+                    );
                     message::ready_for_query(&mut out, b'I');
                     self.send(&out).await?;
                     return Err(Error::Protocol("bad packet".into()));
                 }
             }
         }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.registry.settings.load().dialect
     }
 
     async fn send(&mut self, out: &[u8]) -> Result<(), Error> {
@@ -351,9 +362,13 @@ fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-fn complain(out: &mut BytesMut, complaint: &Complaint) {
+fn complain(out: &mut BytesMut, complaint: &Complaint, dialect: Dialect) {
     // What was meant to precede the complaint is no answer any more.
     out.clear();
+    if dialect == Dialect::PgBouncer {
+        let code = complaint.pgbouncer_code();
+        return message::plain_error(out, Severity::Error, code, &complaint.message);
+    }
     let say = Say {
         severity: Severity::Error,
         code: complaint.code,

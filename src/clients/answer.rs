@@ -2,16 +2,23 @@
 
 use bytes::BytesMut;
 
+use crate::config::value::Dialect;
 use crate::error::{Error, Severity};
 use crate::protocol::message::{self, Say};
 
-/// Appends the ErrorResponse that tells `error`.
-pub fn tell(out: &mut Vec<u8>, error: &Error) {
-    let (message, detail) = (error.message(), error.detail());
+/// Appends the ErrorResponse that tells `error` in the words of `dialect`.
+pub fn tell(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
     let severity = match error.severity() {
         Severity::Error => message::Severity::Error,
         Severity::Fatal => message::Severity::Fatal,
     };
+    if dialect == Dialect::PgBouncer {
+        let (code, said) = (error.pgbouncer_code(), error.pgbouncer_message());
+        return put(out, |bytes| {
+            message::plain_error(bytes, severity, code, &said)
+        });
+    }
+    let (message, detail) = (error.message(), error.detail());
     let say = Say {
         severity,
         code: error.sqlstate(),
@@ -23,8 +30,13 @@ pub fn tell(out: &mut Vec<u8>, error: &Error) {
 }
 
 /// Appends a NOTICE.
-pub fn notice(out: &mut Vec<u8>, text: &str) {
+pub fn notice(out: &mut Vec<u8>, text: &str, dialect: Dialect) {
     let severity = message::Severity::Notice;
+    if dialect == Dialect::PgBouncer {
+        return put(out, |bytes| {
+            message::plain_notice(bytes, severity, "00000", text)
+        });
+    }
     let say = Say {
         severity,
         code: "00000",

@@ -13,7 +13,7 @@ use crate::clients::answer;
 use crate::clients::cancel;
 use crate::clients::gate::{Entered, Gate};
 use crate::clients::login;
-use crate::config::value::TlsMode;
+use crate::config::value::{Dialect, TlsMode};
 use crate::error::Error;
 use crate::net::stream::{Address, Stream};
 use crate::pools::registry::Registry;
@@ -90,16 +90,16 @@ async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
                 info!(client = %peer, error = %error, code = error.sqlstate(), "login refused");
             }
             if let Some(stream) = door.stream.take() {
-                refuse(stream, &error).await;
+                refuse(stream, &error, settings.dialect).await;
             }
             None
         }
     }
 }
 
-async fn refuse(mut stream: Stream, error: &Error) {
+async fn refuse(mut stream: Stream, error: &Error, dialect: Dialect) {
     let mut out = Vec::new();
-    answer::tell(&mut out, error);
+    answer::tell(&mut out, error, dialect);
     let _ = timeout(std::time::Duration::from_secs(1), stream.write_all(&out)).await;
     stream.close();
 }
@@ -152,7 +152,7 @@ impl Door {
         loop {
             let progress = match startup::parse(&self.buffer) {
                 Ok(progress) => progress,
-                Err(error) => return why_refused(&error),
+                Err(error) => return why_refused(&error, registry.settings.load().dialect),
             };
             let taken = progress.taken();
             match progress {
@@ -169,7 +169,7 @@ impl Door {
                 Progress::Gssenc => {
                     self.buffer.drain(..taken);
                     if !self.buffer.is_empty() {
-                        return Err(Error::ClearBytesBeforeTls);
+                        return Err(Error::ClearBytesBeforeTls("GSSAPI encryption request"));
                     }
                     self.stream()?
                         .write_all(b"N")
@@ -208,7 +208,7 @@ impl Door {
         let is_tcp = matches!(self.stream()?.peer(), Address::Tcp(_));
         let tls = registry.client_tls.load_full().filter(|_| is_tcp);
         if !self.buffer.is_empty() {
-            return Err(Error::ClearBytesBeforeTls);
+            return Err(Error::ClearBytesBeforeTls("SSL request"));
         }
         if self.stream()?.is_tls() {
             return Err(Error::Protocol("a request for TLS inside TLS".into()));
@@ -225,7 +225,8 @@ impl Door {
             .write_all(b"S")
             .await
             .map_err(|_| Error::ClientGone)?;
-        self.shake_hands(stream, tls, false).await
+        self.shake_hands(stream, tls, false, registry.settings.load().dialect)
+            .await
     }
 
     async fn direct_tls(&mut self, registry: &Registry) -> Result<(), Error> {
@@ -240,7 +241,8 @@ impl Door {
             .take()
             .filter(|stream| !stream.is_tls())
             .ok_or(Error::ClientGone)?;
-        self.shake_hands(stream, tls, true).await
+        self.shake_hands(stream, tls, true, registry.settings.load().dialect)
+            .await
     }
 
     async fn shake_hands(
@@ -248,13 +250,18 @@ impl Door {
         stream: Stream,
         tls: Arc<rustls::ServerConfig>,
         is_direct: bool,
+        dialect: Dialect,
     ) -> Result<(), Error> {
         let first = std::mem::take(&mut self.buffer);
         let stream = stream.accept_tls(tls, &first).await.map_err(|error| {
             debug!(%error, "TLS handshake failed");
             Error::ClientGone
         })?;
-        if is_direct && stream.alpn() != Some(b"postgresql") {
+        let is_named = match dialect {
+            Dialect::Native => stream.alpn() == Some(b"postgresql"),
+            Dialect::PgBouncer => stream.alpn().is_none_or(|name| name == b"postgresql"),
+        };
+        if is_direct && !is_named {
             debug!("direct TLS without the protocol name \"postgresql\" (ALPN)");
             return Err(Error::ClientGone);
         }
@@ -264,23 +271,25 @@ impl Door {
 }
 
 /// What a bad first packet is answered; `Ok(None)` closes without a word.
-fn why_refused(error: &StartupError) -> Result<Option<Wish>, Error> {
+fn why_refused(error: &StartupError, dialect: Dialect) -> Result<Option<Wish>, Error> {
     Err(match error {
+        StartupError::PasswordFirst if dialect == Dialect::PgBouncer => {
+            Error::Protocol("client password pkt before startup packet".into())
+        }
         StartupError::NotPostgres(_) | StartupError::BadCancelKey | StartupError::PasswordFirst => {
             return Ok(None);
         }
         StartupError::NoUser => Error::NoUser,
         StartupError::TooLong { .. } => Error::Protocol("invalid length of startup packet".into()),
-        StartupError::V2 | StartupError::UnsupportedVersion { .. } => {
-            Error::NotSupported("this version of the frontend/backend protocol".into())
-        }
+        StartupError::V2 => Error::OldProtocol,
+        StartupError::UnsupportedVersion { header, .. } => Error::UnknownProtocol(header.clone()),
         StartupError::BadHeader(header) => {
             Error::Protocol(format!("bad packet header: '{header}'"))
         }
         StartupError::NoTerminator => Error::Protocol(
             "invalid startup packet layout: expected terminator as last byte".into(),
         ),
-        StartupError::UserTooLong => Error::TooLarge("the user name"),
+        StartupError::UserTooLong => Error::UserTooLong,
         StartupError::NotUtf8(what) => {
             Error::Protocol(format!("invalid startup packet: {what} is not UTF-8"))
         }

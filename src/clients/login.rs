@@ -15,6 +15,7 @@ use crate::clients::proof::{self, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
 use crate::config::settings::Settings;
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::lease;
@@ -43,6 +44,7 @@ pub async fn log_in(
         frames: Frames::starting_with(rest),
         startup,
         registry: &gate.registry,
+        dialect: gate.registry.settings.load().dialect,
     };
     let stream = back.insert(stream);
     let entry = login.pass(stream).await?;
@@ -56,6 +58,7 @@ struct Login<'a> {
     frames: Frames,
     startup: Startup,
     registry: &'a Arc<Registry>,
+    dialect: Dialect,
 }
 
 enum Entry {
@@ -169,14 +172,14 @@ impl Login<'_> {
     }
 
     async fn negotiate(&self, stream: &mut Stream) -> Result<(), Error> {
-        if !self.startup.needs_negotiation() {
+        if !self.startup.needs_negotiation(self.dialect) {
             return Ok(());
         }
         let mut out = Vec::new();
         answer::put(&mut out, |bytes| {
             message::negotiate_protocol_version(
                 bytes,
-                self.startup.agreed_minor(),
+                self.startup.agreed_minor(self.dialect),
                 &self.startup.extensions,
             );
         });
@@ -233,7 +236,7 @@ impl Login<'_> {
             return Err(Error::DatabaseDisabled(database.name.clone()));
         }
         if self.registry.phase() != Phase::Serving {
-            return Err(Error::ShuttingDown);
+            return Err(Error::NotAdmitting);
         }
         Ok(())
     }
@@ -326,7 +329,7 @@ impl Login<'_> {
     }
 
     fn register(&self, stream: &Stream) -> Presence {
-        let key_length = if self.startup.agreed_minor() >= 2 {
+        let key_length = if self.startup.agreed_minor(self.dialect) >= 2 {
             36
         } else {
             8
@@ -353,7 +356,11 @@ impl Login<'_> {
             message::backend_key_data(bytes, &presence.key);
         });
         if !settings.pooler.login_notify_message.is_empty() {
-            answer::notice(&mut out, &settings.pooler.login_notify_message);
+            answer::notice(
+                &mut out,
+                &settings.pooler.login_notify_message,
+                self.dialect,
+            );
         }
         answer::put(&mut out, |bytes| message::ready_for_query(bytes, b'I'));
         stream.write_all(&out).await.map_err(|_| Error::ClientGone)

@@ -13,7 +13,7 @@ use crate::auth::scram::exchange::Exchange;
 use crate::auth::scram::{self, Keys, ScramSecret};
 use crate::clock;
 use crate::config::value::AuthType;
-use crate::error::Error;
+use crate::error::{Error, Proof};
 use crate::net::stream::Stream;
 use crate::pools::registry::Registry;
 use crate::protocol::fields;
@@ -51,6 +51,11 @@ pub async fn demand(
     };
     let settings = registry.settings.load_full();
     let auth_type = settings.pooler.auth_type;
+    let by = match (auth_type, &known) {
+        (AuthType::Trust, _) => Proof::Trust,
+        (AuthType::Plain | AuthType::Md5, _) => Proof::Password,
+        (AuthType::ScramSha256, _) => Proof::Scram,
+    };
     let proven = match (auth_type, known) {
         (AuthType::Trust, known) => {
             let is_known = known.is_some() || settings.users.contains_key(user);
@@ -66,7 +71,10 @@ pub async fn demand(
         (AuthType::Md5, known) => demand.md5(known).await?,
         (AuthType::ScramSha256, known) => demand.scram(known).await?,
     };
-    proven.ok_or_else(|| Error::LoginFailed(user.to_owned()))
+    proven.ok_or_else(|| Error::LoginFailed {
+        user: user.to_owned(),
+        by,
+    })
 }
 
 struct Demand<'a> {

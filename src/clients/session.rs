@@ -127,7 +127,7 @@ impl Session {
         if let Err(error) = &result
             && !is_within_frame
         {
-            answer::tell(&mut self.out, error);
+            answer::tell(&mut self.out, error, self.rules.dialect);
         }
         let _ = tokio::time::timeout(
             Duration::from_secs(1),
@@ -216,6 +216,9 @@ impl Session {
         };
         Err(match self.card.order() {
             Order::IdleTimeout => Error::ClientIdleTimeout(limit(limits.client_idle_timeout)),
+            Order::QueryTimeout if matches!(self.standing, Standing::Waiting(_)) => {
+                Error::QueuedQueryTimeout(limit(limits.query_timeout))
+            }
             Order::QueryTimeout => Error::QueryTimeout(limit(limits.query_timeout)),
             Order::WaitTimeout => Error::QueryWaitTimeout(limit(limits.query_wait_timeout)),
             Order::IdleTransaction => {
@@ -317,7 +320,7 @@ impl Session {
             return Poll::Ready(self.client_said(cx, &held));
         }
         if self.card.take_notice() {
-            answer::notice(&mut self.out, QUEUED);
+            answer::notice(&mut self.out, QUEUED, self.rules.dialect);
             return Poll::Ready(Ok(Next::On));
         }
         // A client that went away must leave the line.
@@ -396,7 +399,7 @@ impl Drop for Session {
         {
             // Nobody knows what the server was told last.
             drop(lease);
-            answer::tell(&mut self.out, &Error::Internal);
+            answer::tell(&mut self.out, &Error::Internal, self.rules.dialect);
             let _ = self.stream.try_write(&self.out);
         }
         self.leave();

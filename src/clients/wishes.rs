@@ -1,6 +1,7 @@
 //! What a startup packet asks for beside user and database: session parameters and the replication protocol.
 
-use crate::config::settings::Settings;
+use crate::config::settings::{PoolerSettings, Settings};
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::protocol::startup::{Startup, parse_options};
@@ -10,17 +11,38 @@ pub fn replication(startup: &Startup) -> Result<Option<String>, Error> {
     let Some(value) = startup.get("replication").map(text) else {
         return Ok(None);
     };
-    match value.to_ascii_lowercase().as_str() {
-        "" | "false" | "off" | "no" | "0" => Ok(None),
-        "database" | "true" | "on" | "yes" | "1" => Ok(Some(value)),
-        _ => Err(Error::Protocol(format!(
+    match truth(&value) {
+        _ if value.eq_ignore_ascii_case("database") => Ok(Some(value)),
+        Some(false) => Ok(None),
+        Some(true) => Ok(Some(value)),
+        None => Err(Error::Protocol(format!(
             "invalid value for parameter \"replication\": \"{value}\""
         ))),
     }
 }
 
+/// A boolean as PostgreSQL reads it: its words, and whatever they clearly begin with. Nothing at all is false.
+fn truth(text: &str) -> Option<bool> {
+    let text = text.to_ascii_lowercase();
+    let begins = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
+    if text.is_empty() || text == "0" {
+        return Some(false);
+    }
+    if text == "1" || begins("true", 1) || begins("yes", 1) || text == "on" {
+        return Some(true);
+    }
+    (begins("false", 1) || begins("no", 1) || begins("off", 2)).then_some(false)
+}
+
 /// The session parameters that came with the startup packet, those in `options` first.
+///
+/// # Errors
+/// [`Error::Protocol`] when `options` cannot be read; as PgBouncer, also for every parameter that is neither followed nor
+/// ignored.
 pub fn parameters(startup: &Startup, settings: &Settings) -> Result<Vec<(String, String)>, Error> {
+    if settings.dialect == Dialect::PgBouncer {
+        return parameters_as_pgbouncer(startup, &settings.pooler);
+    }
     let mut given = Vec::new();
     if let Some(options) = startup.get("options") {
         let parsed = parse_options(options).map_err(|_| {
@@ -39,6 +61,70 @@ pub fn parameters(startup: &Startup, settings: &Settings) -> Result<Vec<(String,
     Ok(given)
 }
 
+/// Parameters that PgBouncer follows even when `track_extra_parameters` is empty.
+const FOLLOWED: &[&str] = &[
+    "DateStyle",
+    "client_encoding",
+    "TimeZone",
+    "standard_conforming_strings",
+    "application_name",
+];
+
+fn parameters_as_pgbouncer(
+    startup: &Startup,
+    pooler: &PoolerSettings,
+) -> Result<Vec<(String, String)>, Error> {
+    let extra = pooler.track_extra_parameters.iter().map(String::as_str);
+    let followed: Vec<&str> = FOLLOWED.iter().copied().chain(extra).collect();
+    let is_followed = |name: &str| {
+        followed
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let is_ignored = |name: &str| {
+        let mut ignored = pooler.ignore_startup_parameters.iter();
+        ignored.any(|known| known == name)
+    };
+    let is_replication = replication(startup)?.is_some();
+    let mut given = Vec::new();
+    for (name, value) in &startup.params {
+        match name.as_str() {
+            "replication" => {}
+            // A replication connection takes them to its server as they are.
+            "options" if is_replication => given.push((name.clone(), text(value))),
+            "options" => {
+                for (name, value) in strict_options(value)? {
+                    if is_followed(&name) {
+                        given.push((name, text(&value)));
+                    } else if !is_ignored(&name) && !is_ignored("options") {
+                        let what = "unsupported startup parameter in options";
+                        return Err(Error::Protocol(format!("{what}: {name}")));
+                    }
+                }
+            }
+            known if is_followed(known) => given.push((name.clone(), text(value))),
+            known if is_ignored(known) => {}
+            _ => {
+                let what = format!("unsupported startup parameter: {name}");
+                return Err(Error::Protocol(what));
+            }
+        }
+    }
+    Ok(given)
+}
+
+fn strict_options(options: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let refused = || {
+        Error::Protocol(
+            "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed".into(),
+        )
+    };
+    if options.ends_with(b" ") {
+        return Err(refused());
+    }
+    parse_options(options).map_err(|_| refused())
+}
+
 /// With `application_name_add_host`, the application's name says where the client comes from.
 pub fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &Settings) {
     if !settings.pooler.application_name_add_host {
@@ -54,4 +140,76 @@ pub fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &S
 
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parameters, truth};
+    use crate::config::settings::Settings;
+    use crate::config::value::Dialect;
+    use crate::protocol::startup::{Progress, Startup, parse};
+
+    fn startup(pairs: &[(&str, &str)]) -> Startup {
+        let mut body = b"user\0ann\0".to_vec();
+        for (name, value) in pairs {
+            body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        body.push(0);
+        let size = u32::try_from(body.len() + 8).unwrap();
+        let packet = [&size.to_be_bytes()[..], &[0, 3, 0, 0], &body].concat();
+        match parse(&packet).unwrap() {
+            Progress::Startup(startup) => startup,
+            other => panic!("no startup packet: {other:?}"),
+        }
+    }
+
+    fn as_pgbouncer(pairs: &[(&str, &str)], ignored: &str) -> Result<Vec<String>, String> {
+        let mut settings = Settings {
+            dialect: Dialect::PgBouncer,
+            ..Settings::default()
+        };
+        settings.pooler.ignore_startup_parameters = ignored.split(',').map(str::to_owned).collect();
+        let given = parameters(&startup(pairs), &settings);
+        let shown = |(name, value): (String, String)| format!("{name}={value}");
+        given
+            .map(|given| given.into_iter().map(shown).collect())
+            .map_err(|error| error.message())
+    }
+
+    #[test]
+    fn pgbouncer_takes_what_it_follows_and_refuses_what_it_does_not() {
+        let given = as_pgbouncer(&[("timezone", "UTC"), ("IntervalStyle", "iso_8601")], "");
+        assert_eq!(given.unwrap(), ["timezone=UTC", "IntervalStyle=iso_8601"]);
+        let digits = &[("extra_float_digits", "3")];
+        let refused = "unsupported startup parameter: extra_float_digits";
+        assert_eq!(as_pgbouncer(digits, "").unwrap_err(), refused);
+        let ignored = as_pgbouncer(digits, "extra_float_digits");
+        assert_eq!(ignored.unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn pgbouncer_looks_into_options() {
+        let options = |text| as_pgbouncer(&[("options", text)], "");
+        assert_eq!(options("-c datestyle=ISO").unwrap(), ["datestyle=ISO"]);
+        assert_eq!(
+            options("-c search_path=x").unwrap_err(),
+            "unsupported startup parameter in options: search_path"
+        );
+        let shape = "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed";
+        assert_eq!(options("-f x").unwrap_err(), shape);
+        assert_eq!(options("--timezone=UTC ").unwrap_err(), shape);
+        let given = as_pgbouncer(&[("options", "-csearch_path=x --timezone=UTC")], "options");
+        assert_eq!(given.unwrap(), ["timezone=UTC"]);
+    }
+
+    #[test]
+    fn booleans_are_read_as_postgresql_reads_them() {
+        for text in ["t", "TRUE", "y", "on", "1"] {
+            assert_eq!(truth(text), Some(true), "{text}");
+        }
+        for text in ["f", "no", "of", "0", ""] {
+            assert_eq!(truth(text), Some(false), "{text}");
+        }
+        assert_eq!(truth("o"), None);
+    }
 }

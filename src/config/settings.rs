@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::value::{AuthType, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols};
+use crate::config::value::{
+    AuthType, Dialect, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols,
+};
 use crate::secret::Secret;
 
 /// The query that finds a user's password when `auth_query` is not set; PgBouncer's.
@@ -23,6 +25,8 @@ pub const FALLBACK: &str = "*";
 /// Everything a file and the environment say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
+    /// Whose habits clients meet; it follows from the kind of file.
+    pub dialect: Dialect,
     /// `[pooler]`: what holds for the whole process, and for databases and users that say nothing else.
     pub pooler: PoolerSettings,
     /// `[users.NAME]`: users by name, beside those of `auth_file`.

@@ -7,6 +7,18 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Whose habits the pooler has towards clients: which words and codes its own errors have, which startup packets it takes.
+///
+/// It follows from the file: a `pgbouncer.ini` is served as PgBouncer would serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Dialect {
+    /// Our own: PostgreSQL's codes, sentences for a person, protocol 3.2.
+    #[default]
+    Native,
+    /// PgBouncer's: its words, 08P01, protocol 3.0.
+    PgBouncer,
+}
+
 /// When a server goes back to its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PoolMode {

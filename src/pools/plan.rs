@@ -95,6 +95,7 @@ pub fn plan(
             max_prepared: all.max_prepared_statements,
             max_packet: all.max_packet_size,
             no_simple_query: all.disable_pqexec,
+            dialect: settings.dialect,
         },
         size: settings.effective_pool_size(name, user),
         min_size: settings.effective_min_pool_size(name, user),

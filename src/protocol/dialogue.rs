@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::config::value::PoolMode;
+use crate::config::value::{Dialect, PoolMode};
 use crate::error::Error;
 use crate::protocol::parameters::Interner;
 use crate::protocol::pipeline::{Owed, Undo, Was};
@@ -26,6 +26,8 @@ pub struct Rules {
     pub max_packet: usize,
     /// Whether simple queries are refused.
     pub no_simple_query: bool,
+    /// In whose words the client is told what went wrong.
+    pub dialect: Dialect,
 }
 
 impl Rules {

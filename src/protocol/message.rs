@@ -116,6 +116,27 @@ pub fn error(out: &mut BytesMut, say: &Say<'_>) {
     put(out, &ErrorResponse::new(say.fields()));
 }
 
+/// ErrorResponse as PgBouncer writes it: severity, code and message, and no V.
+pub fn plain_error(out: &mut BytesMut, severity: Severity, code: &str, message: &str) {
+    put(
+        out,
+        &ErrorResponse::new(plain_fields(severity, code, message)),
+    );
+}
+
+/// NoticeResponse as PgBouncer writes it: severity, code and message, and no V.
+pub fn plain_notice(out: &mut BytesMut, severity: Severity, code: &str, message: &str) {
+    put(
+        out,
+        &NoticeResponse::new(plain_fields(severity, code, message)),
+    );
+}
+
+fn plain_fields(severity: Severity, code: &str, message: &str) -> Vec<(u8, String)> {
+    let all = [(b'S', severity.as_str()), (b'C', code), (b'M', message)];
+    all.map(|(tag, text)| (tag, clean(text).to_owned())).into()
+}
+
 /// NoticeResponse.
 pub fn notice(out: &mut BytesMut, say: &Say<'_>) {
     put(out, &NoticeResponse::new(say.fields()));

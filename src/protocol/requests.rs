@@ -86,10 +86,7 @@ impl Dialogue<'_> {
             b'D' => return self.describe(view, size, run),
             b'C' => return self.close(view, size, answers),
             _ => {
-                return Err(Error::Protocol(format!(
-                    "unknown message type {:?}",
-                    char::from(tag)
-                )));
+                return Err(Error::UnknownMessage(tag));
             }
         }
         Ok(Look::Pass(size))

@@ -15,6 +15,7 @@
 use std::fmt::Write as _;
 
 use super::frame;
+use crate::config::value::Dialect;
 
 /// The longest packet believed, in bytes, the length included.
 pub const MAX_SIZE: usize = 10_000;
@@ -93,15 +94,18 @@ impl Startup {
         found.map(|(_, value)| &value[..])
     }
 
-    /// The minor version we shall speak with this client: 0 or 2.
-    pub fn agreed_minor(&self) -> u16 {
-        if self.minor >= 2 { 2 } else { 0 }
+    /// The minor version we shall speak with this client: 0 or 2; as PgBouncer 0, whatever is asked for.
+    pub fn agreed_minor(&self, dialect: Dialect) -> u16 {
+        match dialect {
+            Dialect::Native if self.minor >= 2 => 2,
+            Dialect::Native | Dialect::PgBouncer => 0,
+        }
     }
 
     /// Whether the client must be told, before anything else, what of its wishes we do not know: answer with
     /// [`agreed_minor`](Self::agreed_minor) and [`extensions`](Self::extensions).
-    pub fn needs_negotiation(&self) -> bool {
-        self.minor != self.agreed_minor() || !self.extensions.is_empty()
+    pub fn needs_negotiation(&self, dialect: Dialect) -> bool {
+        self.minor != self.agreed_minor(dialect) || !self.extensions.is_empty()
     }
 }
 

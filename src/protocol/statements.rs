@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
@@ -48,12 +49,13 @@ impl Dialogue<'_> {
         self.tally.client_parses.add(1);
         let body = &view[5..size];
         let Some(split) = body.iter().position(|byte| *byte == 0) else {
-            return Err(Error::Protocol(
-                "broken Parse message: its name does not end".into(),
-            ));
+            return Err(Error::BrokenMessage("Parse"));
         };
         let (name, definition) = (&body[..split], &body[split + 1..]);
         if let Some(existing) = self.client.names.get(name).map(Arc::clone) {
+            if self.rules.dialect == Dialect::PgBouncer {
+                return Err(Error::StatementExists(shown(name)));
+            }
             self.refuse_duplicate(name, definition, &existing, run);
         } else {
             self.new_name(name, definition, run, answers);
@@ -133,6 +135,7 @@ impl Dialogue<'_> {
             self.server.unnamed = Unnamed::Own;
         }
         if !is_foreign && known.is_none() && !is_ours(name) {
+            self.may_be_unknown(name)?;
             self.extended(Owed::Bind(0));
             return Ok(Look::Pass(size));
         }
@@ -171,6 +174,7 @@ impl Dialogue<'_> {
         };
         let known = self.client.names.get(name).map(Arc::clone);
         if known.is_none() && !name.is_empty() && !is_ours(name) {
+            self.may_be_unknown(name)?;
             self.extended(Owed::Describe(0));
             return Ok(Look::Pass(size));
         }
@@ -207,12 +211,20 @@ impl Dialogue<'_> {
         Ok(Look::Took { seen: size, size })
     }
 
+    /// A name that the client did not prepare is the server's to judge: it may come from an SQL PREPARE. PgBouncer ends the client.
+    fn may_be_unknown(&self, name: &[u8]) -> Result<(), Error> {
+        if name.is_empty() || self.rules.dialect == Dialect::Native {
+            return Ok(());
+        }
+        Err(Error::StatementUnknown(shown(name)))
+    }
+
     /// The statement that a Describe or Close names; `Err` when the message does not name one, or must be seen whole.
     fn statement_name<'v>(
         &self,
         view: &'v [u8],
         size: usize,
-        what: &str,
+        what: &'static str,
     ) -> Result<Result<&'v [u8], Look>, Error> {
         if !self.rules.track_statements() || size < 7 {
             return Ok(Err(Look::Pass(size)));
@@ -227,9 +239,7 @@ impl Dialogue<'_> {
         let name = &view[6..size];
         match name.iter().position(|byte| *byte == 0) {
             Some(length) => Ok(Ok(&name[..length])),
-            None => Err(Error::Protocol(format!(
-                "broken {what} message: its name does not end"
-            ))),
+            None => Err(Error::BrokenMessage(what)),
         }
     }
 
@@ -309,16 +319,19 @@ impl Dialogue<'_> {
 }
 
 /// More of the message must be seen, because its names do not end in view.
-fn more_names(view: &[u8], size: usize, what: &str) -> Result<Look, Error> {
+fn more_names(view: &[u8], size: usize, what: &'static str) -> Result<Look, Error> {
     if view.len() >= size {
-        return Err(Error::Protocol(format!(
-            "broken {what} message: its name does not end"
-        )));
+        return Err(Error::BrokenMessage(what));
     }
     if view.len() >= LARGEST_NAMES {
         return Err(Error::TooLarge("a name"));
     }
     Ok(Look::Need(size.min((view.len() * 2).max(64))))
+}
+
+/// A statement's name, for a message.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Whether a client uses a name that only the pooler gives.

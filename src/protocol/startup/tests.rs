@@ -53,14 +53,17 @@ fn an_empty_database_is_the_users_own() {
 fn unknown_minors_and_extensions_are_talked_down() {
     let told = |minor, body: &[u8]| {
         let startup = version(minor, body).unwrap();
-        (startup.needs_negotiation(), startup.agreed_minor())
+        (
+            startup.needs_negotiation(Dialect::Native),
+            startup.agreed_minor(Dialect::Native),
+        )
     };
     assert_eq!(told(0, b"user\0a\0\0"), (false, 0));
     assert_eq!(told(1, b"user\0a\0\0"), (true, 0));
     assert_eq!(told(2, b"user\0a\0\0"), (false, 2));
     assert_eq!(told(9999, b"user\0a\0\0"), (true, 2));
     let startup = version(0, b"user\0a\0_pq_.x\0on\0\0").unwrap();
-    assert!(startup.needs_negotiation());
+    assert!(startup.needs_negotiation(Dialect::Native));
     assert_eq!(startup.extensions, ["_pq_.x"]);
     assert!(startup.params.is_empty());
 }
