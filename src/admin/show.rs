@@ -22,14 +22,8 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::Clients => sockets::clients(look),
         Show::Config => config(look),
         Show::Databases => databases(look),
-        Show::DnsHosts => Table::new(
-            &[("hostname", TEXT), ("ttl", INT8), ("addrs", TEXT)],
-            vec![],
-        ),
-        Show::DnsZones => Table::new(
-            &[("zonename", TEXT), ("serial", INT8), ("count", INT4)],
-            vec![],
-        ),
+        Show::DnsHosts => dns_hosts(look),
+        Show::DnsZones => dns_zones(look),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
         Show::PeerPools => Table::new(&PEER_POOLS, vec![]),
@@ -100,6 +94,31 @@ fn config(look: &Look<'_>) -> Table {
     Table::new(&columns, rows.collect())
 }
 
+fn dns_hosts(look: &Look<'_>) -> Table {
+    let rows = look
+        .registry
+        .names
+        .shown(look.now)
+        .into_iter()
+        .map(|shown| {
+            let addresses = shown.addresses.iter().map(|address| format!("{address}:0"));
+            vec![
+                text(shown.name),
+                int(shown.left.as_secs()),
+                text(addresses.collect::<Vec<_>>().join(",")),
+            ]
+        });
+    let columns = [("hostname", TEXT), ("ttl", INT8), ("addrs", TEXT)];
+    Table::new(&columns, rows.collect())
+}
+
+fn dns_zones(look: &Look<'_>) -> Table {
+    let rows = look.registry.names.shown_zones().into_iter();
+    let rows = rows.map(|shown| vec![text(shown.zone), int(shown.serial), int(shown.names)]);
+    let columns = [("zonename", TEXT), ("serial", INT8), ("count", INT4)];
+    Table::new(&columns, rows.collect())
+}
+
 fn lists(look: &Look<'_>) -> Table {
     let census = &look.registry.census;
     let clients = census.clients.len();
@@ -122,8 +141,8 @@ fn lists(look: &Look<'_>) -> Table {
         ),
         row("free_servers", 0),
         row("used_servers", census.servers.len()),
-        row("dns_names", 0),
-        row("dns_zones", 0),
+        row("dns_names", look.registry.names.shown(look.now).len()),
+        row("dns_zones", look.registry.names.shown_zones().len()),
         row("dns_queries", 0),
         row("dns_pending", 0),
     ];
@@ -176,8 +195,9 @@ fn database_row(look: &Look<'_>, database: &Database, entry: &DatabaseSettings) 
         int(entry.reserve_pool_size.unwrap_or(all.reserve_pool_size)),
         int(settings.effective_server_lifetime(name).as_secs()),
         entry.pool_mode.map(|mode| mode.as_str().to_owned()),
-        // Lists of hosts are refused by the configuration.
-        None,
+        settings
+            .load_balance(name)
+            .map(|way| way.as_str().to_owned()),
         int(settings.effective_max_db_connections(name)),
         int(database.servers.used()),
         int(settings.effective_max_db_client_connections(name)),
@@ -255,7 +275,9 @@ fn pools(look: &Look<'_>) -> Table {
             int(waited.as_secs()),
             int(waited.subsec_micros()),
             text(pool.pool.plan.load().rules.mode.as_str()),
-            None,
+            look.settings
+                .load_balance(&pool.pool.database.name)
+                .map(|way| way.as_str().to_owned()),
         ]);
     }
     rows.sort_by(|one, two| one[..2].cmp(&two[..2]));

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::clients::gate::is_console;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
-use crate::servers::login;
+use crate::servers::dial;
 use crate::stats::census::{ClientCard, ServerCard};
 
 /// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
@@ -48,9 +48,10 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
     } else {
         wait
     };
-    let target = Arc::clone(&delivery.pool.plan.load().target);
+    let socket = delivery.pool.plan.load().target.socket;
     let tls = registry.server_tls.load_full();
-    match timeout(wait, login::send_cancel(&target, tls, &delivery.server.key)).await {
+    let (facts, key) = (&delivery.server.facts, &delivery.server.key);
+    match timeout(wait, dial::send_cancel(facts, key, &socket, tls)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, server = delivery.server.id, "cancel request could not be delivered")

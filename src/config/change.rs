@@ -73,6 +73,7 @@ pub fn in_force(old: &Settings, mut new: Settings) -> Settings {
     pooler.threads = started.threads;
     pooler.so_reuseport = started.so_reuseport;
     pooler.disable_pqexec = started.disable_pqexec;
+    pooler.resolv_conf.clone_from(&started.resolv_conf);
     let tracked = &started.track_extra_parameters;
     pooler.track_extra_parameters.clone_from(tracked);
     new
@@ -91,7 +92,7 @@ fn target(database: &DatabaseSettings) -> impl PartialEq + '_ {
     (
         (
             &database.host,
-            database.port,
+            (database.port, &database.more_ports),
             &database.dbname,
             &database.user,
         ),
@@ -203,6 +204,7 @@ mod tests {
         new.pooler.threads = 9;
         new.pooler.so_reuseport = true;
         new.pooler.disable_pqexec = true;
+        new.pooler.resolv_conf = Some("other".into());
         new.pooler.track_extra_parameters.clear();
 
         let named = Change::between(&old, &new).needs_restart;

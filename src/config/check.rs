@@ -288,12 +288,6 @@ impl Findings<'_> {
         let pooler = &self.settings.pooler;
         let within = ["databases", name];
         let key = |key| [within.as_slice(), &[key]].concat();
-        if database.port == 0 {
-            self.note(
-                &[&key("port")],
-                Refusal::new("may not be 0").hint("the default is 5432"),
-            );
-        }
         if database.host.is_none() && pooler.unix_socket_dir.is_empty() {
             self.note(
                 &[&within, &key("host"), &["pooler", "unix_socket_dir"]],
@@ -301,14 +295,7 @@ impl Findings<'_> {
                     .hint("for example host = \"127.0.0.1\""),
             );
         }
-        let host = database.host.as_deref().unwrap_or_default();
-        if host.contains(',') {
-            let refusal = Refusal::new("lists of hosts are not built in this version");
-            self.note(&[&key("host")], refusal.hint("name one host"));
-        } else if host.starts_with('@') {
-            let refusal = Refusal::new("abstract sockets are not built in this version");
-            self.note(&[&key("host")], refusal.hint("name a host or a directory"));
-        }
+        self.hosts(name, database);
         let least = database.min_pool_size.unwrap_or(pooler.min_pool_size);
         let most = database.pool_size.unwrap_or(pooler.default_pool_size);
         let is_own = database.min_pool_size.is_some() || database.pool_size.is_some();
@@ -318,6 +305,37 @@ impl Findings<'_> {
                 Refusal::new(format!(
                     "{least} servers kept are more than the pool's {most}"
                 )),
+            );
+        }
+    }
+
+    fn hosts(&mut self, name: &str, database: &DatabaseSettings) {
+        let key = |key| ["databases", name, key];
+        if database.port == 0 || database.more_ports.contains(&0) {
+            let refusal = Refusal::new("may not be 0").hint("the default is 5432");
+            self.note(&[&key("port")], refusal);
+        }
+        let hosts: Vec<_> = database
+            .host
+            .iter()
+            .flat_map(|all| all.split(','))
+            .collect();
+        if hosts.iter().any(|host| host.trim().is_empty()) {
+            let refusal = Refusal::new("holds an empty host");
+            self.note(
+                &[&key("host")],
+                refusal.hint("for example host = \"db1,db2\""),
+            );
+        }
+        let ports = database.more_ports.len() + 1;
+        if ports > 1 && ports != hosts.len().max(1) {
+            let refusal = Refusal::new(format!(
+                "{ports} ports do not fit {} hosts",
+                hosts.len().max(1)
+            ));
+            self.note(
+                &[&key("port"), &key("host")],
+                refusal.hint("give one port, or one for each host"),
             );
         }
     }

@@ -113,10 +113,17 @@ impl Wanted {
             self.take("password", decoded(password)?)?;
         }
         let address = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
-        let (host, port) = host_and_port(address)?;
-        self.take("host", decoded(host)?)?;
-        if !port.is_empty() {
-            self.take("port", port.to_owned())?;
+        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+        for address in address.split(',') {
+            let (host, port) = host_and_port(address)?;
+            hosts.push(decoded(host)?);
+            ports.push(port);
+        }
+        self.take("host", hosts.join(","))?;
+        if ports.iter().any(|port| !port.is_empty()) {
+            let each = ports.into_iter();
+            let each = each.map(|port| if port.is_empty() { "5432" } else { port });
+            self.take("port", each.collect::<Vec<_>>().join(","))?;
         }
         self.take("dbname", decoded(name)?)?;
         for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
@@ -130,7 +137,7 @@ impl Wanted {
         let Self { pooler, database } = self;
         let slot = match name {
             "host" => Slot::MaybeText(&mut database.host),
-            "port" => Slot::Port(&mut database.port),
+            "port" => Slot::Ports(&mut database.port, &mut database.more_ports),
             "dbname" => Slot::MaybeText(&mut database.dbname),
             "user" => Slot::MaybeText(&mut database.user),
             "password" => Slot::Hidden(&mut database.password),
@@ -266,6 +273,12 @@ mod tests {
         ]);
         let settings = from_environment(&env).unwrap().unwrap();
         assert_eq!(settings.databases["ann"].host.as_deref(), Some("db1"));
+
+        let several = url("postgres://ann:x@db1,[::2]:5433/shop").unwrap();
+        assert_eq!(
+            several.server_hosts("shop"),
+            [("db1".to_owned(), 5432), ("::2".to_owned(), 5433)]
+        );
         assert_eq!(settings.pooler.listen_addr, ["*"]);
     }
 
@@ -290,8 +303,8 @@ mod tests {
             ),
             ("postgres://db1/shop?password=hunter2", "names no user"),
             (
-                "postgres://ann:hunter2@db1,db2/shop",
-                "lists of hosts are not built",
+                "postgres://ann:hunter2@db1,db2/shop?port=1,2,3",
+                "3 ports do not fit 2 hosts",
             ),
             ("postgres://ann@db1/shop", "holds no password"),
         ];

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use crate::config::settings::{DatabaseSettings, FALLBACK, Settings, UserSettings};
-use crate::config::value::{PoolMode, SessionState};
+use crate::config::value::{LoadBalance, PoolMode, SessionState};
 
 impl Settings {
     /// The database that clients call `name`, or the fallback `"*"`; `None` when there is neither.
@@ -46,6 +46,28 @@ impl Settings {
     pub fn server_host(&self, database: &str) -> &str {
         let host = self.database(database).and_then(|d| d.host.as_deref());
         host.unwrap_or(&self.pooler.unix_socket_dir)
+    }
+
+    /// Where the servers are: each host of the list, with its port.
+    pub fn server_hosts(&self, database: &str) -> Vec<(String, u16)> {
+        let (first, others) = self
+            .database(database)
+            .map_or((5432, [].as_slice()), |d| (d.port, &d.more_ports));
+        let port = |index: usize| match index.checked_sub(1) {
+            Some(other) => others.get(other).copied().unwrap_or(first),
+            None => first,
+        };
+        let hosts = self.server_host(database).split(',').enumerate();
+        hosts
+            .map(|(index, host)| (host.trim().to_owned(), port(index)))
+            .collect()
+    }
+
+    /// Which host of a list the next server is opened at; `None` where there is no list.
+    pub fn load_balance(&self, database: &str) -> Option<LoadBalance> {
+        let wish = self.database(database)?.load_balance_hosts;
+        let is_list = self.server_host(database).contains(',');
+        is_list.then(|| wish.unwrap_or_default())
     }
 
     /// When a server goes back to its pool: user, then database, then `pool_mode`.
@@ -256,6 +278,23 @@ mod tests {
         assert_eq!(settings.server_dbname("other"), "other");
         assert!(!settings.is_listed("other"));
         assert_eq!(settings.server_host("app"), "/tmp");
+    }
+
+    #[test]
+    fn each_host_of_a_list_has_its_port() {
+        let mut settings = settings();
+        assert_eq!(settings.load_balance("app"), None);
+        database(&mut settings).host = Some("a, b,/run".to_owned());
+        let hosts = |settings: &Settings| {
+            let hosts = settings.server_hosts("app").into_iter();
+            hosts.map(|(host, port)| format!("{host} {port}")).collect()
+        };
+        let all: Vec<String> = hosts(&settings);
+        assert_eq!(all, ["a 5432", "b 5432", "/run 5432"]);
+        database(&mut settings).more_ports = vec![5433, 5434];
+        let all: Vec<String> = hosts(&settings);
+        assert_eq!(all, ["a 5432", "b 5433", "/run 5434"]);
+        assert_eq!(settings.load_balance("app"), Some(LoadBalance::RoundRobin));
     }
 
     #[test]

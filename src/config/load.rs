@@ -301,10 +301,10 @@ mod tests {
             ],
         ),
         (
-            "[pooler]\npidfile = \"/run/x.pid\"\ndns_max_ttl = 15",
+            "[pooler]\npidfile = \"/run/x.pid\"\njob_name = \"x\"",
             &[
                 "2:1: pooler.pidfile: known, but not built in this version; leave it out",
-                "3:1: pooler.dns_max_ttl: known, but not built in this version; leave it out",
+                "3:1: pooler.job_name: known, but not built in this version; leave it out",
             ],
         ),
         (
@@ -379,9 +379,9 @@ mod tests {
             ],
         ),
         (
-            "[databases.\"*\"]\nhost = \"a,b\"\npassword = 12345",
+            "[databases.\"*\"]\nhost = \"a,,b\"\npassword = 12345",
             &[
-                "2:8: databases.\"*\".host: lists of hosts are not built in this version; name one host",
+                "2:8: databases.\"*\".host: holds an empty host; for example host = \"db1,db2\"",
                 "3:12: databases.\"*\".password: expected a text, found a whole number; put it in quotes, for example \"text\"",
             ],
         ),

@@ -109,6 +109,11 @@ pub static POOLER: Section<PoolerSettings> = Section {
             Slot::Count(&mut s.default_pool_size)
         }),
         fixed("disable_pqexec", |s| Slot::Flag(&mut s.disable_pqexec)),
+        key("dns_max_ttl", |s| Slot::Span(&mut s.dns_max_ttl)),
+        key("dns_nxdomain_ttl", |s| Slot::Span(&mut s.dns_nxdomain_ttl)),
+        key("dns_zone_check_period", |s| {
+            Slot::Span(&mut s.dns_zone_check_period)
+        }),
         key("idle_transaction_timeout", |s| {
             Slot::Span(&mut s.idle_transaction_timeout)
         }),
@@ -164,6 +169,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("reserve_pool_timeout", |s| {
             Slot::Span(&mut s.reserve_pool_timeout)
         }),
+        fixed("resolv_conf", |s| Slot::Path(&mut s.resolv_conf)),
         key("scram_iterations", |s| Slot::Small(&mut s.scram_iterations)),
         key("server_check_delay", |s| {
             Slot::Span(&mut s.server_check_delay)
@@ -242,16 +248,12 @@ pub static POOLER: Section<PoolerSettings> = Section {
         ("client_tls_ecdhcurve", &["auto"]),
         ("conffile", &[]),
         ("daemon", &[]),
-        ("dns_max_ttl", &[]),
-        ("dns_nxdomain_ttl", &[]),
-        ("dns_zone_check_period", &[]),
         ("job_name", &[]),
         ("logfile", &[]),
         ("peer_id", &[]),
         ("pidfile", &[]),
         ("pin_timeout", &[]),
         ("pkt_buf", &[]),
-        ("resolv_conf", &[]),
         ("sbuf_loopcnt", &[]),
         ("server_fast_close", &[]),
         ("server_tls13_ciphers", &[]),
@@ -286,6 +288,9 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("datestyle", |s| Slot::MaybeText(&mut s.datestyle)),
         key("dbname", |s| Slot::MaybeText(&mut s.dbname)),
         key("host", |s| Slot::MaybeText(&mut s.host)),
+        key("load_balance_hosts", |s| {
+            Slot::Word(&mut s.load_balance_hosts)
+        }),
         key("max_db_client_connections", |s| {
             Slot::MaybeCount(&mut s.max_db_client_connections)
         }),
@@ -296,7 +301,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("password", |s| Slot::Hidden(&mut s.password)),
         key("pool_mode", |s| Slot::Word(&mut s.pool_mode)),
         key("pool_size", |s| Slot::MaybeCount(&mut s.pool_size)),
-        key("port", |s| Slot::Port(&mut s.port)),
+        key("port", |s| Slot::Ports(&mut s.port, &mut s.more_ports)),
         key("query_wait_timeout", |s| {
             Slot::MaybeSpan(&mut s.query_wait_timeout)
         }),
@@ -313,7 +318,6 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
     unbuilt: &[
         ("cluster", &[]),
         ("consistency", &["none"]),
-        ("load_balance_hosts", &[]),
         ("max_lag", &[]),
         ("max_lag_bytes", &[]),
         ("route", &[]),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::value::{
-    AuthType, Dialect, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols,
+    AuthType, Dialect, LoadBalance, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols,
 };
 use crate::secret::Secret;
 
@@ -176,6 +176,17 @@ pub struct PoolerSettings {
     /// Let several processes share the port, by SO_REUSEPORT. Default false. *Restart.*
     pub so_reuseport: bool,
 
+    /// How long the addresses of a name are kept, whatever the name server says; 0 asks again for every server. Default 15s.
+    pub dns_max_ttl: Duration,
+    /// How long it is remembered that a name has no address, or could not be looked up. Default 15s.
+    pub dns_nxdomain_ttl: Duration,
+    /// How often the serial number of each zone (a name without its first part) is asked for; when it has grown, the names of
+    /// the zone are looked up again. Default 0: never.
+    pub dns_zone_check_period: Duration,
+    /// Ask the name servers of this file, written as `/etc/resolv.conf`, and `/etc/hosts`. `nameserver ADDRESS:PORT` may name
+    /// a port. Default none: ask as the system is set up. *Restart.*
+    pub resolv_conf: Option<PathBuf>,
+
     /// Startup parameters that are accepted and dropped. Default none.
     pub ignore_startup_parameters: Vec<String>,
     /// Known for PgBouncer's sake: here every parameter that a server reports follows the client, listed or not. Default
@@ -205,11 +216,15 @@ pub struct PoolerSettings {
 /// `[databases.NAME]`. `None` means: as `[pooler]` says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseSettings {
-    /// Name or address of the server; a path starting with `/` is the directory of its Unix socket. `None`: a Unix
-    /// socket in `unix_socket_dir`.
+    /// Name or address of the server; a path starting with `/` is the directory of its Unix socket, one starting with `@` that
+    /// of an abstract one. Several stand with commas between them. `None`: a Unix socket in `unix_socket_dir`.
     pub host: Option<String>,
-    /// Port of the server. Default 5432.
+    /// Port of the server, or of the first host of a list. Default 5432.
     pub port: u16,
+    /// Ports of the other hosts of a list, in a file written behind the first one (`"5432,5433"`). Empty: the same port.
+    pub more_ports: Vec<u16>,
+    /// Which host of a list the next server is opened at. `None`: the next one of the list.
+    pub load_balance_hosts: Option<LoadBalance>,
     /// Its name on the server. `None`: the name the client used.
     pub dbname: Option<String>,
     /// Log in to the server as this user, whoever the client is. `None`: as the client.
@@ -357,6 +372,10 @@ impl Default for PoolerSettings {
             tcp_user_timeout: Duration::ZERO,
             tcp_socket_buffer: 0,
             so_reuseport: false,
+            dns_max_ttl: Duration::from_secs(15),
+            dns_nxdomain_ttl: Duration::from_secs(15),
+            dns_zone_check_period: Duration::ZERO,
+            resolv_conf: None,
             ignore_startup_parameters: Vec::new(),
             track_extra_parameters: vec!["IntervalStyle".to_owned()],
             application_name_add_host: false,
@@ -377,6 +396,8 @@ impl Default for DatabaseSettings {
         Self {
             host: None,
             port: 5432,
+            more_ports: Vec::new(),
+            load_balance_hosts: None,
             dbname: None,
             user: None,
             password: None,

@@ -48,6 +48,8 @@ pub enum Slot<'a> {
     Flag(&'a mut bool),
     /// A port.
     Port(&'a mut u16),
+    /// The port of each host of a list: the first, and those of the others where they differ.
+    Ports(&'a mut u16, &'a mut Vec<u16>),
     /// A count of no great size.
     Small(&'a mut u32),
     /// A count.
@@ -119,6 +121,10 @@ impl Slot<'_> {
             Self::Hidden(place) => *place = some_text(given)?.map(Secret::new),
             Self::Flag(place) => *place = flag(given)?,
             Self::Port(place) => *place = whole(given, u16::MAX, "a port", "6432")?,
+            Self::Ports(first, others) => {
+                let mut all = ports(given)?.into_iter();
+                (*first, *others) = (all.next().unwrap_or(*first), all.collect());
+            }
             Self::Small(place) => *place = whole(given, u32::MAX, "a whole number", "100")?,
             Self::Count(place) => *place = whole(given, usize::MAX, "a whole number", "20")?,
             Self::MaybeCount(place) => {
@@ -155,6 +161,10 @@ impl Slot<'_> {
             Self::Hidden(place) => place.as_ref().map_or("", |_| "***").to_owned(),
             Self::Flag(place) => u8::from(**place).to_string(),
             Self::Port(place) => place.to_string(),
+            Self::Ports(first, others) => {
+                let all = std::iter::once(&**first).chain(others.iter());
+                all.map(u16::to_string).collect::<Vec<_>>().join(",")
+            }
             Self::Small(place) | Self::Permissions(place) => place.to_string(),
             Self::Count(place) | Self::Bytes(place) => place.to_string(),
             Self::MaybeCount(place) => place.map(|count| count.to_string()).unwrap_or_default(),
@@ -284,6 +294,39 @@ fn whole<N: TryFrom<i64> + std::fmt::Display>(
     })
 }
 
+/// One port, or a list of them; never none.
+fn ports(given: &Given) -> Result<Vec<u16>, Refusal> {
+    let refuse = || {
+        expected(
+            "a port, or one for each host",
+            "5432 or \"5432,5433\"",
+            given,
+        )
+    };
+    let all = match given {
+        Given::Text(text) | Given::Loose(text) if text.contains(',') => {
+            let each = text.split(',').map(|port| port.trim().parse().ok());
+            each.collect::<Option<Vec<u16>>>().ok_or_else(refuse)?
+        }
+        Given::List(items) => {
+            let each = items.iter().map(|item| match item {
+                Given::Whole(port) => u16::try_from(*port).ok(),
+                _ => None,
+            });
+            each.collect::<Option<Vec<u16>>>().ok_or_else(refuse)?
+        }
+        Given::Text(_) | Given::Loose(_) | Given::Whole(_) | Given::Fraction(_) => {
+            vec![whole(given, u16::MAX, "a port", "5432")?]
+        }
+        Given::Flag(_) | Given::Table | Given::Date => return Err(refuse()),
+    };
+    if all.is_empty() {
+        Err(refuse())
+    } else {
+        Ok(all)
+    }
+}
+
 fn bytes(given: &Given) -> Result<usize, Refusal> {
     match given {
         Given::Text(text) | Given::Loose(text) => value::bytes(text),
@@ -381,6 +424,28 @@ mod tests {
         assert_eq!(slot.print(), "***");
         let refusal = slot.read(&Given::Whole(98_765)).unwrap_err();
         assert!(!refusal.message.contains("98765"));
+    }
+
+    #[test]
+    fn ports_are_one_or_one_for_each_host() {
+        let read = |given: Given| {
+            let (mut first, mut others) = (1, vec![9]);
+            let read = Slot::Ports(&mut first, &mut others).read(&given);
+            read.is_ok().then_some((first, others))
+        };
+        assert_eq!(read(Given::Whole(5432)), Some((5432, vec![])));
+        let list = Given::Text("5432, 5433".into());
+        assert_eq!(read(list), Some((5432, vec![5433])));
+        let list = Given::List(vec![Given::Whole(1), Given::Whole(2), Given::Whole(3)]);
+        assert_eq!(read(list), Some((1, vec![2, 3])));
+        for wrong in [
+            Given::List(vec![]),
+            Given::Text("5432,".into()),
+            Given::Text("5432".into()),
+            Given::Whole(70_000),
+        ] {
+            assert_eq!(read(wrong), None);
+        }
     }
 
     #[test]

@@ -80,6 +80,16 @@ pub enum SessionState {
     PgBouncer,
 }
 
+/// Which of several hosts of a database the next server is opened at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LoadBalance {
+    /// The next one of the list.
+    #[default]
+    RoundRobin,
+    /// The same as before, until it cannot be reached; then the next one of the list.
+    Disable,
+}
+
 /// The versions of TLS that may be spoken; at least one of them is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TlsProtocols {
@@ -192,6 +202,24 @@ impl SessionState {
         match self {
             Self::PgBouncer => "pgbouncer",
         }
+    }
+}
+
+impl LoadBalance {
+    /// How it is spelled in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::Disable => "disable",
+        }
+    }
+}
+
+impl Word for LoadBalance {
+    const ALL: &'static [Self] = &[Self::RoundRobin, Self::Disable];
+
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::policy::Reason;
 use crate::pools::pool::Pool;
+use crate::servers::dial;
 use crate::servers::login;
 use crate::servers::query;
 use crate::servers::server::Server;
@@ -35,45 +36,51 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) {
 /// The seat of a server that is being dialled: freed even if the dialling panics.
 struct Dialing {
     pool: Arc<Pool>,
+    turn: usize,
     is_settled: bool,
 }
 
 impl Drop for Dialing {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.pool.failed(&Error::Internal);
+            self.pool.failed(&Error::Internal, self.turn);
         }
     }
 }
 
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
+    let turn = pool.next_turn();
     let mut dialing = Dialing {
         pool,
+        turn,
         is_settled: false,
     };
     spawn(async move {
-        let result = open(&dialing.pool).await;
+        let result = open(&dialing.pool, turn).await;
         dialing.is_settled = true;
         match result {
             Ok(server) => dialing.pool.arrived(server),
             Err(error) => {
                 let pool = &dialing.pool;
                 tracing::warn!(database = %pool.database.name, user = %pool.user, %error, "server login failed");
-                pool.failed(&error);
+                pool.failed(&error, turn);
             }
         }
     });
 }
 
-async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
+async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
     let generation = pool.generation();
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
     let keys = pool.group.keys();
     let tls = registry.server_tls.load_full();
+    let host = plan.target.host(turn);
     let login = login::Login {
         target: &plan.target,
+        host,
+        names: &registry.names,
         tls,
         keys,
         derived: &pool.derived,
@@ -84,15 +91,7 @@ async fn open(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
         pool: pool.id,
     };
     let dialled = tokio::time::timeout(plan.target.timeout, Box::pin(login::log_in(login))).await;
-    dialled.unwrap_or_else(|_| {
-        Err(Error::ServerUnreachable {
-            address: format!("{}:{}", plan.target.host, plan.target.port),
-            reason: format!(
-                "connect timeout: no answer within {:?}",
-                plan.target.timeout
-            ),
-        })
-    })
+    dialled.unwrap_or_else(|_| Err(dial::too_late(host, plan.target.timeout)))
 }
 
 /// Lets `pool` try again a little later.
@@ -184,10 +183,11 @@ pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
         say_goodbye(&mut server.stream).await;
         let closed = tokio::time::timeout(patience, until_closed(&mut server.stream)).await;
         if closed.is_err() {
-            let target = Arc::clone(&seat.pool.plan.load().target);
+            let socket = seat.pool.plan.load().target.socket;
             let tls = seat.pool.registry.server_tls.load_full();
+            let card = Arc::clone(&server.card);
             let both = async {
-                let _ = login::send_cancel(&target, tls, &server.card.key).await;
+                let _ = dial::send_cancel(&card.facts, &card.key, &socket, tls).await;
                 until_closed(&mut server.stream).await;
             };
             if tokio::time::timeout(CLOSING, both).await.is_err() {

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod registry;
+pub mod zones;
 
 #[cfg(test)]
 mod tests;

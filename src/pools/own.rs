@@ -1,11 +1,13 @@
 //! The pooler's own connections, for `auth_query`: few, kept by deadpool, never used by a client.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 
 use crate::error::Error;
 use crate::pools::registry::Registry;
+use crate::servers::dial;
 use crate::servers::login;
 use crate::servers::server::Server;
 use crate::servers::target::Target;
@@ -19,6 +21,7 @@ pub struct Opener {
     registry: Arc<Registry>,
     database: String,
     target: Arc<Target>,
+    turn: AtomicUsize,
 }
 
 impl Manager for Opener {
@@ -26,8 +29,11 @@ impl Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Self::Type, Self::Error> {
+        let host = self.target.host(self.turn.fetch_add(1, Relaxed));
         let login = login::Login {
             target: &self.target,
+            host,
+            names: &self.registry.names,
             tls: self.registry.server_tls.load_full(),
             keys: None,
             derived: &login::Derived::default(),
@@ -39,11 +45,15 @@ impl Manager for Opener {
         };
         let opened =
             tokio::time::timeout(self.target.timeout, Box::pin(login::log_in(login))).await;
-        opened.unwrap_or(Err(Error::AuthQuery("connect timeout".into())))
+        opened.unwrap_or_else(|_| Err(dial::too_late(host, self.target.timeout)))
     }
 
     async fn recycle(&self, server: &mut Self::Type, _: &Metrics) -> RecycleResult<Self::Error> {
-        if server.is_silent(&self.registry.interner) && server.side.is_free() {
+        let facts = &server.card.facts;
+        let address = facts.address.parse();
+        let has_moved =
+            address.is_ok_and(|address| !self.registry.names.may_be_at(&facts.host, address));
+        if !has_moved && server.is_silent(&self.registry.interner) && server.side.is_free() {
             Ok(())
         } else {
             Err(RecycleError::message("the connection is not clean"))
@@ -78,6 +88,7 @@ pub async fn connection(
                 registry: Arc::clone(registry),
                 database: database.to_owned(),
                 target: Arc::clone(&target),
+                turn: AtomicUsize::new(0),
             };
             let made = OwnConnections::builder(opener)
                 .max_size(OWN_CONNECTIONS)

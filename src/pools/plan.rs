@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::auth::password::Verifier;
 use crate::config::settings::{DatabaseSettings, Settings};
+use crate::net::names::Rules as NameRules;
 use crate::net::stream::SocketOptions;
 use crate::pools::policy::Upkeep;
 use crate::protocol::dialogue::Rules;
-use crate::servers::target::Target;
+use crate::servers::target::{Host, Target};
 
 /// The settings in force for one pool.
 #[derive(Debug, Clone)]
@@ -67,8 +68,12 @@ pub fn plan(
         ("application_name", &database.application_name),
     ];
     let target = Target {
-        host: settings.server_host(name).to_owned(),
-        port: database.port,
+        hosts: settings
+            .server_hosts(name)
+            .into_iter()
+            .map(|(name, port)| Host { name, port })
+            .collect(),
+        balance: settings.load_balance(name).unwrap_or_default(),
         dbname: settings.server_dbname(name).to_owned(),
         user: user.to_owned(),
         password: database
@@ -120,6 +125,16 @@ pub fn plan(
         login_retry: all.server_login_retry,
         round_robin: all.server_round_robin,
         is_forced: database.user.is_some(),
+    }
+}
+
+/// How names of hosts are looked up.
+pub fn name_rules(settings: &Settings) -> NameRules {
+    let all = &settings.pooler;
+    NameRules {
+        max_ttl: all.dns_max_ttl,
+        nxdomain_ttl: all.dns_nxdomain_ttl,
+        resolv_conf: all.resolv_conf.clone(),
     }
 }
 

@@ -8,7 +8,7 @@
 //! freed and serve who waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
+use crate::config::value::LoadBalance;
 use crate::error::Error;
 use crate::pools::dialer;
 use crate::pools::group::Group;
@@ -43,6 +44,8 @@ pub struct Failure {
     pub since: Moment,
     /// The last time.
     pub last: Moment,
+    /// How often.
+    pub tries: usize,
     /// What happened.
     pub error: Error,
 }
@@ -152,6 +155,7 @@ pub struct Pool {
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
+    turn: AtomicUsize,
     me: Weak<Self>,
 }
 
@@ -186,6 +190,7 @@ impl Pool {
             derived: Derived::default(),
             registry: Arc::clone(registry),
             state: Mutex::new(state),
+            turn: AtomicUsize::new(0),
             me: me.clone(),
         })
     }
@@ -273,7 +278,8 @@ impl Pool {
     fn hopeless(&self, state: &State, now: Moment) -> Option<Error> {
         let failure = state.failure.as_ref()?;
         let retry = self.plan.load().login_retry.min(PATIENCE);
-        let tried_long = failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error);
+        let tried_long = self.was_everywhere(failure.tries)
+            && (failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error));
         (state.open == 0 && tried_long && now.since(failure.last) < retry)
             .then(|| failure.error.clone())
     }
@@ -401,19 +407,42 @@ impl Pool {
         }
     }
 
-    /// A server could not be dialled.
-    pub fn failed(&self, error: &Error) {
+    /// Which host of the list the server is opened at that is dialled next.
+    pub fn next_turn(&self) -> usize {
+        match self.plan.load().target.balance {
+            LoadBalance::RoundRobin => self.turn.fetch_add(1, SeqCst),
+            LoadBalance::Disable => self.turn.load(SeqCst),
+        }
+    }
+
+    /// Whether so many tries in a row have met every host of the list.
+    fn was_everywhere(&self, tries: usize) -> bool {
+        tries >= self.plan.load().target.hosts.len()
+    }
+
+    /// A server could not be dialled, at the host whose turn it was.
+    pub fn failed(&self, error: &Error, turn: usize) {
         let now = clock::now();
+        if self.plan.load().target.balance == LoadBalance::Disable {
+            let next = turn.wrapping_add(1);
+            let _ = self.turn.compare_exchange(turn, next, SeqCst, SeqCst);
+        }
         let mut state = self.lock();
         state.dialing -= 1;
         state.open -= 1;
-        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let (since, tries) = state
+            .failure
+            .as_ref()
+            .map_or((now, 1), |failure| (failure.since, failure.tries + 1));
+        let was_everywhere = self.was_everywhere(tries);
         state.failure = Some(Failure {
             since,
             last: now,
+            tries,
             error: error.clone(),
         });
-        let give_up = is_final(error) || (now.since(since) >= PATIENCE && !is_starting(error));
+        let was_patient = now.since(since) >= PATIENCE && !is_starting(error);
+        let give_up = was_everywhere && (is_final(error) || was_patient);
         if give_up && state.open == 0 {
             state.lines.fail_all(error);
         }

@@ -19,14 +19,15 @@ use crate::clock;
 use crate::config::node::Node;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::PoolMode;
+use crate::net::names::Names;
 use crate::pools::group::Group;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
-use crate::pools::plan::{Plan, plan};
+use crate::pools::plan::{Plan, name_rules, plan};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
 use crate::secret::Secret;
-use crate::servers::target::Target;
+use crate::servers::target::{Host, Target};
 use crate::stats::census::{Census, Order, ServerCard};
 use crate::stats::counters::Tally;
 use crate::stats::report::Ledger;
@@ -58,6 +59,8 @@ pub struct Registry {
     pub census: Census,
     /// All parameter sets.
     pub interner: Interner,
+    /// The addresses of servers' names.
+    pub names: Names,
     /// What the console counts, and what averages are taken of.
     pub ledger: Ledger,
     /// How many workers there are.
@@ -88,6 +91,7 @@ impl Registry {
         workers: usize,
     ) -> Arc<Self> {
         let registry = Self {
+            names: Names::new(name_rules(&settings)),
             settings: ArcSwap::from_pointee(settings),
             users: ArcSwap::from_pointee(users),
             client_tls: ArcSwapOption::new(client_tls),
@@ -317,7 +321,10 @@ impl Registry {
         let mut plan = plan(&settings, database, entry, &group.user, password);
         if let Node::At { host, port } = node {
             let mut target = (*plan.target).clone();
-            (target.host, target.port) = (host.to_string(), *port);
+            target.hosts = vec![Host {
+                name: host.to_string(),
+                port: *port,
+            }];
             plan.target = Arc::new(target);
         }
         Some(plan)
@@ -370,6 +377,7 @@ impl Registry {
         self.settings.store(Arc::clone(&settings));
         self.users.store(Arc::new(users));
         self.made_secrets.clear();
+        self.names.follow(name_rules(&settings));
         let has_fallback = settings.databases.contains_key(FALLBACK);
         let gone: HashSet<String> = self
             .databases
@@ -402,6 +410,21 @@ impl Registry {
             }
         }
         self.open_forced_pools();
+        self.forget_names(&settings);
+    }
+
+    /// Forgets the addresses of names that no server bears any more.
+    fn forget_names(&self, settings: &Settings) {
+        let listed = settings.databases.keys();
+        let mut used: HashSet<String> = listed
+            .flat_map(|name| settings.server_hosts(name))
+            .map(|(host, _)| host)
+            .collect();
+        for pool in self.pools() {
+            let hosts = pool.plan.load().target.hosts.clone();
+            used.extend(hosts.into_iter().map(|host| host.name));
+        }
+        self.names.keep(|name| used.contains(name));
     }
 
     /// The SCRAM secret made from a password that is stored in clear: made once, by whoever asks first.

@@ -17,6 +17,7 @@ use crate::config::settings::Settings;
 use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
+use crate::pools::zones;
 use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
@@ -92,6 +93,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     let acceptors = Acceptors::start(listeners, &workers, &registry)
         .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
     tokio::spawn(janitor::keep(Arc::clone(&registry)));
+    tokio::spawn(zones::keep(Arc::clone(&registry)));
     tokio::spawn(console::log_stats(Arc::clone(&registry)));
     info!(
         "process up: pooler {}, {} worker threads",

@@ -3,30 +3,28 @@
 //! PBKDF2 never runs on a thread that serves clients, and never with more iterations than a sane server asks for; the keys are
 //! kept, so that the next login costs none.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 
 use crate::auth::password::{self, Verifier};
 use crate::auth::scram::client::Client;
 use crate::auth::scram::{self, Keys};
 use crate::clock;
-use crate::config::value::TlsMode;
 use crate::error::{Error, Refusal};
+use crate::net::names::Names;
 use crate::net::stream::{Address, Stream};
 use crate::protocol::fields::{self, AuthenticationRequest};
 use crate::protocol::message;
 use crate::protocol::parameters::{Interner, is_carried};
 use crate::protocol::sides::ServerSide;
 use crate::secret::Secret;
+use crate::servers::dial::{self, unreachable};
 use crate::servers::frames::Frames;
 use crate::servers::query::{self, refusal_of};
 use crate::servers::server::Server;
-use crate::servers::target::Target;
+use crate::servers::target::{Host, Target};
 use crate::stats::census::{Census, ServerCard, ServerFacts};
 use crate::thread;
 
@@ -74,6 +72,10 @@ impl Derived {
 pub struct Login<'a> {
     /// Where to, and as whom.
     pub target: &'a Target,
+    /// Which of the target's hosts.
+    pub host: &'a Host,
+    /// Who knows the addresses of names.
+    pub names: &'a Names,
     /// TLS, where it is not off.
     pub tls: Option<Arc<ClientConfig>>,
     /// Keys that a client's SCRAM login gave.
@@ -97,7 +99,9 @@ pub struct Login<'a> {
 /// # Errors
 /// [`Error::ServerUnreachable`], or [`Error::ServerRefused`] in the server's words.
 pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
-    let mut stream = connect(login.target, login.tls.clone()).await?;
+    let (names, census) = (login.names, login.census);
+    let mut stream =
+        dial::connect(login.target, login.host, login.tls.clone(), names, census).await?;
     let mut out = BytesMut::new();
     let target = login.target;
     let mut params: Vec<(&[u8], &[u8])> = vec![
@@ -114,7 +118,7 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
     stream
         .write_all(&out)
         .await
-        .map_err(|error| unreachable(target, &error))?;
+        .map_err(|error| unreachable(login.host, &error))?;
     let mut frames = Frames::default();
     let heard = hear(&login, &mut stream, &mut frames).await?;
     if !frames.is_empty() {
@@ -167,64 +171,6 @@ impl Drop for Entry<'_> {
     }
 }
 
-fn unreachable(target: &Target, error: &io::Error) -> Error {
-    Error::ServerUnreachable {
-        address: format!("{}:{}", target.host, target.port),
-        reason: error.to_string(),
-    }
-}
-
-/// Connects, with TLS as far as the target demands.
-async fn connect(target: &Target, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Error> {
-    let failed = |error: &io::Error| unreachable(target, error);
-    if target.host.starts_with(['/', '@']) {
-        let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        return Stream::connect_unix(&path)
-            .await
-            .map_err(|error| failed(&error));
-    }
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    let addresses: Vec<SocketAddr> = found.map_err(|error| failed(&error))?.collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match Stream::connect_tcp(address, &target.socket).await {
-            Ok(stream) => return secure(target, tls, stream).await,
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(&last))
-}
-
-async fn secure(
-    target: &Target,
-    tls: Option<Arc<ClientConfig>>,
-    mut stream: Stream,
-) -> Result<Stream, Error> {
-    let Some(tls) = tls.filter(|_| target.tls != TlsMode::Disable) else {
-        return Ok(stream);
-    };
-    let failed = |error: io::Error| unreachable(target, &error);
-    let mut out = BytesMut::new();
-    message::ssl_request(&mut out);
-    stream.write_all(&out).await.map_err(failed)?;
-    let mut answer = [0; 1];
-    let count = stream.read_some(&mut answer).await.map_err(failed)?;
-    match (count, answer[0]) {
-        (1, b'S') => {
-            let name = ServerName::try_from(target.host.clone())
-                .map_err(|_| failed(io::Error::other("the host is no name that TLS can check")))?;
-            stream.connect_tls(tls, name).await.map_err(failed)
-        }
-        (1, b'N') if matches!(target.tls, TlsMode::Allow | TlsMode::Prefer) => Ok(stream),
-        (1, b'N') => Err(failed(io::Error::other(
-            "the server refused TLS (server_tls_sslmode demands it)",
-        ))),
-        _ => Err(failed(io::Error::other(
-            "the server closed the connection at the request for TLS",
-        ))),
-    }
-}
-
 /// What a server says until it is ready.
 #[derive(Default)]
 struct Heard {
@@ -239,7 +185,7 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
         let frame = frames
             .next(stream, LARGEST)
             .await
-            .map_err(|error| unreachable(login.target, &error))?;
+            .map_err(|error| unreachable(login.host, &error))?;
         match frame.tag {
             b'R' => {
                 authenticate(login, stream, frames, &frame.body).await?;
@@ -270,7 +216,7 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
 fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
     let split = |address: Address| match address {
         Address::Tcp(address) => (address.ip().to_string(), address.port()),
-        Address::Unix => ("unix".to_owned(), login.target.port),
+        Address::Unix => ("unix".to_owned(), login.host.port),
     };
     let ((address, port), (local_address, local_port)) =
         (split(stream.peer()), split(stream.local()));
@@ -283,6 +229,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         database: login.database.to_owned(),
         user: login.target.user.clone(),
         pool: login.pool,
+        host: login.host.name.clone(),
         address,
         port,
         local_address,
@@ -299,6 +246,12 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         now,
     ));
     login.census.servers.insert(card.id, Arc::clone(&card));
+    if let Ok(address) = card.facts.address.parse()
+        && !login.names.may_be_at(&login.host.name, address)
+    {
+        // The name has moved while the server logged in.
+        card.need_close();
+    }
     tracing::debug!(
         server = card.id,
         database = login.database,
@@ -372,7 +325,7 @@ async fn authenticate(
     stream
         .write_all(&out)
         .await
-        .map_err(|error| unreachable(login.target, &error))
+        .map_err(|error| unreachable(login.host, &error))
 }
 
 fn plain<'a>(login: &'a Login<'_>) -> Result<&'a str, Error> {
@@ -404,7 +357,7 @@ async fn scram_login(
     stream
         .write_all(&out)
         .await
-        .map_err(|error| unreachable(login.target, &error))?;
+        .map_err(|error| unreachable(login.host, &error))?;
     let challenge = expect_sasl(login, stream, frames).await?;
     let challenge = client.challenged(&challenge).map_err(refused)?;
     let keys = match (&login.target.password, &login.keys) {
@@ -430,7 +383,7 @@ async fn scram_login(
     stream
         .write_all(&out)
         .await
-        .map_err(|error| unreachable(login.target, &error))?;
+        .map_err(|error| unreachable(login.host, &error))?;
     let last = expect_sasl(login, stream, frames).await?;
     expected.verify(&last).map_err(refused)
 }
@@ -443,7 +396,7 @@ async fn expect_sasl(
     let frame = frames
         .next(stream, LARGEST)
         .await
-        .map_err(|error| unreachable(login.target, &error))?;
+        .map_err(|error| unreachable(login.host, &error))?;
     match (frame.tag, fields::authentication(&frame.body)) {
         (b'E', _) => Err(Error::ServerRefused(refusal_of(&frame.body))),
         (
@@ -459,25 +412,4 @@ async fn expect_sasl(
 fn nonce() -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(clock::entropy::<18>())
-}
-
-/// Sends a cancel request for the server with `key`, and waits until PostgreSQL has taken it.
-///
-/// # Errors
-/// What keeps it from the server.
-pub async fn send_cancel(
-    target: &Target,
-    tls: Option<Arc<ClientConfig>>,
-    key: &[u8],
-) -> Result<(), Error> {
-    let mut stream = connect(target, tls).await?;
-    let mut out = BytesMut::new();
-    message::cancel_request(&mut out, key);
-    stream
-        .write_all(&out)
-        .await
-        .map_err(|error| unreachable(target, &error))?;
-    let mut scratch = [0; 64];
-    while let Ok(1..) = stream.read_some(&mut scratch).await {}
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL: opening it, logging in, asking it something ourselves.
 
+pub mod dial;
 pub mod frames;
 pub mod login;
 pub mod query;

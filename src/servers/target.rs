@@ -1,18 +1,42 @@
 //! Where a server is, and how to log in to it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::auth::password::Verifier;
-use crate::config::value::TlsMode;
+use crate::config::value::{LoadBalance, TlsMode};
 use crate::net::stream::SocketOptions;
+
+/// One place where PostgreSQL listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// A name, an address, or the directory of a Unix socket.
+    pub name: String,
+    /// Its port; it also names the Unix socket.
+    pub port: u16,
+}
+
+impl Host {
+    /// The path of its Unix socket, where it is one; it begins with `@` in the abstract namespace.
+    pub fn socket_path(&self) -> Option<String> {
+        let is_socket = self.name.starts_with(['/', '@']);
+        is_socket.then(|| format!("{}/.s.PGSQL.{}", self.name, self.port))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.name, self.port)
+    }
+}
 
 /// Where a server is and how to log in to it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// A name, an address, or a directory with a Unix socket.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// Where servers may be opened; at least one.
+    pub hosts: Vec<Host>,
+    /// Which of them the next one is opened at.
+    pub balance: LoadBalance,
     /// The database's name on the server.
     pub dbname: String,
     /// The user to log in as.
@@ -32,19 +56,22 @@ pub struct Target {
 }
 
 impl Target {
+    /// The host whose turn it is; the turns go round.
+    pub fn host(&self, turn: usize) -> &Host {
+        &self.hosts[turn % self.hosts.len()]
+    }
+
     /// Whether a server opened for `other` would do for this, too. Passwords do not count.
     pub fn is_same_place(&self, other: &Self) -> bool {
         (
-            &self.host,
-            self.port,
+            &self.hosts,
             &self.dbname,
             &self.user,
             self.tls,
             &self.connect_query,
             &self.startup,
         ) == (
-            &other.host,
-            other.port,
+            &other.hosts,
             &other.dbname,
             &other.user,
             other.tls,

@@ -8,6 +8,7 @@
 //! announces itself in the same step, or finds nothing to cancel. While one is under way the server is given no other
 //! query, neither another client's nor the next one of the same client.
 
+use std::net::IpAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -344,6 +345,8 @@ pub struct ServerFacts {
     pub user: String,
     /// The number of its pool; 0 for none.
     pub pool: u64,
+    /// The name of its host, as the settings have it.
+    pub host: String,
     /// Its address: an IP or `unix`.
     pub address: String,
     /// Its port.
@@ -503,6 +506,25 @@ pub struct Census {
 }
 
 impl Census {
+    /// Marks for closing every server of the host called `host` that is at none of `addresses`: it has moved.
+    pub fn only_at(&self, host: &str, addresses: &[IpAddr]) {
+        let stays = |card: &ServerCard| match card.facts.address.parse() {
+            Ok(address) => addresses.contains(&address),
+            Err(_) => true,
+        };
+        for card in &self.servers {
+            if card.facts.host == host && !stays(&card) {
+                tracing::info!(
+                    server = card.id,
+                    host,
+                    address = card.facts.address,
+                    "the host is there no more, the server is closed when it is free"
+                );
+                card.need_close();
+            }
+        }
+    }
+
     /// The next id; clients and servers share one counter.
     pub fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Relaxed) + 1

@@ -21,6 +21,7 @@ mod config_check;
 mod control;
 mod copy;
 mod demo;
+mod hosts;
 mod limits;
 mod parameters;
 mod pooling;

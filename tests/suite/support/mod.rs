@@ -1,8 +1,10 @@
 //! What the tests stand on: one PostgreSQL, a pooler for each test, and clients that look closely.
 
+pub mod dns;
 pub mod packages;
 pub mod pooler;
 pub mod postgres;
+pub mod relay;
 pub mod scripted;
 pub mod tls;
 pub mod wire;
