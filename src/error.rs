@@ -79,6 +79,8 @@ pub struct Refusal {
 pub enum Error {
     /// The client waited longer than `query_wait_timeout` for a server.
     QueryWaitTimeout(Duration),
+    /// The same, while PAUSE held the servers back.
+    PausedTooLong(Duration),
     /// A query ran longer than `query_timeout`.
     QueryTimeout(Duration),
     /// A query waited for a server longer than `query_timeout`.
@@ -91,6 +93,8 @@ pub enum Error {
     ClientIdleTimeout(Duration),
     /// The client did not finish its login within `client_login_timeout`.
     LoginTimeout(Duration),
+    /// The login was good, but no server could be reached within `client_login_timeout`.
+    ServerDownAtLogin(Duration),
     /// `max_client_conn` clients are connected already.
     TooManyClients(usize),
     /// The database's client limit is reached.
@@ -181,11 +185,12 @@ impl Error {
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..) => "53300",
+            Self::PausedTooLong(_) => "57P03",
             Self::QueryTimeout(_) | Self::QueuedQueryTimeout(_) => "57014",
             Self::IdleTransactionTimeout(_) => "25P03",
             Self::TransactionTimeout(_) => "25P04",
             Self::ClientIdleTimeout(_) => "57P05",
-            Self::LoginTimeout(_) => "08006",
+            Self::LoginTimeout(_) | Self::ServerDownAtLogin(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
             Self::DatabaseDisabled(_) => "57P03",
             Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::NotAdmitting | Self::Killed => {
@@ -257,6 +262,7 @@ impl Error {
             | Self::ServerUnreachable { .. }
             | Self::ServerLost(_)
             | Self::ServerProtocol(_)
+            | Self::ServerDownAtLogin(_)
             | Self::QueryTimeout(_)
             | Self::TransactionTimeout(_) => Blame::Server,
             Self::QueryWaitTimeout(_)
@@ -266,7 +272,8 @@ impl Error {
             | Self::TooManyUserClients(..)
             | Self::AuthQuery(_)
             | Self::Internal => Blame::Pooler,
-            Self::DatabaseDisabled(_)
+            Self::PausedTooLong(_)
+            | Self::DatabaseDisabled(_)
             | Self::DatabaseRemoved(_)
             | Self::ShuttingDown
             | Self::NotAdmitting
@@ -278,6 +285,7 @@ impl Error {
     pub fn message(&self) -> String {
         match self {
             Self::QueryWaitTimeout(_) => "query_wait_timeout: no server became free in time".into(),
+            Self::PausedTooLong(_) => "query_wait_timeout: the database is paused".into(),
             Self::QueryTimeout(_) => {
                 "query timeout: the query ran longer than query_timeout".into()
             }
@@ -290,6 +298,7 @@ impl Error {
                 "client_idle_timeout: the connection was idle for too long".into()
             }
             Self::LoginTimeout(_) => "client_login_timeout: the login took too long".into(),
+            Self::ServerDownAtLogin(_) => "client_login_timeout: the server is down".into(),
             Self::TooManyClients(_) => "no more connections allowed (max_client_conn)".into(),
             Self::TooManyDatabaseClients(..) => {
                 "client connections exceeded (max_db_client_connections)".into()
@@ -349,6 +358,8 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::QueryWaitTimeout(limit)
+            | Self::PausedTooLong(limit)
+            | Self::ServerDownAtLogin(limit)
             | Self::QueryTimeout(limit)
             | Self::QueuedQueryTimeout(limit)
             | Self::IdleTransactionTimeout(limit)
@@ -372,7 +383,13 @@ impl Error {
     /// What to do about it, where the pooler can tell.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::QueryWaitTimeout(_) => Some(
+            Self::PausedTooLong(_) => {
+                Some("An operator said PAUSE or KILL at the console; RESUME ends that.")
+            }
+            Self::ServerDownAtLogin(_) => {
+                Some("No server of this pool has logged in yet: the pooler's log says why.")
+            }
+            Self::QueryWaitTimeout(_) | Self::QueuedQueryTimeout(_) => Some(
                 "All servers of the pool are busy: shorten transactions, or raise pool_size or query_wait_timeout.",
             ),
             Self::TooManyClients(_) => {

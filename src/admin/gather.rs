@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::pools::group::Group;
 use crate::pools::pool::{Pool, Standing};
 use crate::pools::registry::Registry;
+use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientState, ServerCard, ServerState};
 use crate::stats::report::{CONSOLE, PerDatabase, Report};
 
@@ -57,8 +58,29 @@ impl<'a> Look<'a> {
         all
     }
 
-    /// The servers, by id. Those that are being closed are of no more use and not shown.
+    /// Those who have connected and are not logged in, by id.
+    pub fn arrivals(&self) -> Vec<Arc<Arrival>> {
+        let census = &self.registry.census;
+        let mut all: Vec<_> = census
+            .arrivals
+            .iter()
+            .map(|arrival| Arc::clone(&arrival))
+            .collect();
+        // Who has its card already is about to leave the list.
+        all.retain(|arrival| !census.clients.contains_key(&arrival.id));
+        all.sort_by_key(|arrival| arrival.id);
+        all
+    }
+
+    /// The servers that are of some use, by id: those that log in and those that are there, not those that are being closed.
     pub fn servers(&self) -> Vec<Arc<ServerCard>> {
+        let mut all = self.all_servers();
+        all.retain(|card| card.state() != ServerState::Closing);
+        all
+    }
+
+    /// All servers, by id.
+    pub fn all_servers(&self) -> Vec<Arc<ServerCard>> {
         let mut all: Vec<_> = self
             .registry
             .census
@@ -66,7 +88,6 @@ impl<'a> Look<'a> {
             .iter()
             .map(|card| Arc::clone(&card))
             .collect();
-        all.retain(|card| card.state() != ServerState::Closing);
         all.sort_by_key(|card| card.id);
         all
     }
@@ -90,9 +111,13 @@ impl<'a> Look<'a> {
         let mut crowds: HashMap<(String, String), Crowd> = HashMap::new();
         for client in self.clients() {
             let crowd = crowds.entry(self.pool_of(&client)).or_default();
-            crowd.active += usize::from(client.state() != ClientState::Waiting);
+            match client.state() {
+                ClientState::Waiting => {}
+                ClientState::Cancelling => crowd.cancelling += 1,
+                ClientState::Idle | ClientState::Active | ClientState::Holding => crowd.active += 1,
+            }
         }
-        for server in self.servers() {
+        for server in self.all_servers() {
             let key = (server.facts.database.clone(), server.facts.user.clone());
             crowds.entry(key).or_default().servers.push(server);
         }
@@ -113,15 +138,17 @@ impl<'a> Look<'a> {
         let mut look = PoolLook {
             standing: standings.reduce(Standing::and)?,
             clients: crowd.active,
+            cancelling: crowd.cancelling,
             ..PoolLook::of(Arc::clone(pools.first()?))
         };
         for server in crowd.servers {
-            look.being_cancelled += usize::from(server.is_being_cancelled());
             match server_word(&server, self.is_used(&look.pool, &server)) {
                 "active" => look.active += 1,
                 "idle" => look.idle += 1,
                 "used" => look.used += 1,
                 "tested" => look.tested += 1,
+                "active_cancel" => look.active_cancel += 1,
+                "closing" => look.closing += 1,
                 _ => {}
             }
         }
@@ -165,6 +192,7 @@ impl<'a> Look<'a> {
 #[derive(Debug, Default)]
 struct Crowd {
     active: usize,
+    cancelling: usize,
     servers: Vec<Arc<ServerCard>>,
 }
 
@@ -185,8 +213,12 @@ pub struct PoolLook {
     pub used: usize,
     /// Servers that are reset or checked.
     pub tested: usize,
-    /// Servers to which a cancel request is under way.
-    pub being_cancelled: usize,
+    /// Connections that carry a cancel request.
+    pub active_cancel: usize,
+    /// Servers that are being closed: they keep their seats until PostgreSQL has closed its end.
+    pub closing: usize,
+    /// Clients that are there to cancel what another one does.
+    pub cancelling: usize,
 }
 
 impl PoolLook {
@@ -200,7 +232,9 @@ impl PoolLook {
             idle: 0,
             used: 0,
             tested: 0,
-            being_cancelled: 0,
+            active_cancel: 0,
+            closing: 0,
+            cancelling: 0,
         }
     }
 }
@@ -215,6 +249,7 @@ pub fn server_word(server: &ServerCard, is_used: bool) -> &'static str {
         ServerState::Active => "active",
         ServerState::Tested => "tested",
         ServerState::BeingCanceled => "being_canceled",
+        ServerState::ActiveCancel => "active_cancel",
         ServerState::Closing => "closing",
     }
 }

@@ -131,16 +131,10 @@ fn lists(look: &Look<'_>) -> Table {
         row("peer_pools", 0),
         // Nothing is kept in store for connections yet to come.
         row("free_clients", 0),
-        row("used_clients", clients),
-        row(
-            "login_clients",
-            census
-                .sockets
-                .load(std::sync::atomic::Ordering::Relaxed)
-                .saturating_sub(clients),
-        ),
+        row("used_clients", clients + look.arrivals().len()),
+        row("login_clients", look.arrivals().len()),
         row("free_servers", 0),
-        row("used_servers", census.servers.len()),
+        row("used_servers", look.servers().len()),
         row("dns_names", look.registry.names.shown(look.now).len()),
         row("dns_zones", look.registry.names.shown_zones().len()),
         row("dns_queries", 0),
@@ -262,11 +256,11 @@ fn pools(look: &Look<'_>) -> Table {
             text(&pool.pool.user),
             int(pool.clients),
             int(pool.standing.waiting),
+            int(pool.cancelling),
             // A cancel request is sent at once on a connection of its own: none ever waits for one.
-            int(pool.being_cancelled),
             int(0),
             int(pool.active),
-            int(pool.being_cancelled),
+            int(pool.active_cancel),
             int(pool.standing.parked),
             int(pool.idle),
             int(pool.used),

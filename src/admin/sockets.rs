@@ -1,6 +1,6 @@
 //! SHOW CLIENTS, SERVERS and SOCKETS: the cards of the census, row by row.
 //!
-//! Clients that still log in have no card and are not shown. No address of memory is: `ptr` and `link` are the `id`s, in hexadecimal.
+//! Clients that still log in have no card: SHOW SOCKETS alone tells of them. No address of memory is: `ptr` and `link` are the `id`s, in hexadecimal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::admin::gather::{Look, server_word};
 use crate::admin::table::{Cell, Column, INT4, TEXT, Table, int, text, timestamp};
 use crate::pools::pool::Pool;
-use crate::stats::census::{ClientCard, ClientState, ServerCard, ServerState};
+use crate::stats::arrival::Arrival;
+use crate::stats::census::{ClientCard, ClientState, Replication, ServerCard};
 
 const COLUMNS: [Column; 21] = [
     ("type", TEXT),
@@ -54,70 +55,102 @@ pub enum Which {
     Active,
 }
 
+/// A row, and where it stands: by pool, then by state as PgBouncer lists them, then by age.
+type Placed = ((String, String), usize, Vec<Cell>);
+
+fn in_order(mut rows: Vec<Placed>) -> Vec<Vec<Cell>> {
+    // Rows come by id, and the sort keeps that.
+    rows.sort_by(|one, two| (&one.0, one.1).cmp(&(&two.0, two.1)));
+    rows.into_iter().map(|(.., row)| row).collect()
+}
+
 /// SHOW CLIENTS.
 pub fn clients(look: &Look<'_>) -> Table {
-    let rows = look
-        .clients()
-        .iter()
-        .map(|card| client(look, card, client_word(card)))
-        .collect();
-    Table::new(&COLUMNS, rows)
+    let place = |card: Arc<ClientCard>| {
+        let (rank, word) = client_word(&card);
+        (look.pool_of(&card), rank, client(look, &card, word))
+    };
+    let rows = look.clients().into_iter().map(place).collect();
+    Table::new(&COLUMNS, in_order(rows))
 }
 
 /// SHOW SERVERS.
 pub fn servers(look: &Look<'_>) -> Table {
     let pools = Pools::of(look);
-    let rows = look
-        .servers()
-        .iter()
-        .map(|card| server(look, card, pools.word(look, card)))
-        .collect();
-    Table::new(&COLUMNS, rows)
+    let place = |card: Arc<ServerCard>| {
+        let word = pools.word(look, &card);
+        let rank = rank_of(SERVERS, word);
+        (pool_of(&card), rank, server(look, &card, word))
+    };
+    let rows = look.all_servers().into_iter().map(place).collect();
+    Table::new(&COLUMNS, in_order(rows))
 }
 
-/// SHOW SOCKETS and SHOW ACTIVE_SOCKETS: clients, then servers.
+/// SHOW SOCKETS and SHOW ACTIVE_SOCKETS: of each pool clients, then servers; last those who are not logged in.
 pub fn sockets(look: &Look<'_>, which: Which) -> Table {
     let pools = Pools::of(look);
-    let mut rows = Vec::new();
+    let mut placed = Vec::new();
     for card in look.clients() {
-        let state = card.state();
-        if which == Which::All || matches!(state, ClientState::Active | ClientState::Waiting) {
-            rows.push(client(
-                look,
-                &card,
-                if state == ClientState::Waiting {
-                    "cl_waiting"
-                } else {
-                    "cl_active"
-                },
-            ));
+        let (is_busy, rank, word) = match card.state() {
+            ClientState::Cancelling => continue,
+            ClientState::Waiting => (true, 1, "cl_waiting"),
+            ClientState::Active => (true, 0, "cl_active"),
+            ClientState::Idle | ClientState::Holding => (false, 0, "cl_active"),
+        };
+        if is_busy || which == Which::All {
+            placed.push((look.pool_of(&card), rank, client(look, &card, word)));
         }
     }
     for card in look.servers() {
-        if which == Which::All || matches!(card.state(), ServerState::Active | ServerState::Tested)
-        {
-            let word = pools.word(look, &card);
-            let word = if word == "new" {
-                "sv_login".to_owned()
-            } else {
-                format!("sv_{word}")
-            };
-            rows.push(server(look, &card, &word));
+        let word = pools.word(look, &card);
+        let is_busy = matches!(word, "active" | "tested" | "new");
+        let word = match word {
+            "active_cancel" | "being_canceled" => continue,
+            "new" => "sv_login".to_owned(),
+            word => format!("sv_{word}"),
+        };
+        if is_busy || which == Which::All {
+            let rank = 2 + rank_of(SERVERS, word.trim_start_matches("sv_"));
+            placed.push((pool_of(&card), rank, server(look, &card, &word)));
         }
     }
+    let mut rows = in_order(placed);
+    rows.extend(look.arrivals().iter().map(|arrival| newcomer(arrival)));
     rows.iter_mut()
         .for_each(|row| row.extend(BUFFERS.map(|_| int(0))));
     let columns: Vec<_> = COLUMNS.into_iter().chain(BUFFERS).collect();
     Table::new(&columns, rows)
 }
 
-/// PgBouncer's word for where a client stands: it is active only while it has a server.
-fn client_word(card: &ClientCard) -> &'static str {
+/// PgBouncer's word for where a client stands, and that state's place in the list: it is active only while it has a server.
+fn client_word(card: &ClientCard) -> (usize, &'static str) {
     match card.state() {
-        ClientState::Idle => "idle",
-        ClientState::Waiting => "waiting",
-        ClientState::Active | ClientState::Holding => "active",
+        ClientState::Idle => (0, "idle"),
+        ClientState::Active | ClientState::Holding => (0, "active"),
+        ClientState::Waiting => (1, "waiting"),
+        ClientState::Cancelling => (2, "active_cancel_req"),
     }
+}
+
+/// The states of servers, in the order in which they are listed.
+const SERVERS: &[&str] = &[
+    "active",
+    "idle",
+    "used",
+    "tested",
+    "new",
+    "active_cancel",
+    "being_canceled",
+    "closing",
+];
+
+fn rank_of(words: &[&str], word: &str) -> usize {
+    let found = words.iter().position(|known| *known == word);
+    found.unwrap_or(words.len())
+}
+
+fn pool_of(card: &ServerCard) -> (String, String) {
+    (card.facts.database.clone(), card.facts.user.clone())
 }
 
 /// The pools, to tell idle servers from used ones.
@@ -144,6 +177,38 @@ impl Pools {
     }
 }
 
+/// A client that is not logged in.
+fn newcomer(arrival: &Arrival) -> Vec<Cell> {
+    let (name, facts) = (arrival.name(), &arrival.facts);
+    let (user, database) = name.map_or(("(nouser)".into(), "(nodb)".into()), |name| {
+        (name.user, name.database)
+    });
+    let connected = timestamp(facts.connected);
+    vec![
+        text("C"),
+        text(user),
+        text(database),
+        text(Replication::None.as_str()),
+        text("cl_login"),
+        text(&facts.address),
+        int(facts.port),
+        text(&facts.local_address),
+        int(facts.local_port),
+        text(&connected),
+        text(&connected),
+        int(0),
+        int(0),
+        int(0),
+        pointer(arrival.id),
+        pointer(0),
+        int(facts.remote_pid),
+        text(""),
+        text(""),
+        int(0),
+        int(arrival.id),
+    ]
+}
+
 fn pointer(id: u64) -> Cell {
     text(if id == 0 {
         String::new()
@@ -155,7 +220,9 @@ fn pointer(id: u64) -> Cell {
 fn client(look: &Look<'_>, card: &ClientCard, state: &str) -> Vec<Cell> {
     let facts = &card.facts;
     let waited = match card.state() {
-        ClientState::Idle | ClientState::Holding => std::time::Duration::ZERO,
+        ClientState::Idle | ClientState::Holding | ClientState::Cancelling => {
+            std::time::Duration::ZERO
+        }
         ClientState::Waiting => look.now.since(card.since()),
         ClientState::Active => look.now.since(card.query_start()),
     };
@@ -163,7 +230,7 @@ fn client(look: &Look<'_>, card: &ClientCard, state: &str) -> Vec<Cell> {
         text("C"),
         text(&facts.user),
         text(&facts.database),
-        text("none"),
+        text(facts.replication.as_str()),
         text(state),
         text(&facts.address),
         int(facts.port),
@@ -190,7 +257,7 @@ fn server(look: &Look<'_>, card: &ServerCard, state: &str) -> Vec<Cell> {
         text("S"),
         text(&facts.user),
         text(&facts.database),
-        text("none"),
+        text(facts.replication.as_str()),
         text(state),
         text(&facts.address),
         int(facts.port),
@@ -205,7 +272,7 @@ fn server(look: &Look<'_>, card: &ServerCard, state: &str) -> Vec<Cell> {
         pointer(card.lent_to()),
         int(facts.pid),
         text(&facts.tls),
-        text(""),
+        text(card.application_name()),
         int(card.prepared()),
         int(card.id),
     ]

@@ -3,19 +3,26 @@
 //! A server with a cancel request under way is not lent out: see `stats/census.rs` for why that cannot be missed. The
 //! request goes over a connection of its own, through TLS where the server's connections do, and counts as delivered when PostgreSQL closes it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::clients::gate::is_console;
+use crate::clock;
+use crate::error::Error;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::servers::dial;
-use crate::stats::census::{ClientCard, ServerCard};
+use crate::stats::arrival::Arrival;
+use crate::stats::census::{
+    ClientCard, ClientFacts, ClientLimits, ClientState, Order, ServerCard, ServerFacts, ServerState,
+};
 
 /// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
-pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
+pub async fn deliver(registry: &Arc<Registry>, key: &[u8], by: &Arrival) {
     let Some(client) = registry.census.keys.get(key).map(|card| Arc::clone(&card)) else {
         tracing::debug!("cancel request with an unknown key");
         return;
@@ -38,6 +45,9 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
         return;
     }
     let delivery = Delivery {
+        request: request(registry, &client, by),
+        carrier: carrier(registry, &server),
+        registry,
         server,
         pool,
         client,
@@ -51,7 +61,13 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
     let socket = delivery.pool.plan.load().target.socket;
     let tls = registry.server_tls.load_full();
     let (facts, key) = (&delivery.server.facts, &delivery.server.key);
-    match timeout(wait, dial::send_cancel(facts, key, &socket, tls)).await {
+    let sending = async {
+        tokio::select! {
+            sent = dial::send_cancel(facts, key, &socket, tls) => sent,
+            () = delivery.killed() => Err(Error::Killed),
+        }
+    };
+    match timeout(wait, sending).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, server = delivery.server.id, "cancel request could not be delivered")
@@ -63,15 +79,68 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8]) {
     }
 }
 
+/// The card of a cancel request that came from `by`; as PgBouncer does, it is shown in the pool that it is meant for.
+fn request(registry: &Registry, client: &ClientCard, by: &Arrival) -> Arc<ClientCard> {
+    let facts = ClientFacts {
+        database: client.facts.database.clone(),
+        user: client.facts.user.clone(),
+        ..by.facts.clone()
+    };
+    let now = clock::now();
+    let card = Arc::new(ClientCard::new(by.id, facts, ClientLimits::default(), now));
+    card.enter(ClientState::Cancelling, now);
+    registry.census.clients.insert(card.id, Arc::clone(&card));
+    card
+}
+
+/// The card of the connection that carries it.
+fn carrier(registry: &Registry, server: &ServerCard) -> Arc<ServerCard> {
+    let facts = ServerFacts {
+        database: server.facts.database.clone(),
+        user: server.facts.user.clone(),
+        pool: server.facts.pool,
+        address: server.facts.address.clone(),
+        port: server.facts.port,
+        connected: clock::wall_seconds(),
+        ..ServerFacts::default()
+    };
+    let (census, now) = (&registry.census, clock::now());
+    let card = Arc::new(ServerCard::new(census.next_id(), facts, Vec::new(), now));
+    card.enter(ServerState::ActiveCancel, now);
+    census.servers.insert(card.id, Arc::clone(&card));
+    card
+}
+
 /// A cancel request under way; when it ends, however it ends, the server may be lent again.
-struct Delivery {
+struct Delivery<'a> {
+    registry: &'a Registry,
+    request: Arc<ClientCard>,
+    carrier: Arc<ServerCard>,
     server: Arc<ServerCard>,
     pool: Arc<Pool>,
     client: Arc<ClientCard>,
 }
 
-impl Drop for Delivery {
+impl Delivery<'_> {
+    /// Comes back when somebody ends the request.
+    async fn killed(&self) {
+        poll_fn(|cx| {
+            self.request.wake_by(cx.waker());
+            match self.request.order() {
+                // A process that drains delivers it first.
+                Order::None | Order::Drain => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Delivery<'_> {
     fn drop(&mut self) {
+        let census = &self.registry.census;
+        census.clients.remove(&self.request.id);
+        census.servers.remove(&self.carrier.id);
         if self.server.end_cancel() {
             self.pool.unpark();
             self.client.wake();

@@ -13,11 +13,14 @@ use crate::clients::answer;
 use crate::clients::cancel;
 use crate::clients::gate::{Entered, Gate};
 use crate::clients::login;
+use crate::clock;
 use crate::config::value::{Dialect, TlsMode};
 use crate::error::Error;
 use crate::net::stream::{Address, Stream};
 use crate::pools::registry::Registry;
 use crate::protocol::startup::{self, Progress, Startup, StartupError};
+use crate::stats::arrival::Arrival;
+use crate::stats::census::ClientFacts;
 
 /// A connection that the acceptor took.
 #[derive(Debug)]
@@ -42,6 +45,43 @@ struct Socket(Arc<Registry>);
 impl Drop for Socket {
     fn drop(&mut self) {
         self.0.census.sockets.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection's place among those that are not logged in.
+struct Knock<'a> {
+    registry: &'a Registry,
+    arrival: Arc<Arrival>,
+}
+
+impl<'a> Knock<'a> {
+    fn of(stream: &Stream, registry: &'a Registry) -> Self {
+        let split = |address: Address| match address {
+            Address::Tcp(address) => (address.ip().to_string(), address.port()),
+            Address::Unix => ("unix".to_owned(), 0),
+        };
+        let ((address, port), (local_address, local_port)) =
+            (split(stream.peer()), split(stream.local()));
+        let pid = stream.peer_pid().and_then(|pid| u32::try_from(pid).ok());
+        let facts = ClientFacts {
+            address,
+            port,
+            local_address,
+            local_port,
+            connected: clock::wall_seconds(),
+            remote_pid: pid.unwrap_or(0),
+            ..ClientFacts::default()
+        };
+        let arrival = Arc::new(Arrival::new(registry.census.next_id(), facts));
+        let arrivals = &registry.census.arrivals;
+        arrivals.insert(arrival.id, Arc::clone(&arrival));
+        Self { registry, arrival }
+    }
+}
+
+impl Drop for Knock<'_> {
+    fn drop(&mut self) {
+        self.registry.census.arrivals.remove(&self.arrival.id);
     }
 }
 
@@ -76,13 +116,19 @@ async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
         limit
     };
     let peer = stream.peer();
+    let knock = Knock::of(&stream, &gate.registry);
     let mut door = Door {
         stream: Some(stream),
         buffer: Vec::new(),
+        arrival: Arc::clone(&knock.arrival),
     };
-    let result = timeout(limit, door.pass(gate))
-        .await
-        .unwrap_or(Err(Error::LoginTimeout(limit)));
+    let result = timeout(limit, door.pass(gate)).await.unwrap_or_else(|_| {
+        Err(if knock.arrival.is_waiting_for_server() {
+            Error::ServerDownAtLogin(limit)
+        } else {
+            Error::LoginTimeout(limit)
+        })
+    });
     match result {
         Ok(entered) => entered,
         Err(error) => {
@@ -108,6 +154,7 @@ async fn refuse(mut stream: Stream, error: &Error, dialect: Dialect) {
 struct Door {
     stream: Option<Stream>,
     buffer: Vec<u8>,
+    arrival: Arc<Arrival>,
 }
 
 impl Door {
@@ -116,13 +163,14 @@ impl Door {
         match self.first_packet(registry).await? {
             None => Ok(None),
             Some(Wish::Cancel(stream, key)) => {
-                cancel::deliver(registry, &key).await;
+                cancel::deliver(registry, &key, &self.arrival).await;
                 stream.close();
                 Ok(None)
             }
             Some(Wish::LogIn(stream, startup)) => {
                 let rest = std::mem::take(&mut self.buffer);
-                login::log_in(stream, rest, startup, gate, &mut self.stream).await
+                let by = (gate, &*self.arrival);
+                login::log_in(stream, rest, startup, by, &mut self.stream).await
             }
         }
     }

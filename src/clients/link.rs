@@ -161,6 +161,7 @@ impl Session {
     fn settle_in(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Result<bool, Error> {
         self.is_fresh = false;
         let is_accepted = self.dialogue(|dialogue| dialogue.prepare(gathered));
+        self.server().note_application_name();
         if is_accepted {
             return Ok(true);
         }
@@ -259,6 +260,7 @@ impl Session {
     fn note_names(&mut self) {
         let server = self.server();
         server.card.set_prepared(server.side.held.len());
+        server.note_application_name();
         self.card.set_prepared(self.side.names.len());
         if !Arc::ptr_eq(&self.shown, &self.side.params) {
             self.shown = Arc::clone(&self.side.params);

@@ -28,6 +28,7 @@ use crate::protocol::sides::ClientSide;
 use crate::protocol::startup::Startup;
 use crate::servers::frames::Frames;
 use crate::servers::server::Reported;
+use crate::stats::arrival::Arrival;
 
 /// Logs a client in. When it fails, the stream is left in `back`, so that the reason can be told.
 ///
@@ -37,10 +38,12 @@ pub async fn log_in(
     stream: Stream,
     rest: Vec<u8>,
     startup: Startup,
-    gate: &Arc<Gate>,
+    (gate, arrival): (&Arc<Gate>, &Arrival),
     back: &mut Option<Stream>,
 ) -> Result<Option<Entered>, Error> {
+    arrival.is_called(&startup.user, &startup.database);
     let mut login = Login {
+        arrival,
         frames: Frames::starting_with(rest),
         startup,
         registry: &gate.registry,
@@ -55,6 +58,7 @@ pub async fn log_in(
 }
 
 struct Login<'a> {
+    arrival: &'a Arrival,
     frames: Frames,
     startup: Startup,
     registry: &'a Arc<Registry>,
@@ -262,12 +266,15 @@ impl Login<'_> {
         database: &Arc<Database>,
     ) -> Result<ClientPlaces, Error> {
         let user = &self.startup.user;
-        let limit = settings.effective_max_db_client_connections(&database.name);
+        // Who must mend it must get in.
+        let is_exempt = settings.pooler.admin_users.contains(user);
+        let or_none = |limit| if is_exempt { 0 } else { limit };
+        let limit = or_none(settings.effective_max_db_client_connections(&database.name));
         if !database.clients.take(limit) {
             return Err(Error::TooManyDatabaseClients(database.name.clone(), limit));
         }
         let owner = self.registry.user(user);
-        let limit = settings.effective_max_user_client_connections(user);
+        let limit = or_none(settings.effective_max_user_client_connections(user));
         if !owner.clients.take(limit) {
             database.clients.give_back();
             return Err(Error::TooManyUserClients(user.clone(), limit));
@@ -305,6 +312,7 @@ impl Login<'_> {
         } else {
             wait
         };
+        self.arrival.waits_for_server();
         let first = async {
             loop {
                 let mut told = std::pin::pin!(pool.group.has_welcome.notified());
@@ -325,17 +333,17 @@ impl Login<'_> {
             }
         };
         let waited = tokio::time::timeout(wait, Box::pin(first)).await;
-        waited.map_err(|_| Error::QueryWaitTimeout(wait))?
+        waited.map_err(|_| {
+            if pool.standing().paused {
+                Error::PausedTooLong(wait)
+            } else {
+                Error::QueryWaitTimeout(wait)
+            }
+        })?
     }
 
     fn register(&self, stream: &Stream) -> Presence {
-        let key_length = if self.startup.agreed_minor(self.dialect) >= 2 {
-            36
-        } else {
-            8
-        };
-        let (database, user) = (&self.startup.database, &self.startup.user);
-        Presence::register(self.registry, stream, database, user, key_length)
+        Presence::register(self.registry, self.arrival, stream, &self.startup)
     }
 
     async fn say_welcome(

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::clients::gate::is_console;
+use crate::clients::wishes;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::error::Error;
-use crate::net::stream::{Address, Stream};
+use crate::net::stream::Stream;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
+use crate::protocol::startup::Startup;
+use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
 use crate::stats::counters::micros;
 
@@ -26,35 +29,21 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Enters a client that is logged in to `database` as `user`; its cancel key has `key_length` bytes.
+    /// Enters the client that came as `arrival` and is logged in now.
     pub fn register(
         registry: &Arc<Registry>,
+        arrival: &Arrival,
         stream: &Stream,
-        database: &str,
-        user: &str,
-        key_length: usize,
+        startup: &Startup,
     ) -> Self {
-        let split = |address: Address| match address {
-            Address::Tcp(address) => (address.ip().to_string(), address.port()),
-            Address::Unix => ("unix".to_owned(), 0),
-        };
-        let ((address, port), (local_address, local_port)) =
-            (split(stream.peer()), split(stream.local()));
         let facts = ClientFacts {
-            database: database.to_owned(),
-            user: user.to_owned(),
-            address,
-            port,
-            local_address,
-            local_port,
+            database: startup.database.clone(),
+            user: startup.user.clone(),
             tls: stream.tls_description().unwrap_or_default(),
-            connected: clock::wall_seconds(),
-            remote_pid: stream
-                .peer_pid()
-                .and_then(|pid| u32::try_from(pid).ok())
-                .unwrap_or(0),
+            replication: wishes::replication_kind(startup).unwrap_or_default(),
+            ..arrival.facts.clone()
         };
-        let id = registry.census.next_id();
+        let id = arrival.id;
         // A reload may have come while the client proved who it is.
         let current = registry.settings.load();
         if current.pooler.log_connections {
@@ -67,7 +56,8 @@ impl Presence {
         let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
         let mut key = clock::entropy::<36>().to_vec();
         key[0] &= 0x7f;
-        key.truncate(key_length);
+        let is_long = startup.agreed_minor(current.dialect) >= 2;
+        key.truncate(if is_long { 36 } else { 8 });
         Self::new(registry, card, key)
     }
 

@@ -220,6 +220,9 @@ impl Session {
                 Error::QueuedQueryTimeout(limit(limits.query_timeout))
             }
             Order::QueryTimeout => Error::QueryTimeout(limit(limits.query_timeout)),
+            Order::WaitTimeout if self.pool.standing().paused => {
+                Error::PausedTooLong(limit(limits.query_wait_timeout))
+            }
             Order::WaitTimeout => Error::QueryWaitTimeout(limit(limits.query_wait_timeout)),
             Order::IdleTransaction => {
                 Error::IdleTransactionTimeout(limit(limits.idle_transaction_timeout))

@@ -5,33 +5,26 @@ use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::protocol::startup::{Startup, parse_options};
+use crate::stats::census::Replication;
 
 /// What the startup packet says about the replication protocol; `None` for an ordinary connection.
 pub fn replication(startup: &Startup) -> Result<Option<String>, Error> {
     let Some(value) = startup.get("replication").map(text) else {
         return Ok(None);
     };
-    match truth(&value) {
-        _ if value.eq_ignore_ascii_case("database") => Ok(Some(value)),
-        Some(false) => Ok(None),
-        Some(true) => Ok(Some(value)),
+    match replication_kind(startup) {
+        Some(Replication::None) => Ok(None),
+        Some(Replication::Logical | Replication::Physical) => Ok(Some(value)),
         None => Err(Error::Protocol(format!(
             "invalid value for parameter \"replication\": \"{value}\""
         ))),
     }
 }
 
-/// A boolean as PostgreSQL reads it: its words, and whatever they clearly begin with. Nothing at all is false.
-fn truth(text: &str) -> Option<bool> {
-    let text = text.to_ascii_lowercase();
-    let begins = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
-    if text.is_empty() || text == "0" {
-        return Some(false);
-    }
-    if text == "1" || begins("true", 1) || begins("yes", 1) || text == "on" {
-        return Some(true);
-    }
-    (begins("false", 1) || begins("no", 1) || begins("off", 2)).then_some(false)
+/// Which replication protocol the startup packet asks for; `None` when that cannot be understood.
+pub fn replication_kind(startup: &Startup) -> Option<Replication> {
+    let value = startup.get("replication").map(text);
+    Replication::asked_by(&value.unwrap_or_default())
 }
 
 /// The session parameters that came with the startup packet, those in `options` first.
@@ -144,7 +137,7 @@ fn text(value: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{parameters, truth};
+    use super::parameters;
     use crate::config::settings::Settings;
     use crate::config::value::Dialect;
     use crate::protocol::startup::{Progress, Startup, parse};
@@ -200,16 +193,5 @@ mod tests {
         assert_eq!(options("--timezone=UTC ").unwrap_err(), shape);
         let given = as_pgbouncer(&[("options", "-csearch_path=x --timezone=UTC")], "options");
         assert_eq!(given.unwrap(), ["timezone=UTC"]);
-    }
-
-    #[test]
-    fn booleans_are_read_as_postgresql_reads_them() {
-        for text in ["t", "TRUE", "y", "on", "1"] {
-            assert_eq!(truth(text), Some(true), "{text}");
-        }
-        for text in ["f", "no", "of", "0", ""] {
-            assert_eq!(truth(text), Some(false), "{text}");
-        }
-        assert_eq!(truth("o"), None);
     }
 }

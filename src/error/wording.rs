@@ -32,13 +32,14 @@ impl Error {
 
     fn pgbouncer_words(&self) -> Cow<'_, str> {
         let fixed = match self {
-            Self::QueryWaitTimeout(_) => "query_wait_timeout",
+            Self::QueryWaitTimeout(_) | Self::PausedTooLong(_) => "query_wait_timeout",
             Self::QueryTimeout(_) => "query timeout",
             Self::QueuedQueryTimeout(_) => "query_timeout",
             Self::IdleTransactionTimeout(_) => "idle transaction timeout",
             Self::TransactionTimeout(_) => "transaction timeout",
             Self::ClientIdleTimeout(_) => "client_idle_timeout",
             Self::LoginTimeout(_) => "client_login_timeout",
+            Self::ServerDownAtLogin(_) => "client_login_timeout (server down)",
             Self::DatabaseRemoved(_) => "database removed",
             Self::NoUser => "no username supplied",
             Self::UserTooLong => "username too long",

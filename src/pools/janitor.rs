@@ -119,9 +119,11 @@ fn overdue(
         {
             Order::TransactionTimeout
         }
-        ClientState::Idle | ClientState::Waiting | ClientState::Active | ClientState::Holding => {
-            Order::None
-        }
+        ClientState::Idle
+        | ClientState::Waiting
+        | ClientState::Active
+        | ClientState::Holding
+        | ClientState::Cancelling => Order::None,
     }
 }
 

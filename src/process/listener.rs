@@ -178,7 +178,15 @@ impl Acceptors {
         Ok(Self(listeners))
     }
 
-    /// Stops accepting: who knocks from now on is refused by the system.
+    /// Stops accepting over TCP: who knocks there from now on is refused by the system. Unix sockets stay open to the end, so
+    /// that the console can be reached.
+    pub fn stop_tcp(&self) {
+        for listener in self.0.iter().filter(|listener| !listener.is_unix()) {
+            let _ = listener.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Stops accepting, and removes the Unix sockets.
     pub fn stop(self) {
         for listener in self.0 {
             let _ = listener.socket.shutdown(Shutdown::Both);

@@ -101,8 +101,9 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         workers.len()
     );
     let stop = obey(&registry, inbox, &source).await;
-    acceptors.stop();
+    acceptors.stop_tcp();
     end(&registry, stop).await;
+    acceptors.stop();
     drop(signals);
     Ok(())
 }

@@ -99,6 +99,7 @@ pub struct Login<'a> {
 /// # Errors
 /// [`Error::ServerUnreachable`], or [`Error::ServerRefused`] in the server's words.
 pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
+    let mut entry = Entry::knocking(&login);
     let (names, census) = (login.names, login.census);
     let mut stream =
         dial::connect(login.target, login.host, login.tls.clone(), names, census).await?;
@@ -126,11 +127,7 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
             "more than was asked for after the login",
         ));
     }
-    let mut server = welcome(&login, stream, heard);
-    let mut entry = Entry {
-        census: login.census,
-        id: Some(server.card.id),
-    };
+    let mut server = welcome(&login, stream, heard, &entry.card);
     if let Some(sql) = &target.connect_query
         && let Err(error) = query::ask(&mut server, login.interner, sql).await
     {
@@ -140,7 +137,8 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
         }
     }
     settle(&mut server);
-    entry.id = None;
+    server.note_application_name();
+    entry.is_in = true;
     Ok(server)
 }
 
@@ -160,13 +158,39 @@ fn settle(server: &mut Server) {
 /// The card of a server that is not handed out yet: it goes with a login that fails or is given up.
 struct Entry<'a> {
     census: &'a Census,
-    id: Option<u64>,
+    card: Arc<ServerCard>,
+    is_in: bool,
+}
+
+impl<'a> Entry<'a> {
+    /// The card of a server of which nothing is known but where it is to be.
+    fn knocking(login: &Login<'a>) -> Self {
+        let facts = ServerFacts {
+            database: login.database.to_owned(),
+            user: login.target.user.clone(),
+            pool: login.pool,
+            address: login.host.shown(),
+            port: login.host.port,
+            connected: clock::wall_seconds(),
+            replication: login.target.replication(),
+            ..ServerFacts::default()
+        };
+        let census = login.census;
+        let card = ServerCard::new(census.next_id(), facts, Vec::new(), clock::now());
+        let card = Arc::new(card);
+        census.servers.insert(card.id, Arc::clone(&card));
+        Self {
+            census,
+            card,
+            is_in: false,
+        }
+    }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.census.servers.remove(&id);
+        if !self.is_in {
+            self.census.servers.remove(&self.card.id);
         }
     }
 }
@@ -213,7 +237,7 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
     }
 }
 
-fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
+fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCard) -> Box<Server> {
     let split = |address: Address| match address {
         Address::Tcp(address) => (address.ip().to_string(), address.port()),
         Address::Unix => ("unix".to_owned(), login.host.port),
@@ -235,16 +259,15 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         local_address,
         local_port,
         tls: stream.tls_description().unwrap_or_default(),
-        connected: clock::wall_seconds(),
+        connected: knocking.facts.connected,
         pid,
+        replication: knocking.facts.replication,
     };
     let now = clock::now();
-    let card = Arc::new(ServerCard::new(
-        login.census.next_id(),
-        facts,
-        heard.key,
-        now,
-    ));
+    let card = Arc::new(ServerCard::new(knocking.id, facts, heard.key, now));
+    if knocking.close_needed() {
+        card.need_close();
+    }
     login.census.servers.insert(card.id, Arc::clone(&card));
     if let Ok(address) = card.facts.address.parse()
         && !login.names.may_be_at(&login.host.name, address)
@@ -265,9 +288,11 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard) -> Box<Server> {
         .filter(|(name, _)| is_carried(name))
         .cloned();
     let params = login.interner.make(carried);
+    card.set_application_name(params.get("application_name").unwrap_or_default());
     Box::new(Server {
         stream,
-        side: ServerSide::new(params),
+        side: ServerSide::new(Arc::clone(&params)),
+        shown: params,
         card,
         out: Vec::new(),
         born: now,

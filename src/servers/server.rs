@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::clock::Moment;
 use crate::net::stream::Stream;
-use crate::protocol::parameters::{Interner, is_carried};
+use crate::protocol::parameters::{Interner, Parameters, is_carried};
 use crate::protocol::sides::ServerSide;
 use crate::stats::census::ServerCard;
 use crate::thread;
@@ -33,6 +33,8 @@ pub struct Server {
     pub generation: u64,
     /// What its login reported.
     pub reported: Reported,
+    /// The parameters whose `application_name` stands on the card.
+    pub shown: Arc<Parameters>,
     /// The worker whose runtime watches the socket.
     pub home: usize,
 }
@@ -55,6 +57,7 @@ impl Server {
             used,
             generation,
             reported,
+            shown,
             ..
         } = *self;
         let stream = stream.rehome()?.adopt()?;
@@ -68,8 +71,19 @@ impl Server {
             used,
             generation,
             reported,
+            shown,
             home,
         }))
+    }
+
+    /// Notes on the card what the server's `application_name` is, if it may have changed.
+    #[inline]
+    pub fn note_application_name(&mut self) {
+        if !Arc::ptr_eq(&self.shown, &self.side.params) {
+            self.shown = Arc::clone(&self.side.params);
+            let name = self.shown.get("application_name").unwrap_or_default();
+            self.card.set_application_name(name);
+        }
     }
 
     /// Whether an idle server has said nothing that ends it. Parameters and notices are taken note of.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::auth::password::Verifier;
 use crate::config::value::{LoadBalance, TlsMode};
 use crate::net::stream::SocketOptions;
+use crate::stats::census::Replication;
 
 /// One place where PostgreSQL listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,12 @@ pub struct Host {
 }
 
 impl Host {
+    /// Its address as SHOW tells it before a connection stands.
+    pub fn shown(&self) -> String {
+        self.socket_path()
+            .map_or_else(|| self.name.clone(), |_| "unix".to_owned())
+    }
+
     /// The path of its Unix socket, where it is one; it begins with `@` in the abstract namespace.
     pub fn socket_path(&self) -> Option<String> {
         let is_socket = self.name.starts_with(['/', '@']);
@@ -59,6 +66,13 @@ impl Target {
     /// The host whose turn it is; the turns go round.
     pub fn host(&self, turn: usize) -> &Host {
         &self.hosts[turn % self.hosts.len()]
+    }
+
+    /// Which replication protocol its servers speak.
+    pub fn replication(&self) -> Replication {
+        let wish = self.startup.iter().find(|(name, _)| name == "replication");
+        wish.and_then(|(_, value)| Replication::asked_by(value))
+            .unwrap_or_default()
     }
 
     /// Whether a server opened for `other` would do for this, too. Passwords do not count.

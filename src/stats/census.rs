@@ -19,6 +19,7 @@ use std::task::Waker;
 use dashmap::DashMap;
 
 use crate::clock::Moment;
+use crate::stats::arrival::Arrival;
 
 /// Where a client stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,46 @@ pub enum ClientState {
     Active,
     /// It holds a server inside a transaction (or a session) and asks nothing.
     Holding,
+    /// A connection that is there to cancel what another client does.
+    Cancelling,
+}
+
+/// Which replication protocol a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replication {
+    /// None: an ordinary connection.
+    #[default]
+    None,
+    /// Logical replication, of one database.
+    Logical,
+    /// Physical replication.
+    Physical,
+}
+
+impl Replication {
+    /// What the value of the startup parameter `replication` asks for; `None` for what is none. A boolean is read as PostgreSQL
+    /// reads it: its words, and whatever they clearly begin with. Nothing at all is false.
+    pub fn asked_by(value: &str) -> Option<Self> {
+        let value = value.to_ascii_lowercase();
+        let begins = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+        match value.as_str() {
+            "database" => Some(Self::Logical),
+            "" | "0" => Some(Self::None),
+            "1" | "on" => Some(Self::Physical),
+            _ if begins("true", 1) || begins("yes", 1) => Some(Self::Physical),
+            _ if begins("false", 1) || begins("no", 1) || begins("off", 2) => Some(Self::None),
+            _ => None,
+        }
+    }
+
+    /// PgBouncer's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Logical => "logical",
+            Self::Physical => "physical",
+        }
+    }
 }
 
 /// Where a server stands; PgBouncer's states.
@@ -48,6 +89,8 @@ pub enum ServerState {
     Tested,
     /// Put aside until a cancel request has been delivered.
     BeingCanceled,
+    /// A connection that carries a cancel request.
+    ActiveCancel,
     /// Being closed.
     Closing,
 }
@@ -131,6 +174,8 @@ pub struct ClientFacts {
     pub connected: u64,
     /// The process at the other end of a Unix socket.
     pub remote_pid: u32,
+    /// Which replication protocol it speaks.
+    pub replication: Replication,
 }
 
 /// A client that is logged in.
@@ -190,7 +235,8 @@ impl ClientCard {
             0 => ClientState::Idle,
             1 => ClientState::Waiting,
             2 => ClientState::Active,
-            _ => ClientState::Holding,
+            3 => ClientState::Holding,
+            _ => ClientState::Cancelling,
         }
     }
 
@@ -361,6 +407,8 @@ pub struct ServerFacts {
     pub connected: u64,
     /// The backend's process id.
     pub pid: u32,
+    /// Which replication protocol it speaks.
+    pub replication: Replication,
 }
 
 /// The lowest bits of a server's work count its cancel requests.
@@ -383,6 +431,7 @@ pub struct ServerCard {
     work: AtomicU64,
     close_needed: AtomicBool,
     prepared: AtomicUsize,
+    application_name: Mutex<String>,
 }
 
 impl ServerCard {
@@ -398,6 +447,7 @@ impl ServerCard {
             work: AtomicU64::new(0),
             close_needed: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
+            application_name: Mutex::new(String::new()),
         }
     }
 
@@ -416,6 +466,7 @@ impl ServerCard {
             2 => ServerState::Active,
             3 => ServerState::Tested,
             4 => ServerState::BeingCanceled,
+            5 => ServerState::ActiveCancel,
             _ => ServerState::Closing,
         }
     }
@@ -480,6 +531,23 @@ impl ServerCard {
         self.close_needed.load(Relaxed)
     }
 
+    /// The `application_name` that it has now.
+    pub fn application_name(&self) -> String {
+        self.application_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes the `application_name` that it has now.
+    pub fn set_application_name(&self, name: &str) {
+        let mut kept = self
+            .application_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        name.clone_into(&mut kept);
+    }
+
     /// How many statements are prepared on it.
     pub fn prepared(&self) -> usize {
         self.prepared.load(Relaxed)
@@ -498,6 +566,8 @@ pub struct Census {
     pub clients: DashMap<u64, Arc<ClientCard>>,
     /// The servers, by id.
     pub servers: DashMap<u64, Arc<ServerCard>>,
+    /// Those who have connected and are not logged in, by id.
+    pub arrivals: DashMap<u64, Arc<Arrival>>,
     /// Cancel key to client.
     pub keys: DashMap<Vec<u8>, Arc<ClientCard>>,
     /// Client sockets of any kind, those that still log in included.
@@ -533,9 +603,10 @@ impl Census {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientCard, ClientFacts, ClientLimits, Order, ServerCard, ServerFacts};
+    use super::{
+        ClientCard, ClientFacts, ClientLimits, Order, Replication, ServerCard, ServerFacts,
+    };
     use crate::clock::Moment;
-
     const NOW: Moment = Moment::from_micros(1);
 
     #[test]
@@ -555,5 +626,18 @@ mod tests {
         assert!(card.begin_cancel(7));
         assert!(card.is_being_cancelled());
         assert!(card.end_cancel());
+    }
+
+    #[test]
+    fn the_wish_for_replication_is_a_boolean_as_postgresql_reads_it_or_a_word() {
+        let is = |text: &str, what| assert_eq!(Replication::asked_by(text), what, "{text}");
+        for text in ["t", "TRUE", "y", "on", "1"] {
+            is(text, Some(Replication::Physical));
+        }
+        for text in ["f", "no", "of", "0", ""] {
+            is(text, Some(Replication::None));
+        }
+        is("Database", Some(Replication::Logical));
+        is("o", None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows that it is ever shown.
 
+pub mod arrival;
 pub mod census;
 pub mod counters;
 pub mod report;
