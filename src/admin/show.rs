@@ -224,6 +224,9 @@ fn console_database(look: &Look<'_>) -> Vec<Cell> {
     ]
 }
 
+/// What only this pooler tells, behind PgBouncer's columns: servers that are being closed keep their seats.
+const MORE_OF_POOLS: Column = ("sv_closing", INT4);
+
 const POOLS: [Column; 17] = [
     ("database", TEXT),
     ("user", TEXT),
@@ -272,16 +275,18 @@ fn pools(look: &Look<'_>) -> Table {
             look.settings
                 .load_balance(&pool.pool.database.name)
                 .map(|way| way.as_str().to_owned()),
+            int(pool.closing),
         ]);
     }
     rows.sort_by(|one, two| one[..2].cmp(&two[..2]));
-    Table::new(&POOLS, rows)
+    let columns: Vec<_> = POOLS.into_iter().chain([MORE_OF_POOLS]).collect();
+    Table::new(&columns, rows)
 }
 
 fn console_pool(look: &Look<'_>) -> Vec<Cell> {
     let mut row = vec![text(CONSOLE), text(CONSOLE), int(look.guests())];
     row.extend((0..12).map(|_| int(0)));
-    row.extend([text(PoolMode::Statement.as_str()), None]);
+    row.extend([text(PoolMode::Statement.as_str()), None, int(0)]);
     row
 }
 

@@ -22,13 +22,13 @@ use crate::protocol::startup::{self, Progress, Startup, StartupError};
 use crate::stats::arrival::Arrival;
 use crate::stats::census::ClientFacts;
 
-/// A connection that the acceptor took.
+/// A connection that the acceptor took, and its id.
 #[derive(Debug)]
 pub enum Accepted {
     /// Over TCP.
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, u64),
     /// Over a Unix socket.
-    Unix(std::os::unix::net::UnixStream),
+    Unix(std::os::unix::net::UnixStream, u64),
 }
 
 /// What a fresh connection turned out to want.
@@ -55,7 +55,7 @@ struct Knock<'a> {
 }
 
 impl<'a> Knock<'a> {
-    fn of(stream: &Stream, registry: &'a Registry) -> Self {
+    fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
         let split = |address: Address| match address {
             Address::Tcp(address) => (address.ip().to_string(), address.port()),
             Address::Unix => ("unix".to_owned(), 0),
@@ -72,7 +72,7 @@ impl<'a> Knock<'a> {
             remote_pid: pid.unwrap_or(0),
             ..ClientFacts::default()
         };
-        let arrival = Arc::new(Arrival::new(registry.census.next_id(), facts));
+        let arrival = Arc::new(Arrival::new(id, facts));
         let arrivals = &registry.census.arrivals;
         arrivals.insert(arrival.id, Arc::clone(&arrival));
         Self { registry, arrival }
@@ -90,12 +90,12 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     let registry = Arc::clone(&gate.registry);
     registry.census.sockets.fetch_add(1, Relaxed);
     let _socket = Socket(Arc::clone(&registry));
-    let stream = match accepted {
-        Accepted::Tcp(socket) => Stream::from_accepted_tcp(socket),
-        Accepted::Unix(socket) => Stream::from_accepted_unix(socket),
+    let (stream, id) = match accepted {
+        Accepted::Tcp(socket, id) => (Stream::from_accepted_tcp(socket), id),
+        Accepted::Unix(socket, id) => (Stream::from_accepted_unix(socket), id),
     };
     let Ok(stream) = stream else { return };
-    let entered = Box::pin(enter(stream, &gate)).await;
+    let entered = Box::pin(enter(stream, id, &gate)).await;
     match entered {
         None => {}
         Some(Entered::Console(guest)) => (gate.console)(guest).await,
@@ -107,7 +107,7 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
 }
 
 /// Brings a connection through its login; `None` when it is over already.
-async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
+async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
     let settings = gate.registry.settings.load_full();
     let limit = settings.pooler.client_login_timeout;
     let limit = if limit.is_zero() {
@@ -116,7 +116,7 @@ async fn enter(stream: Stream, gate: &Arc<Gate>) -> Option<Entered> {
         limit
     };
     let peer = stream.peer();
-    let knock = Knock::of(&stream, &gate.registry);
+    let knock = Knock::of(&stream, id, &gate.registry);
     let mut door = Door {
         stream: Some(stream),
         buffer: Vec::new(),

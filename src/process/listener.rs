@@ -203,11 +203,13 @@ fn accept(listener: &Listener, workers: &[Worker], registry: &Registry) {
                 let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
                     return;
                 };
+                // Here, so that ids go by the order in which clients came.
+                let id = registry.census.next_id();
                 if listener.is_unix() {
-                    worker.deal(Accepted::Unix(socket.into()));
+                    worker.deal(Accepted::Unix(socket.into(), id));
                 } else {
                     let _ = socket_options(&registry.settings.load()).apply(&socket);
-                    worker.deal(Accepted::Tcp(socket.into()));
+                    worker.deal(Accepted::Tcp(socket.into(), id));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,

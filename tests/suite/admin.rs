@@ -91,6 +91,7 @@ fn pool_columns() -> Vec<(String, i32)> {
         ),
         ("maxwait maxwait_us", INT4),
         ("pool_mode load_balance_hosts", TEXT),
+        ("sv_closing", INT4),
     ])
 }
 

@@ -18,6 +18,7 @@ mod bench_pgbench;
 mod cancel;
 mod chaos;
 mod config_check;
+mod console_rows;
 mod control;
 mod copy;
 mod demo;
