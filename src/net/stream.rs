@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
@@ -241,6 +242,22 @@ impl Stream {
             ready!(tls.poll_goodbye(&mut self.socket, cx))?;
         }
         self.socket.shut(cx)
+    }
+
+    /// Has the kernel give the connection up when the other end is silent, to what was sent or to a probe, for about `limit`:
+    /// for one of which only the end is awaited. Without effect on a Unix socket, whose other end cannot be lost.
+    pub fn watch_end(&self, limit: Duration) {
+        let options = SocketOptions {
+            keepalive: true,
+            keepcnt: Some(2),
+            keepidle: Some(limit),
+            keepintvl: Some(limit),
+            user_timeout: Some(limit * 2),
+            socket_buffer: None,
+        };
+        if let Socket::Tcp(socket) = &self.socket {
+            let _ = options.apply(socket);
+        }
     }
 
     /// Closes at once: says goodbye as far as that goes without waiting.

@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use crate::clock;
 use crate::error::Error;
 use crate::net::stream::Stream;
-use crate::pools::policy::Reason;
 use crate::pools::pool::Pool;
 use crate::servers::dial;
 use crate::servers::login;
@@ -89,6 +88,7 @@ async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
         interner: &registry.interner,
         generation,
         pool: pool.id,
+        watch: Some(&pool.watch),
     };
     let dialled = tokio::time::timeout(plan.target.timeout, Box::pin(login::log_in(login))).await;
     dialled.unwrap_or_else(|_| Err(dial::too_late(host, plan.target.timeout)))
@@ -168,36 +168,25 @@ fn test(pool: Arc<Pool>, server: Box<Server>, sql: String) {
 
 /// Says goodbye and waits until PostgreSQL has closed its end: only then is the seat free.
 ///
-/// A backend at work would not notice that its client is gone. What a time limit or an order ended is cancelled at once, what a client
-/// left behind after a while: nobody is told that it succeeded, so nothing that was acknowledged can be lost.
-pub fn close(pool: Arc<Pool>, server: Box<Server>, reason: Reason) {
-    let patience = if reason == Reason::Abandoned {
-        Duration::ZERO
-    } else {
-        CLOSING
-    };
+/// No cancel request is sent, whatever the backend is doing: one that meets a commit which waits for its standby makes PostgreSQL
+/// report success for what no standby has. A backend that is told to (see [`login::log_in`]) notices by itself that its client
+/// is gone, and ends at a point where that is safe; the seat of one that does not notice counts until it ends.
+pub fn close(pool: Arc<Pool>, server: Box<Server>) {
     let id = server.card.id;
     let seat = Seat { pool, id };
     spawn(async move {
         let mut server = server;
+        server.stream.watch_end(CLOSING);
         say_goodbye(&mut server.stream).await;
-        let closed = tokio::time::timeout(patience, until_closed(&mut server.stream)).await;
+        let closed = tokio::time::timeout(CLOSING, until_closed(&mut server.stream)).await;
         if closed.is_err() {
-            let socket = seat.pool.plan.load().target.socket;
-            let tls = seat.pool.registry.server_tls.load_full();
-            let card = Arc::clone(&server.card);
-            let both = async {
-                let _ = dial::send_cancel(&card.facts, &card.key, &socket, tls).await;
-                until_closed(&mut server.stream).await;
-            };
-            if tokio::time::timeout(CLOSING, both).await.is_err() {
-                let pid = server.card.facts.pid;
-                tracing::warn!(
-                    server = id,
-                    pid,
-                    "a backend goes on though nobody waits for it"
-                );
-            }
+            let pid = server.card.facts.pid;
+            tracing::warn!(
+                server = id,
+                pid,
+                "a backend goes on though nobody waits for it; its seat counts until it ends (client_connection_check_interval bounds that)"
+            );
+            until_closed(&mut server.stream).await;
         }
         drop(server);
         drop(seat);

@@ -42,6 +42,7 @@ impl Manager for Opener {
             interner: &self.registry.interner,
             generation: 0,
             pool: 0,
+            watch: None,
         };
         let opened =
             tokio::time::timeout(self.target.timeout, Box::pin(login::log_in(login))).await;

@@ -28,7 +28,7 @@ use crate::pools::policy::{
     AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
 };
 use crate::pools::registry::{Phase, Registry};
-use crate::servers::login::Derived;
+use crate::servers::login::{Derived, Watch};
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
@@ -152,6 +152,8 @@ pub struct Pool {
     pub tallies: Arc<[Tally]>,
     /// Keys for logging in, derived from the password once.
     pub derived: Derived,
+    /// Whether its servers notice that a client is gone.
+    pub watch: Watch,
     /// What all pools share.
     pub registry: Arc<Registry>,
     state: Mutex<State>,
@@ -188,6 +190,7 @@ impl Pool {
             plan: ArcSwap::from_pointee(plan),
             tallies: Arc::clone(&group.tallies),
             derived: Derived::default(),
+            watch: Watch::default(),
             registry: Arc::clone(registry),
             state: Mutex::new(state),
             turn: AtomicUsize::new(0),
@@ -564,7 +567,7 @@ impl Pool {
         );
         server.card.enter(ServerState::Closing, clock::now());
         self.lock().closing += 1;
-        dialer::close(self.arc(), server, reason);
+        dialer::close(self.arc(), server);
     }
 
     /// A server that was being closed is closed at both ends.

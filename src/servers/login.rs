@@ -3,6 +3,7 @@
 //! PBKDF2 never runs on a thread that serves clients, and never with more iterations than a sane server asks for; the keys are
 //! kept, so that the next login costs none.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
@@ -67,6 +68,25 @@ impl Derived {
     }
 }
 
+/// Whether the servers of a pool are asked to look, while they work, whether their client is still there. They all are, until one
+/// refuses the login because it has no such setting (before PostgreSQL 14).
+#[derive(Debug, Default)]
+pub struct Watch {
+    is_unknown_there: AtomicBool,
+}
+
+impl Watch {
+    const SETTING: &str = "client_connection_check_interval";
+    const INTERVAL: &str = "1s";
+
+    /// Whether `error` says that the setting is not known; then no server is asked again.
+    fn is_refused_by(&self, error: &Error) -> bool {
+        let is_so = matches!(error, Error::ServerRefused(refusal) if refusal.message.contains(Self::SETTING));
+        self.is_unknown_there.fetch_or(is_so, Relaxed);
+        is_so
+    }
+}
+
 /// What a login needs.
 #[derive(Debug)]
 pub struct Login<'a> {
@@ -90,16 +110,34 @@ pub struct Login<'a> {
     pub interner: &'a Interner,
     /// The pool's reign.
     pub generation: u64,
+    /// Whether it shall notice that its client is gone.
+    pub watch: Option<&'a Watch>,
     /// The pool's number.
     pub pool: u64,
 }
 
 /// Opens a server and logs in.
 ///
+/// The server is asked to look once a second, while it works, whether the connection still stands: a statement that nobody
+/// waits for ends soon, and where it may be committing PostgreSQL does not look.
+///
 /// # Errors
 /// [`Error::ServerUnreachable`], or [`Error::ServerRefused`] in the server's words.
-pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
-    let mut entry = Entry::knocking(&login);
+pub async fn log_in(mut login: Login<'_>) -> Result<Box<Server>, Error> {
+    login.watch = login
+        .watch
+        .filter(|watch| !watch.is_unknown_there.load(Relaxed));
+    match attempt(&login).await {
+        Err(error) if login.watch.is_some_and(|watch| watch.is_refused_by(&error)) => {
+            login.watch = None;
+            attempt(&login).await
+        }
+        result => result,
+    }
+}
+
+async fn attempt(login: &Login<'_>) -> Result<Box<Server>, Error> {
+    let mut entry = Entry::knocking(login);
     let (names, census) = (login.names, login.census);
     let mut stream =
         dial::connect(login.target, login.host, login.tls.clone(), names, census).await?;
@@ -109,6 +147,9 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
         (b"user", target.user.as_bytes()),
         (b"database", target.dbname.as_bytes()),
     ];
+    if login.watch.is_some() {
+        params.push((Watch::SETTING.as_bytes(), Watch::INTERVAL.as_bytes()));
+    }
     params.extend(
         target
             .startup
@@ -121,13 +162,13 @@ pub async fn log_in(login: Login<'_>) -> Result<Box<Server>, Error> {
         .await
         .map_err(|error| unreachable(login.host, &error))?;
     let mut frames = Frames::default();
-    let heard = hear(&login, &mut stream, &mut frames).await?;
+    let heard = hear(login, &mut stream, &mut frames).await?;
     if !frames.is_empty() {
         return Err(Error::ServerProtocol(
             "more than was asked for after the login",
         ));
     }
-    let mut server = welcome(&login, stream, heard, &entry.card);
+    let mut server = welcome(login, stream, heard, &entry.card);
     if let Some(sql) = &target.connect_query
         && let Err(error) = query::ask(&mut server, login.interner, sql).await
     {

@@ -22,6 +22,7 @@ mod console_rows;
 mod control;
 mod copy;
 mod demo;
+mod ending;
 mod hosts;
 mod limits;
 mod parameters;
