@@ -71,6 +71,7 @@ impl Session {
         while !server.out.is_empty() {
             match server.stream.poll_write(cx, &server.out) {
                 Poll::Ready(Ok(sent)) => {
+                    server.kept.was_sent(false);
                     server.out.drain(..sent);
                     has_moved = true;
                 }
@@ -135,6 +136,8 @@ impl Session {
                 self.held.extend_from_slice(chunk);
                 return Ok(Next::On);
             }
+            let is_first = self.server().kept.is_awaited();
+            self.keep_request(chunk);
             let mut run = Run::new(chunk, gathered);
             let mut answers = Vec::new();
             let flow =
@@ -145,6 +148,9 @@ impl Session {
                 self.query_begins();
             }
             self.let_cancels_in();
+            if !is_first || !answers.is_empty() {
+                self.pass_last_words(cx)?;
+            }
             self.send_to_server(cx, bytes)?;
             if !answers.is_empty() {
                 self.send_to_client(cx, &answers)?;
@@ -174,6 +180,7 @@ impl Session {
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>) {
         if let Standing::Linked(lease) = &mut self.standing {
             lease.server().side.doomed = Some("it was lost");
+            let _ = self.pass_last_words(cx);
         }
         while matches!(self.standing, Standing::Linked(_))
             && self.out.len() < MARK
@@ -201,7 +208,11 @@ impl Session {
         with_scratch(|scratch| {
             let count = match self.server().stream.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Err(_) | Ok(0)) => return Err(LOST),
+                Poll::Ready(Ok(0)) => return Err(LOST),
+                Poll::Ready(Err(error)) => {
+                    self.server().kept.ended_by(&error);
+                    return Err(LOST);
+                }
                 Poll::Ready(Ok(count)) => count,
             };
             self.server_said(cx, &scratch[..count])?;
@@ -210,7 +221,15 @@ impl Session {
     }
 
     /// Judges what the server answered and sends it on.
-    fn server_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<(), Error> {
+    pub(super) fn server_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<(), Error> {
+        if self.server().kept.is_kept() {
+            if self.server().kept.hold_last_words(chunk) {
+                return Ok(());
+            }
+            if !self.is_trying {
+                self.pass_last_words(cx)?;
+            }
+        }
         let judged = with_gathered(|gathered| {
             let mut run = Run::new(chunk, gathered);
             let judged = self.dialogue(|dialogue| dialogue.from_server(chunk, &mut run));
@@ -297,7 +316,7 @@ impl Session {
         }
     }
 
-    fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
+    pub(super) fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
         let Standing::Linked(lease) = &mut self.standing else {
             unreachable!("only a linked session talks to a server")
         };
@@ -315,7 +334,14 @@ impl Session {
 
     fn send_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
         let server = self.server();
-        send(&mut server.stream, &mut server.out, cx, bytes).map_err(|()| LOST)
+        let waiting = server.out.len();
+        let sent = send(&mut server.stream, &mut server.out, cx, bytes);
+        let is_partly_sent = server.out.len() < waiting + bytes.len();
+        if sent.is_ok() && is_partly_sent {
+            let is_one = server.out.is_empty() && server.side.pipeline.is_one_request();
+            server.kept.was_sent(is_one);
+        }
+        sent.map_err(|()| LOST)
     }
 
     pub(super) fn send_to_client(

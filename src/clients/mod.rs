@@ -1,5 +1,6 @@
 //! The application's side: logging in, and then one session that borrows servers.
 
+pub mod again;
 pub mod answer;
 pub mod buffers;
 pub mod cancel;

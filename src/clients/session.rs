@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::clients::again::or_again;
 use crate::clients::answer;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clock::{self, Moment};
@@ -143,12 +144,12 @@ impl Session {
             if let Poll::Ready(Err(_)) = self.poll_out(cx) {
                 return Poll::Ready(Err(Error::ClientGone));
             }
-            let next = match self.standing {
-                Standing::Idle => ready!(self.poll_idle(cx))?,
-                Standing::Waiting(_) => ready!(self.poll_waiting(cx))?,
-                Standing::Linked(_) => ready!(self.poll_link(cx))?,
+            let polled = match self.standing {
+                Standing::Idle => self.poll_idle(cx),
+                Standing::Waiting(_) => self.poll_waiting(cx),
+                Standing::Linked(_) => self.poll_link(cx),
             };
-            if next == Next::Left {
+            if or_again(self, ready!(polled))? == Next::Left {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -311,10 +312,14 @@ impl Session {
         let Standing::Waiting(spot) = &self.standing else {
             return Poll::Ready(Ok(Next::On));
         };
-        if let Poll::Ready(given) = spot.poll(cx) {
-            let server = self.pool.bring_here(given?)?;
+        let since = spot.since;
+        if let Poll::Ready(given) = self.poll_given(cx) {
+            let Some(server) = given? else {
+                self.standing = Standing::Idle;
+                return Poll::Ready(Ok(Next::On));
+            };
             let now = clock::now();
-            let waited = micros(now.since(spot.since));
+            let waited = micros(now.since(since));
             self.pool.tally().wait_micros.add(waited);
             self.pool.tally().wait_times.record(waited);
             self.card.enter(ClientState::Active, now);
@@ -342,7 +347,8 @@ impl Session {
     }
 
     /// Ties the client to `server`.
-    fn link(&mut self, server: Box<Server>) {
+    fn link(&mut self, mut server: Box<Server>) {
+        server.kept.begin();
         self.pool.tally().server_assignments.add(1);
         server
             .card

@@ -11,9 +11,11 @@ use tokio::task::JoinHandle;
 use crate::auth::users::Users;
 use crate::clients::session::Session;
 use crate::clock;
+use crate::config::settings::Settings;
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::net::stream::Stream;
+use crate::pools::lease::{self, Lease};
 use crate::pools::limits::ClientPlaces;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
@@ -37,13 +39,17 @@ struct Client {
     card: Arc<ClientCard>,
     pool: Arc<Pool>,
     session: JoinHandle<Result<(), Error>>,
-    _fake: Fake,
+    fake: Fake,
 }
 
 impl Client {
     fn log_in(mode: PoolMode) -> Self {
         let fake = Fake::start();
-        let mut settings = fake.settings();
+        let settings = fake.settings();
+        Self::log_in_with(mode, fake, settings)
+    }
+
+    fn log_in_with(mode: PoolMode, fake: Fake, mut settings: Settings) -> Self {
         settings.pooler.pool_mode = mode;
         settings.pooler.default_pool_size = 1;
         let registry = Registry::new(settings, Users::default(), None, None, 1);
@@ -75,7 +81,7 @@ impl Client {
             card,
             pool,
             session: tokio::spawn(async move { session.serve().await }),
-            _fake: fake,
+            fake,
         }
     }
 
@@ -189,4 +195,64 @@ fn a_timeout_found_a_moment_too_late_ends_nobody() {
         client.ask("commit").await;
         assert_eq!(client.card.order(), Order::None);
     });
+}
+
+/// The fate of a request whose server ends in the very moment it comes: over a Unix socket, or over TCP.
+fn request_meets_the_end(mode: PoolMode, over_tcp: bool, frames: &[u8]) {
+    run(async {
+        let fake = Fake::start();
+        let settings = if over_tcp {
+            fake.settings_over_tcp()
+        } else {
+            fake.settings()
+        };
+        let mut client = Client::log_in_with(mode, fake, settings);
+        if mode == PoolMode::Transaction {
+            client.ask("x").await;
+            until(|| client.pool.standing().idle == 1).await;
+        } else {
+            drop(lease::borrow(&client.pool).await.map(Lease::release));
+            until(|| client.pool.standing().idle == 1).await;
+        }
+        let asked = client.fake.asked();
+        // No turn of the runtime lies between the two: the pooler sends before it can know.
+        client.fake.end_at_next_turn();
+        client.socket.try_write(frames).unwrap();
+        client.hear_until(b'Z').await;
+        assert_eq!(client.fake.asked(), asked + 1, "one server read it");
+        client.ask("and goes on").await;
+    });
+}
+
+#[test]
+fn a_request_that_no_server_has_read_is_asked_of_another() {
+    let query = b"Q\0\0\0\x06x\0";
+    for over_tcp in [false, true] {
+        request_meets_the_end(PoolMode::Transaction, over_tcp, query);
+        request_meets_the_end(PoolMode::Session, over_tcp, query);
+    }
+}
+
+#[test]
+fn a_request_that_a_server_has_read_is_never_asked_again() {
+    for over_tcp in [false, true] {
+        run(async {
+            let fake = Fake::start();
+            let settings = if over_tcp {
+                fake.settings_over_tcp()
+            } else {
+                fake.settings()
+            };
+            let mut client = Client::log_in_with(PoolMode::Transaction, fake, settings);
+            client.ask("x").await;
+            let asked = client.fake.asked();
+            client.send(b'Q', "die").await;
+            let (tag, body) = client.hear().await;
+            assert_eq!(tag, b'E', "the server's own last words");
+            assert!(String::from_utf8_lossy(&body).contains("57P01"));
+            let ended = client.session.await.unwrap();
+            assert!(matches!(ended, Err(Error::ServerLost(_))));
+            assert_eq!(client.fake.asked(), asked + 1);
+        });
+    }
 }

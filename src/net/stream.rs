@@ -244,6 +244,16 @@ impl Stream {
         self.socket.shut(cx)
     }
 
+    /// Whether the other end, which had closed already, has refused bytes that were sent after it (TCP). Asked once, after
+    /// the end: asking forgets it.
+    pub fn has_refused_bytes(&self) -> bool {
+        let error = match &self.socket {
+            Socket::Tcp(socket) => socket.take_error(),
+            Socket::Unix(socket) => socket.take_error(),
+        };
+        matches!(error, Ok(Some(error)) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Has the kernel give the connection up when the other end is silent, to what was sent or to a probe, for about `limit`:
     /// for one of which only the end is awaited. Without effect on a Unix socket, whose other end cannot be lost.
     pub fn watch_end(&self, limit: Duration) {

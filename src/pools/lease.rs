@@ -46,13 +46,23 @@ impl Lease {
 }
 
 impl Lease {
-    /// Closes the server without waiting for what it is doing.
-    pub fn abandon(mut self) {
+    /// The server's number.
+    pub fn id(&self) -> u64 {
+        self.server.as_ref().map_or(0, |server| server.card.id)
+    }
+
+    /// Closes the server for `reason`.
+    pub fn end(mut self, reason: Reason) {
         if let Some(server) = self.server.take() {
             server.card.serve(0);
             server.card.lend_to(0);
-            self.pool.close(server, Reason::Abandoned);
+            self.pool.close(server, reason);
         }
+    }
+
+    /// Closes the server without waiting for what it is doing.
+    pub fn abandon(self) {
+        self.end(Reason::Abandoned);
     }
 }
 

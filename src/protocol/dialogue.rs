@@ -191,6 +191,15 @@ impl Dialogue<'_> {
             && self.server.is_quiet()
     }
 
+    /// Takes back all that is owed: none of it was read.
+    pub fn take_back(&mut self) {
+        while !self.server.pipeline.is_empty() {
+            let (undo, _) = self.server.pipeline.skip_to_sync();
+            self.undo(undo);
+            self.server.pipeline.settle();
+        }
+    }
+
     /// Takes back what requests that the server skipped would have done.
     pub(super) fn undo(&mut self, undo: Vec<Undo>) {
         for change in undo {

@@ -154,6 +154,14 @@ impl Pipeline {
         self.owed.is_empty()
     }
 
+    /// Whether just one request of the client's is owed, and is owed to its end.
+    pub fn is_one_request(&self) -> bool {
+        let is_end = |owed: &Owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function);
+        let mut ends = self.owed.iter().filter(|(owed, _)| is_end(owed));
+        let is_last = self.owed.back().is_some_and(|(owed, _)| is_end(owed));
+        is_last && ends.nth(1).is_none()
+    }
+
     /// Whether a statement may be running that takes the server's statements away (DISCARD ALL, DEALLOCATE ALL).
     pub fn may_discard(&self) -> bool {
         self.owed

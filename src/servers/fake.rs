@@ -1,14 +1,14 @@
 //! A server for tests that speaks just enough of the protocol, so that they need no PostgreSQL.
 //!
 //! Whatever it is asked it answers with CommandComplete, but: `hang` is never answered, `begin` opens a transaction, `rows N` sends
-//! `N` rows of 1,000 bytes, `torn` begins a row that never ends.
+//! `N` rows of 1,000 bytes, `torn` begins a row that never ends, `die` is read and answered with FATAL and the end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::node::Node;
 use crate::config::settings::{DatabaseSettings, Settings};
@@ -19,6 +19,9 @@ pub struct Fake {
     folder: PathBuf,
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
+    port: u16,
+    trigger: std::os::unix::net::UnixStream,
 }
 
 impl Fake {
@@ -33,23 +36,56 @@ impl Fake {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let (trigger, pulled) = std::os::unix::net::UnixStream::pair().unwrap();
+        pulled.set_nonblocking(true).unwrap();
         let fake = Self {
             folder,
             open: Arc::default(),
             most: Arc::default(),
+            asked: Arc::default(),
+            port: tcp.local_addr().unwrap().port(),
+            trigger,
         };
-        let (open, most) = (Arc::clone(&fake.open), Arc::clone(&fake.most));
+        let house = House {
+            open: Arc::clone(&fake.open),
+            most: Arc::clone(&fake.most),
+            asked: Arc::clone(&fake.asked),
+            pulled: Arc::new(UnixStream::from_std(pulled).unwrap()),
+        };
+        let tcp = TcpListener::from_std(tcp).unwrap();
         tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let open = Arc::clone(&open);
-                most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
-                tokio::spawn(async move {
-                    let _ = serve(socket).await;
-                    open.fetch_sub(1, SeqCst);
-                });
+            loop {
+                tokio::select! {
+                    Ok((socket, _)) = listener.accept() => house.welcome(socket),
+                    Ok((socket, _)) = tcp.accept() => house.welcome(socket),
+                    else => return,
+                }
             }
         });
         fake
+    }
+
+    /// Ends the connection that is open with FATAL 57P01, at the next turn of the runtime: before anything that
+    /// arrives after this call is looked at, and with no turn in between.
+    pub fn end_at_next_turn(&self) {
+        use std::io::Write as _;
+        (&self.trigger).write_all(b"!").unwrap();
+    }
+
+    /// How many requests it has read.
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+
+    /// [`Fake::settings`], over TCP.
+    pub fn settings_over_tcp(&self) -> Settings {
+        let mut settings = self.settings();
+        let database = settings.databases.get_mut("app").unwrap();
+        database.host = Some("127.0.0.1".to_owned());
+        database.port = self.port;
+        settings
     }
 
     /// Settings with a database `app` on this server.
@@ -85,7 +121,40 @@ impl Drop for Fake {
     }
 }
 
-async fn serve(mut socket: UnixStream) -> std::io::Result<()> {
+/// What the connections share.
+struct House {
+    open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
+    pulled: Arc<UnixStream>,
+}
+
+const FATAL: &[u8] = b"E\0\0\0\x15SFATAL\0C57P01\0M\0\0";
+
+impl House {
+    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, mut socket: S) {
+        let (open, asked) = (Arc::clone(&self.open), Arc::clone(&self.asked));
+        let pulled = Arc::clone(&self.pulled);
+        self.most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
+        tokio::spawn(async move {
+            let is_ended = tokio::select! {
+                biased;
+                _ = pulled.readable() => true,
+                _ = serve(&mut socket, &asked) => false,
+            };
+            if is_ended {
+                while pulled.try_read(&mut [0; 8]).is_ok() {}
+                let _ = socket.write_all(FATAL).await;
+            }
+            open.fetch_sub(1, SeqCst);
+        });
+    }
+}
+
+async fn serve(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    asked: &AtomicUsize,
+) -> std::io::Result<()> {
     let length = socket.read_u32().await?;
     let mut body = vec![0; length as usize - 4];
     socket.read_exact(&mut body).await?;
@@ -97,10 +166,12 @@ async fn serve(mut socket: UnixStream) -> std::io::Result<()> {
         let tag = socket.read_u8().await?;
         let mut body = vec![0; socket.read_u32().await? as usize - 4];
         socket.read_exact(&mut body).await?;
+        asked.fetch_add(1, SeqCst);
         let text = String::from_utf8_lossy(&body);
         let mut out = Vec::new();
         match (tag, text.trim_end_matches('\0')) {
             (b'X', _) => return Ok(()),
+            (_, "die") => return socket.write_all(FATAL).await,
             (_, "hang") => continue,
             (_, "torn") => out.extend_from_slice(b"D\0\0\x10\0\0\x01"),
             (_, "begin") => status = b'T',

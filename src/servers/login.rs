@@ -23,6 +23,7 @@ use crate::protocol::sides::ServerSide;
 use crate::secret::Secret;
 use crate::servers::dial::{self, unreachable};
 use crate::servers::frames::Frames;
+use crate::servers::kept::KeptRequest;
 use crate::servers::query::{self, refusal_of};
 use crate::servers::server::Server;
 use crate::servers::target::{Host, Target};
@@ -336,6 +337,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         shown: params,
         card,
         out: Vec::new(),
+        kept: KeptRequest::default(),
         born: now,
         used: now,
         generation: login.generation,

@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub mod frames;
+pub mod kept;
 pub mod login;
 pub mod query;
 pub mod server;

@@ -8,6 +8,7 @@ use crate::clock::Moment;
 use crate::net::stream::Stream;
 use crate::protocol::parameters::{Interner, Parameters, is_carried};
 use crate::protocol::sides::ServerSide;
+use crate::servers::kept::KeptRequest;
 use crate::stats::census::ServerCard;
 use crate::thread;
 
@@ -25,6 +26,8 @@ pub struct Server {
     pub card: Arc<ServerCard>,
     /// Bytes that the socket did not take yet.
     pub out: Vec<u8>,
+    /// The request that it may not have read yet.
+    pub kept: KeptRequest,
     /// When it was opened.
     pub born: Moment,
     /// When it was last given back.
@@ -53,6 +56,7 @@ impl Server {
             side,
             card,
             out,
+            kept,
             born,
             used,
             generation,
@@ -67,6 +71,7 @@ impl Server {
             side,
             card,
             out,
+            kept,
             born,
             used,
             generation,
@@ -84,6 +89,11 @@ impl Server {
             let name = self.shown.get("application_name").unwrap_or_default();
             self.card.set_application_name(name);
         }
+    }
+
+    /// Whether it was lost before it has read the request that is on its way to it.
+    pub fn has_not_read_request(&self) -> bool {
+        self.kept.is_unread(|| self.stream.has_refused_bytes())
     }
 
     /// Whether an idle server has said nothing that ends it. Parameters and notices are taken note of.

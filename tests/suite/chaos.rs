@@ -227,3 +227,38 @@ fn with_a_new_connection_for_every_query_nothing_is_lost_or_mixed_up() {
     });
     is_whole(&pooler, postgres(), &database);
 }
+
+/// Clients that are idle while every server of the pool dies notice nothing: PostgreSQL is up again before they ask.
+#[test]
+fn servers_that_die_while_idle_are_noticed_by_no_client() {
+    let server = Postgres::start();
+    let pooler = pool_on(&server, "app").start();
+    let mut clients: Vec<_> = (0..12).map(|_| pooler.connect()).collect();
+    let ask_all = |clients: &mut Vec<Client>, round: usize| {
+        thread::scope(|scope| {
+            for (who, client) in clients.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    for turn in 0..4 {
+                        exchange(client, &format!("{round}/{who}/{turn}"), turn).unwrap();
+                    }
+                });
+            }
+        });
+    };
+    for round in 0..rounds() {
+        ask_all(&mut clients, round);
+        if round % 3 == 2 {
+            server.crash();
+            server.again();
+        } else {
+            server.run(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'app'",
+            );
+            // Until then a backend may still read what is sent to it, and what was read is not asked again.
+            eventually(PATIENCE, "they are gone", || server.count("app") == 0);
+        }
+        ask_all(&mut clients, round);
+    }
+    drop(clients);
+    is_whole(&pooler, &server, "app");
+}
