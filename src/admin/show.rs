@@ -26,16 +26,8 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::DnsZones => dns_zones(look),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
-        Show::PeerPools => Table::new(&PEER_POOLS, vec![]),
-        Show::Peers => Table::new(
-            &[
-                ("peer_id", INT4),
-                ("host", TEXT),
-                ("port", INT4),
-                ("pool_size", INT4),
-            ],
-            vec![],
-        ),
+        Show::PeerPools => peer_pools(look),
+        Show::Peers => peers(look),
         Show::Pools => pools(look),
         Show::Servers => sockets::servers(look),
         Show::Sockets => sockets::sockets(look, Which::All),
@@ -58,6 +50,37 @@ const PEER_POOLS: [Column; 5] = [
     ("sv_active_cancel", INT4),
     ("sv_login", INT4),
 ];
+
+const PEERS: [Column; 4] = [
+    ("peer_id", INT4),
+    ("host", TEXT),
+    ("port", INT4),
+    ("pool_size", INT4),
+];
+
+fn peers(look: &Look<'_>) -> Table {
+    let usual = look.settings.pooler.default_pool_size;
+    let rows = look.settings.peers().into_iter().map(|(id, peer)| {
+        let size = peer.pool_size.unwrap_or(usual);
+        vec![int(id), peer.host, int(peer.port), int(size)]
+    });
+    Table::new(&PEERS, rows.collect())
+}
+
+fn peer_pools(look: &Look<'_>) -> Table {
+    let rows = look.settings.peers().into_keys().map(|id| {
+        let shown = look.registry.peers.shown(id);
+        let open = shown.active - shown.connecting.min(shown.active);
+        vec![
+            int(id),
+            int(shown.active),
+            int(shown.waiting),
+            int(open),
+            int(shown.connecting),
+        ]
+    });
+    Table::new(&PEER_POOLS, rows.collect())
+}
 
 fn one(column: &'static str, value: &str) -> Table {
     Table::new(&[(column, TEXT)], vec![vec![text(value)]])
@@ -126,9 +149,9 @@ fn lists(look: &Look<'_>) -> Table {
     let rows = vec![
         row("databases", look.registry.databases().len() + 1),
         row("users", user_names(look).len()),
-        row("peers", 0),
+        row("peers", look.settings.peers().len()),
         row("pools", look.registry.groups().len() + 1),
-        row("peer_pools", 0),
+        row("peer_pools", look.settings.peers().len()),
         // Nothing is kept in store for connections yet to come.
         row("free_clients", 0),
         row("used_clients", clients + look.arrivals().len()),

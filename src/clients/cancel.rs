@@ -12,9 +12,12 @@ use tokio::time::timeout;
 
 use crate::clients::gate::is_console;
 use crate::clock;
+use crate::config::settings::Settings;
 use crate::error::Error;
+use crate::pools::peers;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
+use crate::protocol::peering;
 use crate::servers::dial;
 use crate::stats::arrival::Arrival;
 use crate::stats::census::{
@@ -23,9 +26,8 @@ use crate::stats::census::{
 
 /// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
 pub async fn deliver(registry: &Arc<Registry>, key: &[u8], by: &Arrival) {
-    let Some(client) = registry.census.keys.get(key).map(|card| Arc::clone(&card)) else {
-        tracing::debug!("cancel request with an unknown key");
-        return;
+    let Some(client) = client_with(registry, key) else {
+        return pass_on(registry, key).await;
     };
     if is_console(&client.facts.database) {
         return client.ask_cancel();
@@ -52,12 +54,7 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8], by: &Arrival) {
         pool,
         client,
     };
-    let wait = registry.settings.load().pooler.cancel_wait_timeout;
-    let wait = if wait.is_zero() {
-        Duration::from_secs(3600)
-    } else {
-        wait
-    };
+    let wait = limit(&registry.settings.load());
     let socket = delivery.pool.plan.load().target.socket;
     let tls = registry.server_tls.load_full();
     let (facts, key) = (&delivery.server.facts, &delivery.server.key);
@@ -109,6 +106,40 @@ fn carrier(registry: &Registry, server: &ServerCard) -> Arc<ServerCard> {
     card.enter(ServerState::ActiveCancel, now);
     census.servers.insert(card.id, Arc::clone(&card));
     card
+}
+
+/// The client that was given `key`. A key that another pooler passed on counts down; it is then as it was given.
+fn client_with(registry: &Registry, key: &[u8]) -> Option<Arc<ClientCard>> {
+    let find = |key: &[u8]| registry.census.keys.get(key).map(|card| Arc::clone(&card));
+    let is_peering = registry.settings.load().pooler.peer_id > 0;
+    find(key).or_else(|| find(&peering::as_given(key)).filter(|_| is_peering))
+}
+
+/// Passes a request that is for nobody here on to the pooler that gave its key.
+async fn pass_on(registry: &Arc<Registry>, key: &[u8]) {
+    let settings = registry.settings.load_full();
+    let own = settings.pooler.peer_id;
+    let other = peering::peer_of(key).filter(|peer| own > 0 && u32::from(*peer) != own);
+    let (Some(peer), Some(key)) = (other, peering::passed_on(key)) else {
+        tracing::debug!("cancel request with an unknown key");
+        return;
+    };
+    let wait = limit(&settings);
+    match timeout(wait, peers::pass_on(registry, peer, &key)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, peer, "cancel request could not be passed on");
+        }
+        Err(_) => tracing::warn!(peer, "cancel request took longer than cancel_wait_timeout"),
+    }
+}
+
+/// How long a cancel request may take.
+fn limit(settings: &Settings) -> Duration {
+    match settings.pooler.cancel_wait_timeout {
+        Duration::ZERO => Duration::from_secs(3600),
+        wait => wait,
+    }
 }
 
 /// A cancel request under way; when it ends, however it ends, the server may be lent again.

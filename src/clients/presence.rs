@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
+use crate::protocol::peering;
 use crate::protocol::startup::Startup;
 use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
@@ -58,6 +59,8 @@ impl Presence {
         key[0] &= 0x7f;
         let is_long = startup.agreed_minor(current.dialect) >= 2;
         key.truncate(if is_long { 36 } else { 8 });
+        // Checked: at most 65535.
+        peering::mark(&mut key, u16::try_from(current.pooler.peer_id).unwrap_or(0));
         Self::new(registry, card, key)
     }
 

@@ -33,6 +33,7 @@ pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> 
     findings.clients_can_log_in();
     findings.auth_query();
     findings.databases();
+    findings.peers();
     findings.users();
     findings.log_level();
     findings.found
@@ -340,6 +341,34 @@ impl Findings<'_> {
         }
     }
 
+    fn peers(&mut self) {
+        let settings = self.settings;
+        if settings.pooler.peer_id > u32::from(u16::MAX) {
+            let refusal =
+                Refusal::new("is no number of a pooler").hint("choose one from 1 to 65535");
+            self.note(&[&["pooler", "peer_id"]], refusal);
+        }
+        for (name, peer) in &settings.peers {
+            let id = name.parse::<u16>().ok();
+            if id.is_none_or(|id| id == 0 || id.to_string() != *name) {
+                let refusal = Refusal::new(format!("{name:?} is no number of a pooler"));
+                self.note(
+                    &[&["peers", name]],
+                    refusal.hint("it is the other's peer_id, from 1 to 65535"),
+                );
+            }
+            if peer.host.is_none() {
+                let refusal =
+                    Refusal::new("has no host").hint("name the host of that pooler alone");
+                self.note(&[&["peers", name], &["peers", name, "host"]], refusal);
+            }
+            if peer.port == 0 {
+                let refusal = Refusal::new("may not be 0").hint("the default is 6432");
+                self.note(&[&["peers", name, "port"]], refusal);
+            }
+        }
+    }
+
     fn users(&mut self) {
         let settings = self.settings;
         for name in settings.users.keys() {
@@ -435,6 +464,29 @@ mod tests {
                 "pooler.max_packet_size",
                 "databases.app.port",
                 "databases.app.min_pool_size",
+            ]
+        );
+    }
+
+    #[test]
+    fn peers_have_numbers_and_hosts() {
+        let keys = wrong(|s| {
+            let peer = |host: &str| crate::config::settings::PeerSettings {
+                host: Some(host.to_owned()).filter(|host| !host.is_empty()),
+                ..Default::default()
+            };
+            s.pooler.peer_id = 65_536;
+            let named = [("0", "a"), ("02", "a"), ("one", "a"), ("2", ""), ("3", "a")];
+            s.peers = named.map(|(id, host)| (id.to_owned(), peer(host))).into();
+        });
+        assert_eq!(
+            keys,
+            [
+                "pooler.peer_id",
+                "peers.0",
+                "peers.02",
+                "peers.2",
+                "peers.one"
             ]
         );
     }

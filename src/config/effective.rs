@@ -8,9 +8,10 @@
 //! Pool sizes and modes belong to the user who logs in to the *server* (the forced user, if there is one); limits on
 //! clients and their waiting belong to the user who logged in to the pooler. The caller knows which one to name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::settings::{DatabaseSettings, FALLBACK, Settings, UserSettings};
+use crate::config::settings::{DatabaseSettings, FALLBACK, PeerSettings, Settings, UserSettings};
 use crate::config::value::{LoadBalance, PoolMode, SessionState};
 
 impl Settings {
@@ -61,6 +62,15 @@ impl Settings {
         hosts
             .map(|(index, host)| (host.trim().to_owned(), port(index)))
             .collect()
+    }
+
+    /// The other poolers behind the same address, by their numbers.
+    pub fn peers(&self) -> BTreeMap<u16, PeerSettings> {
+        let numbered = |(name, peer): (&String, &PeerSettings)| {
+            let id = name.parse().ok().filter(|id| *id > 0)?;
+            (u32::from(id) != self.pooler.peer_id).then(|| (id, peer.clone()))
+        };
+        self.peers.iter().filter_map(numbered).collect()
     }
 
     /// Which host of a list the next server is opened at; `None` where there is no list.

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::environment::Environment;
 use crate::config::problem::{Place, Problems, Refusal, did_you_mean, path};
 use crate::config::schema::{
-    DATABASE, OTHER_NAMES, PASSWORD_FILE, POOLER, ROUTING, SECTIONS, Section, TELEMETRY,
+    DATABASE, OTHER_NAMES, PASSWORD_FILE, PEER, POOLER, ROUTING, SECTIONS, Section, TELEMETRY,
     UNBUILT_SECTIONS, USER, WEB,
 };
 use crate::config::settings::Settings;
@@ -98,6 +98,7 @@ impl<'e> Reading<'e> {
                 "databases" => {
                     notes.sections(source, &DATABASE, &mut settings.databases, name, table);
                 }
+                "peers" => notes.sections(source, &PEER, &mut settings.peers, name, table),
                 _ => notes.unbuilt_section(source, name, table),
             }
         }
@@ -161,6 +162,10 @@ impl<'e> Reading<'e> {
                 }
                 Err(refusal) => refuse(notes, section, refusal),
             },
+            ("peers", Some(name)) => {
+                let target = settings.peers.entry(name.to_owned()).or_default();
+                notes.set(&PEER, target, &entry(&[section, name, key]), || Ok(value));
+            }
             _ if value.is_off() && UNBUILT_SECTIONS.contains(&section) => {}
             _ => refuse(notes, "", no_such_variable(section)),
         }
@@ -371,7 +376,7 @@ fn no_such_variable(section: &str) -> Refusal {
         return unbuilt();
     }
     let form = match section {
-        "users" | "databases" => format!("{PREFIX}{}__NAME__KEY", section.to_uppercase()),
+        "users" | "databases" | "peers" => format!("{PREFIX}{}__NAME__KEY", section.to_uppercase()),
         "pooler" | "telemetry" | "web" | "routing" => {
             format!("{PREFIX}{}__KEY", section.to_uppercase())
         }

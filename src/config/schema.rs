@@ -7,7 +7,9 @@
 //! refused, for a setting that is taken and does nothing is a trap, except at a value that means "off" or "as ever":
 //! `""`, 0, false, an empty list, or one of the words beside the key.
 
-use crate::config::settings::{DatabaseSettings, PoolerSettings, TelemetrySettings, UserSettings};
+use crate::config::settings::{
+    DatabaseSettings, PeerSettings, PoolerSettings, TelemetrySettings, UserSettings,
+};
 use crate::config::slot::Slot;
 
 /// One key of a section that is kept as an `S`.
@@ -152,6 +154,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
             Slot::Count(&mut s.max_user_connections)
         }),
         key("min_pool_size", |s| Slot::Count(&mut s.min_pool_size)),
+        key("peer_id", |s| Slot::Small(&mut s.peer_id)),
         key("pool_idle_timeout", |s| {
             Slot::Span(&mut s.pool_idle_timeout)
         }),
@@ -250,7 +253,6 @@ pub static POOLER: Section<PoolerSettings> = Section {
         ("daemon", &[]),
         ("job_name", &[]),
         ("logfile", &[]),
-        ("peer_id", &[]),
         ("pidfile", &[]),
         ("pin_timeout", &[]),
         ("pkt_buf", &[]),
@@ -359,6 +361,17 @@ pub static USER: Section<UserSettings> = Section {
     has_password: true,
 };
 
+/// `[peers.NUMBER]`.
+pub static PEER: Section<PeerSettings> = Section {
+    keys: &[
+        key("host", |s| Slot::MaybeText(&mut s.host)),
+        key("pool_size", |s| Slot::MaybeCount(&mut s.pool_size)),
+        key("port", |s| Slot::Port(&mut s.port)),
+    ],
+    unbuilt: &[],
+    has_password: false,
+};
+
 /// `[telemetry]`.
 pub static TELEMETRY: Section<TelemetrySettings> = Section {
     keys: &[
@@ -392,13 +405,14 @@ pub static ROUTING: Section<()> = Section {
 };
 
 /// Sections that this version does not have; they may stand empty.
-pub const UNBUILT_SECTIONS: &[&str] = &["clusters", "peers"];
+pub const UNBUILT_SECTIONS: &[&str] = &["clusters"];
 
 /// Every section there is, for suggestions.
 pub const SECTIONS: &[&str] = &[
     "pooler",
     "users",
     "databases",
+    "peers",
     "clusters",
     "routing",
     "web",

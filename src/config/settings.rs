@@ -33,6 +33,8 @@ pub struct Settings {
     pub users: BTreeMap<String, UserSettings>,
     /// `[databases.NAME]`: what clients may connect to, by the name they use; `"*"` stands for all names not listed.
     pub databases: BTreeMap<String, DatabaseSettings>,
+    /// `[peers.NUMBER]`: other poolers behind the same address, by their `peer_id`.
+    pub peers: BTreeMap<String, PeerSettings>,
     /// `[telemetry]`: what is told to the outside.
     pub telemetry: TelemetrySettings,
 }
@@ -187,6 +189,10 @@ pub struct PoolerSettings {
     /// a port. Default none: ask as the system is set up. *Restart.*
     pub resolv_conf: Option<PathBuf>,
 
+    /// The number of this pooler among those that share an address: cancel requests that come to the wrong one are passed on
+    /// to the one in `[peers]`. 1 to 65535. Default 0: alone.
+    pub peer_id: u32,
+
     /// Startup parameters that are accepted and dropped. Default none.
     pub ignore_startup_parameters: Vec<String>,
     /// Known for PgBouncer's sake: here every parameter that a server reports follows the client, listed or not. Default
@@ -296,6 +302,17 @@ pub struct UserSettings {
     pub session_state: Option<SessionState>,
 }
 
+/// `[peers.NUMBER]`: a pooler that shares the address of this one. An entry with the own number says nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerSettings {
+    /// Its own name or address, which it shares with nobody, or the directory of its Unix socket.
+    pub host: Option<String>,
+    /// Its port. Default 6432.
+    pub port: u16,
+    /// How many cancel requests may be on their way to it at once; 0 is no limit. `None`: `default_pool_size`.
+    pub pool_size: Option<usize>,
+}
+
 /// `[telemetry]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TelemetrySettings {
@@ -376,6 +393,7 @@ impl Default for PoolerSettings {
             dns_nxdomain_ttl: Duration::from_secs(15),
             dns_zone_check_period: Duration::ZERO,
             resolv_conf: None,
+            peer_id: 0,
             ignore_startup_parameters: Vec::new(),
             track_extra_parameters: vec!["IntervalStyle".to_owned()],
             application_name_add_host: false,
@@ -418,6 +436,16 @@ impl Default for DatabaseSettings {
             timezone: None,
             application_name: None,
             session_state: None,
+        }
+    }
+}
+
+impl Default for PeerSettings {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 6432,
+            pool_size: None,
         }
     }
 }

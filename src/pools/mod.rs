@@ -7,6 +7,7 @@ pub mod lease;
 pub mod limits;
 pub mod line;
 pub mod own;
+pub mod peers;
 pub mod plan;
 pub mod policy;
 pub mod pool;

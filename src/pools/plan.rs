@@ -87,10 +87,7 @@ pub fn plan(
             .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))
             .collect(),
         connect_query: database.connect_query.clone(),
-        timeout: match all.server_connect_timeout {
-            Duration::ZERO => Duration::MAX,
-            limit => limit,
-        },
+        timeout: connect_limit(settings),
         socket: socket_options(settings),
     };
     Plan {
@@ -125,6 +122,14 @@ pub fn plan(
         login_retry: all.server_login_retry,
         round_robin: all.server_round_robin,
         is_forced: database.user.is_some(),
+    }
+}
+
+/// How long it may take to reach a server and to log in.
+pub fn connect_limit(settings: &Settings) -> Duration {
+    match settings.pooler.server_connect_timeout {
+        Duration::ZERO => Duration::MAX,
+        limit => limit,
     }
 }
 

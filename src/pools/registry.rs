@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
@@ -20,9 +20,11 @@ use crate::config::node::Node;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::PoolMode;
 use crate::net::names::Names;
+use crate::net::tls::{ClientTls, Files, Verify, Versions};
 use crate::pools::group::Group;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
+use crate::pools::peers::Peers;
 use crate::pools::plan::{Plan, name_rules, plan};
 use crate::pools::pool::Pool;
 use crate::protocol::parameters::Interner;
@@ -59,6 +61,8 @@ pub struct Registry {
     pub census: Census,
     /// All parameter sets.
     pub interner: Interner,
+    /// Other poolers behind the same address.
+    pub peers: Peers,
     /// The addresses of servers' names.
     pub names: Names,
     /// What the console counts, and what averages are taken of.
@@ -75,6 +79,7 @@ pub struct Registry {
     made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
     groups: DashMap<(String, String), Arc<Group>>,
     last_pool: AtomicU64,
+    peer_tls: OnceLock<Option<Arc<ClientConfig>>>,
     databases: DashMap<String, Arc<Database>>,
     owners: DashMap<String, Arc<User>>,
     phase: AtomicU8,
@@ -92,6 +97,8 @@ impl Registry {
     ) -> Arc<Self> {
         let registry = Self {
             names: Names::new(name_rules(&settings)),
+            peers: Peers::default(),
+            peer_tls: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
             users: ArcSwap::from_pointee(users),
             client_tls: ArcSwapOption::new(client_tls),
@@ -411,6 +418,17 @@ impl Registry {
         }
         self.open_forced_pools();
         self.forget_names(&settings);
+        self.peers.keep(&settings);
+    }
+
+    /// TLS towards other poolers: no certificate is asked for and none is checked. None where it cannot be set up.
+    pub fn peer_tls(&self) -> Option<Arc<ClientConfig>> {
+        let versions = Versions {
+            tls12: true,
+            tls13: true,
+        };
+        let load = || ClientTls::load(Verify::No, &Files::default(), versions).ok();
+        self.peer_tls.get_or_init(load).clone()
     }
 
     /// Forgets the addresses of names that no server bears any more.

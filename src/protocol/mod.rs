@@ -6,6 +6,7 @@ pub mod frame;
 pub mod message;
 pub mod offhand;
 pub mod parameters;
+pub mod peering;
 pub mod pipeline;
 pub mod prepared;
 pub mod replies;

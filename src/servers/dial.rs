@@ -128,7 +128,7 @@ pub async fn send_cancel(
         port: facts.port,
     };
     let failed = |error: io::Error| unreachable(&host, &error);
-    let mut stream = match host.socket_path() {
+    let stream = match host.socket_path() {
         Some(path) => Stream::connect_unix(&path).await.map_err(failed)?,
         None => {
             let address: IpAddr = facts
@@ -146,9 +146,18 @@ pub async fn send_cancel(
             }
         }
     };
+    ask_to_cancel(stream, &host, key).await
+}
+
+/// Sends a cancel request with `key` over a connection to `host` that is fresh, and waits until the other end closes it.
+///
+/// # Errors
+/// [`Error::ServerUnreachable`] when it is lost.
+pub async fn ask_to_cancel(mut stream: Stream, host: &Host, key: &[u8]) -> Result<(), Error> {
     let mut out = BytesMut::new();
     message::cancel_request(&mut out, key);
-    stream.write_all(&out).await.map_err(failed)?;
+    let sent = stream.write_all(&out).await;
+    sent.map_err(|error| unreachable(host, &error))?;
     let mut scratch = [0; 64];
     while let Ok(1..) = stream.read_some(&mut scratch).await {}
     Ok(())

@@ -26,6 +26,7 @@ mod ending;
 mod hosts;
 mod limits;
 mod parameters;
+mod peering;
 mod pooling;
 mod prepared;
 mod protocol;

@@ -194,7 +194,13 @@ impl Config {
     /// Starts a pooler and waits until it accepts connections.
     #[track_caller]
     pub fn start(&self) -> Pooler {
-        Pooler::start(self)
+        self.start_at(free_port().expect("a free port"))
+    }
+
+    /// The same, on a port that another may share.
+    #[track_caller]
+    pub fn start_at(&self, port: u16) -> Pooler {
+        Pooler::start(self, port)
     }
 }
 
@@ -224,9 +230,8 @@ pub struct Pooler {
 
 impl Pooler {
     #[track_caller]
-    fn start(config: &Config) -> Self {
+    fn start(config: &Config, port: u16) -> Self {
         let folder = folder("pooler");
-        let port = free_port().expect("a free port");
         config.write(&folder, port);
         let pooler = Self::run(folder, port, &[]);
         let deadline = Instant::now() + Duration::from_secs(10);
