@@ -13,7 +13,7 @@
 //! | 6 | [`pools`] | servers on loan |
 //! | 5 | [`servers`], [`telemetry`] | one PostgreSQL connection; the log |
 //! | 4 | [`net`] | sockets and TLS |
-//! | 3 | [`protocol`]*, [`auth`]* | frames; proofs |
+//! | 3 | [`protocol`]*, [`auth`]*, [`topology`]* | frames; proofs; the state of a cluster |
 //! | 2 | [`config`]*, [`stats`] | settings; counters and the census |
 //! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`] | failure, time and chance, passwords |
 //!
@@ -55,3 +55,4 @@ pub mod servers;
 pub mod stats;
 pub mod telemetry;
 pub mod thread;
+pub mod topology;

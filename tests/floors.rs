@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 4),
     ("protocol", 3),
     ("auth", 3),
+    ("topology", 3),
     ("config", 2),
     ("stats", 2),
     ("error", 1),
@@ -113,6 +114,7 @@ fn pure_rooms_open_no_socket_and_start_no_task() {
     for room in [
         "protocol",
         "auth",
+        "topology",
         "stats",
         "pools/policy.rs",
         "pools/plan.rs",

@@ -1,0 +1,480 @@
+//! The machine: observations in, views out.
+//!
+//! A writer is confirmed by SQL alone. What it must never do: call two nodes primary in one reign, go back to an older timeline,
+//! choose between two that have equal right, or believe a fact older than the doubt it is to settle. When in doubt it says that
+//! there is no primary, and clients wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::topology::choice::{Choice, Circumstances, Memory, Patience, choose};
+use crate::topology::lag::{Lag, LagLimits, Ring};
+use crate::topology::node::{Facts, Keeper, Leader, NodeId, Observation, Place, Role, Trouble};
+use crate::topology::phase::{Change, Epoch, Phase, Story};
+use crate::topology::roster::Roster;
+use crate::topology::view::{ClusterView, Sample};
+
+/// How long a drain may last.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the settings say about a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Between two probes of a node while all is well.
+    pub probe_interval: Duration,
+    /// How long an answer may take.
+    pub probe_timeout: Duration,
+    /// When replicas serve reads.
+    pub lag: LagLimits,
+    /// A writer whose leader key is gone is not used.
+    pub fence_on_lease_loss: bool,
+}
+
+impl Rules {
+    /// For how long an answer counts.
+    pub fn shelf_life(&self) -> Duration {
+        self.probe_interval + self.probe_timeout * 2
+    }
+}
+
+/// Running transactions may end, new ones wait.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    until: Moment,
+    /// By the keeper, and not by an operator.
+    is_announced: bool,
+}
+
+/// The state of one cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    name: Arc<str>,
+    rules: Rules,
+    roster: Roster,
+    memory: Memory,
+    epoch: Epoch,
+    /// The node in office.
+    writer: Option<NodeId>,
+    /// The node and the timeline of the reign that `epoch` counts, in office or lost.
+    reigning: Option<(NodeId, u32)>,
+    story: Story,
+    born: Moment,
+    /// Only an answer to a probe sent at or after this clears the writer of suspicion.
+    suspicion: Option<(Moment, String)>,
+    keeper: Option<Keeper>,
+    drain: Option<Drain>,
+    /// The switchover that the keeper speaks of has had its drain.
+    is_drain_spent: bool,
+    ring: Ring,
+}
+
+impl Cluster {
+    /// A cluster of which nothing is known but its nodes, and what was remembered.
+    pub fn new(name: &str, rules: Rules, places: Vec<Place>, memory: Memory, now: Moment) -> Self {
+        let mut cluster = Self {
+            name: name.into(),
+            rules,
+            roster: Roster::default(),
+            memory,
+            epoch: Epoch(0),
+            writer: None,
+            reigning: None,
+            story: Story::new(now),
+            born: now,
+            suspicion: None,
+            keeper: None,
+            drain: None,
+            is_drain_spent: false,
+            ring: Ring::default(),
+        };
+        cluster.list(places, now);
+        cluster
+    }
+
+    /// Puts other rules in force.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// What is to be remembered over a restart.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Says which nodes there are now. Known ones keep their ids; those not named are used no longer.
+    pub fn list(&mut self, places: Vec<Place>, now: Moment) {
+        self.roster.list(places);
+        if let Some(writer) = self.writer
+            && !self.roster[writer].is_listed
+        {
+            self.lose("it is no longer among the nodes", now);
+        }
+        self.settle(now);
+    }
+
+    /// The id of the node at `address`, if it is in use.
+    pub fn id(&self, address: &str) -> Option<NodeId> {
+        self.roster.id(address)
+    }
+
+    /// What `id` is.
+    pub fn role(&self, id: NodeId) -> Role {
+        self.roster.role(id, &self.memory, self.writer)
+    }
+
+    /// Takes in a fact. Facts out of order and facts that took too long are none.
+    pub fn observe(&mut self, observation: Observation) {
+        let at = match observation {
+            Observation::Answered {
+                node,
+                sent,
+                at,
+                facts,
+            } => {
+                if !self.is_news(node, sent) {
+                    return;
+                }
+                if at.since(sent) > self.rules.probe_timeout {
+                    self.failed(node, sent, at, Trouble::Timeout);
+                } else {
+                    self.answered(node, sent, at, facts);
+                }
+                at
+            }
+            Observation::Failed {
+                node,
+                sent,
+                at,
+                trouble,
+            } => {
+                if !self.is_news(node, sent) {
+                    return;
+                }
+                self.failed(node, sent, at, trouble);
+                at
+            }
+            Observation::BadSign { node, at, why } => {
+                let is_newer = self.suspicion.as_ref().is_none_or(|(since, _)| at > *since);
+                if self.writer == Some(node) && is_newer {
+                    self.suspicion = Some((at, why));
+                }
+                at
+            }
+            Observation::Keeper(keeper) => {
+                let at = keeper.at;
+                self.is_drain_spent &= keeper.switchover_from.is_some();
+                self.keeper = Some(keeper);
+                at
+            }
+            Observation::Drain { at } => {
+                self.drain = Some(Drain {
+                    until: at.after(DRAIN),
+                    is_announced: false,
+                });
+                at
+            }
+            Observation::Unfence { at } => {
+                self.memory = Memory::default();
+                self.lose("an operator said UNFENCE", at);
+                at
+            }
+        };
+        self.settle(at);
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: Moment) {
+        self.settle(now);
+    }
+
+    /// When the machine wants to be told the time next, whatever else happens.
+    pub fn next_tick(&self, now: Moment) -> Option<Moment> {
+        let keeper = self.keeper.as_ref();
+        let keeper = keeper.map(|keeper| keeper.at.after(keeper.fresh_for));
+        let facts = self.writer.and_then(|id| self.roster[id].facts.as_ref());
+        let heard = facts.map(|(sent, _)| sent.after(self.rules.shelf_life()));
+        let round = (!self.roster.is_round_done()).then(|| self.round_over());
+        let drain = self.drain.map(|drain| drain.until);
+        [drain, keeper, heard, round]
+            .into_iter()
+            .flatten()
+            .filter(|moment| *moment > now)
+            .min()
+    }
+
+    fn is_news(&self, id: NodeId, sent: Moment) -> bool {
+        let node = self.roster.listed(id);
+        node.is_some_and(|node| node.asked.is_none_or(|asked| sent > asked))
+    }
+
+    fn answered(&mut self, id: NodeId, sent: Moment, at: Moment, facts: Facts) {
+        let node = &mut self.roster[id];
+        node.asked = Some(sent);
+        node.heard = Some((at, at.since(sent)));
+        node.trouble = None;
+        node.timeouts = 0;
+        node.outcomes += 1;
+        node.facts = Some((sent, facts.clone()));
+        if facts.in_recovery {
+            if self.writer == Some(id) {
+                self.lose("it has become a replica", at);
+            }
+            self.measure(id, &facts, at);
+            return;
+        }
+        node.forget_lag();
+        let is_ours = self.memory.system == facts.system;
+        if is_ours && facts.timeline > self.memory.timeline {
+            // Seen is seen: nothing on an older timeline takes writes any more.
+            self.memory.timeline = facts.timeline;
+            self.memory.writer = None;
+        }
+        let (Some((_, timeline)), true) = (self.reigning, self.writer == Some(id)) else {
+            return;
+        };
+        if !is_ours {
+            self.lose("its system identifier has changed", at);
+        } else if facts.timeline < timeline {
+            self.lose("it has gone back to an older timeline", at);
+        } else if facts.timeline == timeline {
+            let lsn = facts.lsn.before_page_header(facts.segment);
+            self.ring.add(Sample { sent, lsn });
+            let suspicion = self.suspicion.as_ref();
+            if suspicion.is_some_and(|(since, _)| sent >= *since) {
+                self.suspicion = None;
+            }
+        }
+    }
+
+    /// Measures the lag of a replica, where there is a measure.
+    fn measure(&mut self, id: NodeId, facts: &Facts, at: Moment) {
+        let node = &mut self.roster[id];
+        if self.memory.system != facts.system {
+            node.forget_lag();
+            return;
+        }
+        let (Some(_), Some((_, timeline))) = (self.writer, self.reigning) else {
+            node.membership.answer_without_measure();
+            return;
+        };
+        node.lag = if facts.timeline == timeline && facts.is_receiving {
+            self.ring.lag(facts.lsn, at)
+        } else {
+            Lag::Unknown
+        };
+        node.membership.judge(node.lag, self.rules.lag, at);
+    }
+
+    fn failed(&mut self, id: NodeId, sent: Moment, at: Moment, trouble: Trouble) {
+        let node = &mut self.roster[id];
+        node.asked = Some(sent);
+        node.facts = None;
+        node.outcomes += 1;
+        node.timeouts += u32::from(matches!(trouble, Trouble::Timeout | Trouble::Denied(_)));
+        node.forget_lag();
+        let (timeouts, text) = (node.timeouts, trouble.text().to_owned());
+        node.trouble = Some(trouble.clone());
+        if self.writer != Some(id) {
+            return;
+        }
+        match trouble {
+            Trouble::Refused(_) | Trouble::Starting(_) => self.lose(&text, at),
+            Trouble::Timeout | Trouble::Denied(_) if timeouts >= 2 => self.lose(&text, at),
+            Trouble::Timeout | Trouble::Denied(_) | Trouble::Lost(_) => {
+                self.suspicion = Some((at, text));
+            }
+        }
+    }
+
+    /// The writer, if there is one, is none any more.
+    fn lose(&mut self, why: &str, now: Moment) {
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        self.suspicion = None;
+        self.drain = None;
+        for node in self.roster.iter_mut() {
+            node.membership.freeze();
+        }
+        self.enter(Phase::NoWriter, Some(writer), why, now);
+    }
+
+    fn enter(&mut self, phase: Phase, node: Option<NodeId>, why: &str, now: Moment) {
+        self.story.enter(phase, node, why, self.epoch, now);
+    }
+
+    /// Draws the consequences of all that is known.
+    fn settle(&mut self, now: Moment) {
+        let limit = self.rules.shelf_life();
+        let choice = choose(&self.roster.candidates(limit, now), self.circumstances(now));
+        let challenger = match choice {
+            Choice::Take(node) | Choice::Wait(node, _) | Choice::Conflict(node, _) => Some(node),
+            Choice::Nobody => None,
+        };
+        if let Some(node) = challenger.filter(|node| self.is_ahead(*node)) {
+            let address = self.roster[node].place.address();
+            self.lose(&format!("{address} is on a higher timeline"), now);
+        }
+        match self.writer {
+            Some(writer) => self.settle_in_office(writer, now),
+            None => self.settle_without_writer(choice, now),
+        }
+    }
+
+    /// Whether `id` takes writes on a higher timeline than the reign's.
+    fn is_ahead(&self, id: NodeId) -> bool {
+        let facts = self.roster[id].writable();
+        let timeline = facts.map_or(0, |(_, facts)| facts.timeline);
+        let reigning = self.reigning;
+        reigning.is_some_and(|(_, reigning)| timeline > reigning)
+    }
+
+    fn settle_in_office(&mut self, writer: NodeId, now: Moment) {
+        self.settle_drain(writer, now);
+        let is_stale = match &self.roster[writer].facts {
+            Some((sent, _)) => now.since(*sent) > self.rules.shelf_life(),
+            None => true,
+        };
+        if let Some((_, why)) = self.suspicion.clone() {
+            return self.enter(Phase::Suspect, Some(writer), &why, now);
+        }
+        if is_stale {
+            let why = "it has not been heard for too long";
+            return self.enter(Phase::Suspect, Some(writer), why, now);
+        }
+        let keeper = self.fresh_keeper(now).filter(|keeper| !keeper.is_paused);
+        let objection = match keeper.map(|keeper| keeper.leader) {
+            Some(Leader::Node(other)) if other != writer => "its keeper names another leader",
+            Some(Leader::Stranger) => "its keeper names a leader that is no node here",
+            Some(Leader::Nobody) if self.rules.fence_on_lease_loss => "its keeper names no leader",
+            Some(Leader::Node(_) | Leader::Nobody) | None => "",
+        };
+        let (phase, why) = if !objection.is_empty() {
+            (Phase::Orphan, objection)
+        } else if self.drain.is_some() {
+            (Phase::Draining, "a switchover is coming")
+        } else {
+            (Phase::Stable, "it takes writes")
+        };
+        self.enter(phase, Some(writer), why, now);
+    }
+
+    /// Begins the drain that the keeper announces, and ends the one that is over or called off.
+    fn settle_drain(&mut self, writer: NodeId, now: Moment) {
+        let keeper = self.fresh_keeper(now);
+        let announced = keeper.map(|keeper| keeper.switchover_from);
+        if announced == Some(Some(writer)) && !self.is_drain_spent {
+            self.is_drain_spent = true;
+            self.drain = Some(Drain {
+                until: now.after(DRAIN),
+                is_announced: true,
+            });
+        }
+        let is_called_off = announced == Some(None);
+        self.drain = self
+            .drain
+            .filter(|drain| now < drain.until && !(is_called_off && drain.is_announced));
+    }
+
+    fn settle_without_writer(&mut self, choice: Choice, now: Moment) {
+        match choice {
+            Choice::Take(node) => self.crown(node, now),
+            Choice::Wait(node, patience) => {
+                let why = match patience {
+                    Patience::FirstRound => "not every node has been heard yet",
+                    Patience::Keeper => "its keeper names another leader",
+                };
+                self.enter(Phase::Confirming, Some(node), why, now);
+            }
+            Choice::Conflict(one, other) => {
+                let why = format!(
+                    "{} and {} take writes with equal right: stop one of them",
+                    self.roster[one].place.address(),
+                    self.roster[other].place.address()
+                );
+                self.enter(Phase::Conflict, Some(one), &why, now);
+            }
+            Choice::Nobody => self.enter(Phase::NoWriter, None, "no node may take writes", now),
+        }
+    }
+
+    /// Makes `id` the writer.
+    fn crown(&mut self, id: NodeId, now: Moment) {
+        let node = &self.roster[id];
+        let Some((sent, facts)) = node.writable() else {
+            return;
+        };
+        let lsn = facts.lsn.before_page_header(facts.segment);
+        let timeline = facts.timeline;
+        self.memory = Memory {
+            system: facts.system,
+            timeline,
+            writer: Some(node.place.address()),
+        };
+        if self.reigning != Some((id, timeline)) {
+            self.epoch.0 += 1;
+            self.reigning = Some((id, timeline));
+            self.ring.clear();
+        }
+        for node in self.roster.iter_mut() {
+            node.lag = Lag::Unknown;
+            node.membership.begin_anew();
+        }
+        self.ring.add(Sample { sent, lsn });
+        self.writer = Some(id);
+        let why = format!("it takes writes on timeline {timeline}");
+        self.enter(Phase::Stable, Some(id), &why, now);
+        self.settle_in_office(id, now);
+    }
+
+    fn circumstances(&self, now: Moment) -> Circumstances {
+        let last = self.memory.writer.as_ref();
+        let keeper = self.fresh_keeper(now);
+        Circumstances {
+            system: self.memory.system,
+            timeline: self.memory.timeline,
+            last: last.and_then(|address| self.roster.id(address)),
+            leader: keeper.map(|keeper| keeper.leader),
+            is_round_done: now >= self.round_over() || self.roster.is_round_done(),
+        }
+    }
+
+    fn fresh_keeper(&self, now: Moment) -> Option<&Keeper> {
+        let keeper = self.keeper.as_ref();
+        keeper.filter(|keeper| now.since(keeper.at) <= keeper.fresh_for)
+    }
+
+    fn round_over(&self) -> Moment {
+        let rules = &self.rules;
+        self.born.after(rules.probe_timeout + rules.probe_interval)
+    }
+
+    /// Changes of phase that were not asked for before, oldest first.
+    pub fn news(&mut self) -> Vec<Change> {
+        self.story.news()
+    }
+
+    /// The story so far, oldest first.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.story.changes()
+    }
+
+    /// A snapshot.
+    pub fn view(&self) -> ClusterView {
+        ClusterView {
+            name: Arc::clone(&self.name),
+            epoch: self.epoch,
+            phase: self.story.phase,
+            since: self.story.since,
+            why: Arc::clone(&self.story.why),
+            writer: self.writer,
+            timeline: self.memory.timeline,
+            system: self.memory.system,
+            holding_since: self.story.holding_since,
+            sample: self.writer.and_then(|_| self.ring.newest()),
+            floor: self.ring.floor(),
+            nodes: self.roster.view(&self.memory, self.writer),
+        }
+    }
+}

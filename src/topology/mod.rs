@@ -1,0 +1,16 @@
+//! The state machine of a cluster: facts about nodes in, one immutable view out.
+//!
+//! Pure: it is told the time with every fact, asks nobody, and waits for nothing. `discovery/` feeds it.
+
+pub mod choice;
+pub mod cluster;
+pub mod lag;
+pub mod node;
+pub mod phase;
+pub mod roster;
+pub mod view;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The nodes of a cluster: who they are, and what was heard of each.
+
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::topology::choice::{Candidate, Memory};
+use crate::topology::node::{Node, NodeId, Place, Role, Trouble};
+use crate::topology::view::NodeView;
+
+/// Every node ever known. One that is listed no longer keeps its place, so that an id never means another.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    nodes: Vec<Node>,
+}
+
+impl Index<NodeId> for Roster {
+    type Output = Node;
+
+    fn index(&self, id: NodeId) -> &Node {
+        &self.nodes[usize::from(id.0)]
+    }
+}
+
+impl IndexMut<NodeId> for Roster {
+    fn index_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[usize::from(id.0)]
+    }
+}
+
+fn id_of(index: usize) -> NodeId {
+    NodeId(u16::try_from(index).expect("no more nodes are taken than ids have room for"))
+}
+
+impl Roster {
+    /// Says which nodes there are now.
+    pub fn list(&mut self, places: Vec<Place>) {
+        for node in &mut self.nodes {
+            node.is_listed = false;
+        }
+        for place in places {
+            let has_room = self.nodes.len() < usize::from(u16::MAX);
+            let address = place.address();
+            let known = self
+                .nodes
+                .iter_mut()
+                .find(|node| node.place.address() == address);
+            match known {
+                Some(known) => {
+                    known.is_listed = true;
+                    known.place = Arc::new(place);
+                }
+                None if has_room => self.nodes.push(Node::new(place)),
+                None => {}
+            }
+        }
+        for node in self.nodes.iter_mut().filter(|node| !node.is_listed) {
+            node.forget_lag();
+        }
+    }
+
+    /// The id of the node at `address`, if it is listed.
+    pub fn id(&self, address: &str) -> Option<NodeId> {
+        let found = self
+            .nodes
+            .iter()
+            .position(|node| node.is_listed && node.place.address() == address);
+        found.map(id_of)
+    }
+
+    /// The listed node `id`.
+    pub fn listed(&self, id: NodeId) -> Option<&Node> {
+        let node = self.nodes.get(usize::from(id.0));
+        node.filter(|node| node.is_listed)
+    }
+
+    /// All nodes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.nodes.iter_mut()
+    }
+
+    /// Whether every listed node has been heard once, or has failed.
+    pub fn is_round_done(&self) -> bool {
+        let mut listed = self.nodes.iter().filter(|node| node.is_listed);
+        listed.all(|node| node.outcomes > 0)
+    }
+
+    /// The nodes that take writes, by answers no older than `limit`.
+    pub fn candidates(&self, limit: Duration, now: Moment) -> Vec<Candidate> {
+        let all = self.nodes.iter().enumerate();
+        all.filter(|(_, node)| node.is_listed)
+            .filter_map(|(index, node)| {
+                let (sent, facts) = node.writable()?;
+                (now.since(sent) <= limit).then(|| Candidate {
+                    node: id_of(index),
+                    timeline: facts.timeline,
+                    system: facts.system,
+                })
+            })
+            .collect()
+    }
+
+    /// What `id` is, in a cluster with `memory` whose writer in office is `writer`.
+    pub fn role(&self, id: NodeId, memory: &Memory, writer: Option<NodeId>) -> Role {
+        let node = &self[id];
+        let Some((_, facts)) = &node.facts else {
+            return match &node.trouble {
+                None => Role::Unknown,
+                Some(Trouble::Starting(_)) => Role::Starting,
+                Some(_) => Role::Down,
+            };
+        };
+        if memory.system != 0 && facts.system != memory.system {
+            return Role::Fenced;
+        }
+        if facts.in_recovery {
+            return Role::Replica;
+        }
+        let last = memory.writer.as_ref();
+        let is_last = last.is_none_or(|last| *last == node.place.address());
+        let is_beside = facts.timeline == memory.timeline && !is_last;
+        let is_other = writer.is_some_and(|writer| writer != id);
+        if facts.timeline < memory.timeline || is_other || is_beside {
+            Role::Fenced
+        } else {
+            Role::Primary
+        }
+    }
+
+    /// What is seen of every node.
+    pub fn view(&self, memory: &Memory, writer: Option<NodeId>) -> Vec<NodeView> {
+        let all = self.nodes.iter().enumerate();
+        all.map(|(index, node)| {
+            let id = id_of(index);
+            let facts = node.facts.as_ref().map(|(_, facts)| facts);
+            NodeView {
+                id,
+                place: Arc::clone(&node.place),
+                is_listed: node.is_listed,
+                role: self.role(id, memory, writer),
+                timeline: facts.map_or(0, |facts| facts.timeline),
+                lsn: facts.map(|facts| facts.lsn),
+                lag: node.lag,
+                is_readable: node.membership.is_in(),
+                heard: node.heard.map(|(at, _)| at),
+                took: node.heard.map_or(Duration::ZERO, |(_, took)| took),
+                trouble: node.trouble.as_ref().map(|trouble| trouble.text().into()),
+            }
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,362 @@
+//! The machine, by pictures: what was observed, and how the cluster stands then.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::topology::choice::Memory;
+use crate::topology::cluster::{Cluster, Rules};
+use crate::topology::lag::LagLimits;
+use crate::topology::node::{
+    Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
+};
+use crate::topology::phase::Phase;
+
+const A: NodeId = NodeId(0);
+const B: NodeId = NodeId(1);
+const C: NodeId = NodeId(2);
+
+const RULES: Rules = Rules {
+    probe_interval: Duration::from_millis(250),
+    probe_timeout: Duration::from_millis(500),
+    lag: LagLimits {
+        time: Duration::from_secs(1),
+        bytes: 0,
+        readmit_after: Duration::from_secs(1),
+    },
+    fence_on_lease_loss: true,
+};
+
+fn at(millis: u64) -> Moment {
+    Moment::from_micros(millis * 1000)
+}
+
+struct Picture {
+    cluster: Cluster,
+    now: u64,
+}
+
+fn places() -> Vec<Place> {
+    ["a", "b", "c"]
+        .into_iter()
+        .map(|host| Place {
+            host: host.into(),
+            port: 5432,
+            zone: String::new(),
+            weight: 1,
+        })
+        .collect()
+}
+
+fn remembering(memory: Memory) -> Picture {
+    Picture {
+        cluster: Cluster::new("main", RULES, places(), memory, at(0)),
+        now: 0,
+    }
+}
+
+/// A is the writer on timeline 3, B and C follow it.
+fn stable() -> Picture {
+    let mut picture = remembering(Memory::default());
+    picture
+        .primary(A, 3, 1000)
+        .replica(B, 3, 1000)
+        .replica(C, 3, 1000);
+    assert_eq!(picture.primary_of_view(), Some(A));
+    picture.replica(B, 3, 1000).replica(C, 3, 1000);
+    picture
+}
+
+impl Picture {
+    fn answered(&mut self, node: NodeId, in_recovery: bool, timeline: u32, lsn: u64) -> &mut Self {
+        self.now += 10;
+        self.answered_at(node, self.now - 5, self.now, in_recovery, timeline, lsn)
+    }
+
+    fn answered_at(
+        &mut self,
+        node: NodeId,
+        sent: u64,
+        heard: u64,
+        in_recovery: bool,
+        timeline: u32,
+        lsn: u64,
+    ) -> &mut Self {
+        self.cluster.observe(Observation::Answered {
+            node,
+            sent: at(sent),
+            at: at(heard),
+            facts: Facts {
+                in_recovery,
+                lsn: Lsn(lsn),
+                received: in_recovery.then_some(Lsn(lsn)),
+                timeline,
+                system: 7,
+                started: "noon".into(),
+                is_receiving: in_recovery,
+                segment: 16 << 20,
+            },
+        });
+        self
+    }
+
+    fn primary(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
+        self.answered(node, false, timeline, lsn)
+    }
+
+    fn replica(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
+        self.answered(node, true, timeline, lsn)
+    }
+
+    fn failed(&mut self, node: NodeId, trouble: Trouble) -> &mut Self {
+        self.now += 10;
+        self.cluster.observe(Observation::Failed {
+            node,
+            sent: at(self.now - 5),
+            at: at(self.now),
+            trouble,
+        });
+        self
+    }
+
+    fn refused(&mut self, node: NodeId) -> &mut Self {
+        self.failed(node, Trouble::Refused("connection refused".into()))
+    }
+
+    fn bad_sign(&mut self, node: NodeId) -> &mut Self {
+        self.now += 1;
+        self.cluster.observe(Observation::BadSign {
+            node,
+            at: at(self.now),
+            why: "a server was lost".into(),
+        });
+        self
+    }
+
+    fn keeper(&mut self, leader: Leader, switchover_from: Option<NodeId>) -> &mut Self {
+        self.now += 1;
+        self.cluster.observe(Observation::Keeper(Keeper {
+            at: at(self.now),
+            leader,
+            switchover_from,
+            is_paused: false,
+            fresh_for: Duration::from_secs(30),
+        }));
+        self
+    }
+
+    fn wait(&mut self, millis: u64) -> &mut Self {
+        self.now += millis;
+        self.cluster.tick(at(self.now));
+        self
+    }
+
+    fn phase(&self) -> Phase {
+        self.cluster.view().phase
+    }
+
+    fn primary_of_view(&self) -> Option<NodeId> {
+        self.cluster.view().primary()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.cluster.view().epoch.0
+    }
+
+    fn readers(&self) -> Vec<NodeId> {
+        self.cluster.view().readable().map(|node| node.id).collect()
+    }
+}
+
+#[test]
+fn at_the_start_every_node_is_heard_before_one_is_chosen() {
+    let mut picture = remembering(Memory::default());
+    picture.primary(A, 3, 9000);
+    assert_eq!(picture.phase(), Phase::Confirming);
+    picture.primary(B, 4, 100).refused(C);
+    assert_eq!(picture.primary_of_view(), Some(B));
+    assert_eq!(picture.cluster.role(A), Role::Fenced);
+}
+
+#[test]
+fn a_silent_node_does_not_delay_the_start_for_ever() {
+    let mut picture = remembering(Memory::default());
+    picture.primary(A, 3, 9000).wait(800);
+    assert_eq!(picture.primary_of_view(), Some(A));
+}
+
+#[test]
+fn a_bad_sign_holds_until_a_later_probe_clears_it() {
+    let mut picture = stable();
+    let before = picture.now + 10;
+    picture.bad_sign(A).wait(20);
+    assert_eq!(picture.phase(), Phase::Suspect);
+    picture.answered_at(A, before - 10, before + 15, false, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Suspect, "asked before the sign");
+    picture.primary(A, 3, 1000);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(A), 1));
+}
+
+#[test]
+fn a_failover_raises_the_epoch_and_the_old_primary_is_never_taken_again() {
+    let mut picture = stable();
+    picture.bad_sign(A).refused(A);
+    assert_eq!(picture.phase(), Phase::NoWriter);
+    picture.primary(B, 4, 900);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(B), 2));
+    picture.primary(A, 3, 5000).refused(B);
+    assert_eq!(picture.primary_of_view(), None);
+    assert_eq!(picture.cluster.role(A), Role::Fenced);
+    picture.primary(A, 3, 6000).wait(100);
+    assert_eq!(picture.primary_of_view(), None);
+}
+
+#[test]
+fn a_writer_that_comes_back_goes_on_in_its_own_reign() {
+    let mut picture = stable();
+    picture.refused(A).primary(A, 3, 1000);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(A), 1));
+}
+
+#[test]
+fn a_higher_timeline_ends_the_reign_of_a_writer_that_still_answers() {
+    let mut picture = stable();
+    picture.primary(A, 3, 1100).primary(B, 4, 900);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(B), 2));
+    assert_eq!(picture.cluster.role(A), Role::Fenced);
+}
+
+#[test]
+fn another_that_says_the_same_timeline_is_fenced_and_the_writer_stays() {
+    let mut picture = stable();
+    picture.primary(B, 3, 9000);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(A), 1));
+    assert_eq!(picture.cluster.role(B), Role::Fenced);
+    picture.refused(A).primary(B, 3, 9000);
+    assert_eq!(picture.primary_of_view(), None);
+}
+
+#[test]
+fn two_with_equal_right_are_a_conflict_until_one_is_gone() {
+    let mut picture = stable();
+    picture.refused(A);
+    let sent = picture.now + 5;
+    picture.keeper(Leader::Node(A), None);
+    picture
+        .answered_at(B, sent, sent + 1, false, 4, 900)
+        .answered_at(C, sent, sent + 2, false, 4, 950);
+    assert_eq!(picture.primary_of_view(), None);
+    assert_eq!(picture.phase(), Phase::Conflict);
+    picture.keeper(Leader::Node(C), None);
+    assert_eq!(picture.primary_of_view(), Some(C));
+}
+
+#[test]
+fn what_was_remembered_keeps_a_stale_primary_out() {
+    let memory = Memory {
+        system: 7,
+        timeline: 5,
+        writer: Some("b:5432".into()),
+    };
+    let mut picture = remembering(memory);
+    picture.primary(A, 4, 9000).refused(B).refused(C);
+    assert_eq!(picture.primary_of_view(), None);
+    picture.primary(B, 5, 100);
+    assert_eq!(picture.primary_of_view(), Some(B));
+}
+
+#[test]
+fn an_operator_may_say_that_a_lower_timeline_is_meant() {
+    let memory = Memory {
+        system: 7,
+        timeline: 5,
+        writer: None,
+    };
+    let mut picture = remembering(memory);
+    picture.primary(A, 2, 9000).refused(B).refused(C);
+    assert_eq!(picture.primary_of_view(), None);
+    let now = at(picture.now);
+    picture.cluster.observe(Observation::Unfence { at: now });
+    assert_eq!(picture.primary_of_view(), Some(A));
+}
+
+#[test]
+fn two_timeouts_lose_the_writer_and_a_late_answer_is_one() {
+    let mut picture = stable();
+    picture.failed(A, Trouble::Timeout);
+    assert_eq!(picture.phase(), Phase::Suspect);
+    let sent = picture.now + 1;
+    picture.now += 700;
+    picture.answered_at(A, sent, picture.now, false, 3, 1000);
+    assert_eq!(picture.phase(), Phase::NoWriter);
+}
+
+#[test]
+fn a_machine_that_hears_nothing_does_not_trust_what_it_knew() {
+    let mut picture = stable();
+    picture.wait(5000);
+    assert_eq!(picture.primary_of_view(), None);
+}
+
+#[test]
+fn an_announced_switchover_drains_once_and_for_five_seconds_at_most() {
+    let mut picture = stable();
+    picture.keeper(Leader::Node(A), Some(A));
+    assert_eq!(picture.phase(), Phase::Draining);
+    picture.wait(4900).primary(A, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Draining);
+    picture.wait(100).primary(A, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Stable);
+    picture.keeper(Leader::Node(A), Some(A));
+    assert_eq!(picture.phase(), Phase::Stable, "the same switchover");
+    picture
+        .keeper(Leader::Node(A), None)
+        .keeper(Leader::Node(A), Some(A));
+    assert_eq!(picture.phase(), Phase::Draining);
+    picture.keeper(Leader::Node(A), None);
+    assert_eq!(picture.phase(), Phase::Stable, "called off");
+}
+
+#[test]
+fn a_writer_without_its_leader_key_is_not_used_and_a_stale_keeper_says_nothing() {
+    let mut picture = stable();
+    picture.keeper(Leader::Nobody, None);
+    assert_eq!(picture.phase(), Phase::Orphan);
+    picture.keeper(Leader::Node(B), None);
+    assert_eq!(picture.phase(), Phase::Orphan);
+    picture.wait(31_000).primary(A, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Stable);
+}
+
+#[test]
+fn a_replica_behind_its_limit_or_off_its_timeline_serves_no_reads() {
+    let mut picture = stable();
+    assert_eq!(picture.readers(), [B, C]);
+    for lsn in [2000, 3000, 4000, 5000] {
+        picture.wait(400).primary(A, 3, lsn);
+        picture.replica(B, 3, 1500).replica(C, 3, lsn);
+    }
+    assert_eq!(picture.readers(), [C]);
+    picture.replica(C, 2, 5000);
+    assert_eq!(picture.readers(), []);
+}
+
+#[test]
+fn without_a_writer_reads_go_on_where_they_went() {
+    let mut picture = stable();
+    picture
+        .refused(A)
+        .replica(B, 3, 1000)
+        .failed(C, Trouble::Timeout);
+    assert_eq!(picture.readers(), [B]);
+    picture.replica(C, 3, 1000);
+    assert_eq!(picture.readers(), [B, C]);
+}
+
+#[test]
+fn a_new_reign_measures_anew() {
+    let mut picture = stable();
+    picture.refused(A).primary(B, 4, 900).replica(C, 3, 1000);
+    assert_eq!(picture.readers(), []);
+    picture.replica(C, 4, 900);
+    assert_eq!(picture.readers(), [C]);
+}

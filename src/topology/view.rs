@@ -1,0 +1,121 @@
+//! What everybody but the machine itself sees of a cluster: one immutable snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::topology::lag::Lag;
+use crate::topology::node::{Lsn, NodeId, Place, Role};
+use crate::topology::phase::{Epoch, Phase};
+
+/// A snapshot of a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterView {
+    /// The cluster's name.
+    pub name: Arc<str>,
+    /// The reign.
+    pub epoch: Epoch,
+    /// How it stands.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Moment,
+    /// Why.
+    pub why: Arc<str>,
+    /// The node in office; also when new transactions do not go to it at the moment.
+    pub writer: Option<NodeId>,
+    /// The highest timeline ever seen to take writes.
+    pub timeline: u32,
+    /// The system identifier; 0 before any is known.
+    pub system: u64,
+    /// Since when there has been no writer in use; none while there is one.
+    pub holding_since: Option<Moment>,
+    /// The newest position of the writer in this reign, and when it was asked for.
+    pub sample: Option<Sample>,
+    /// The first position of the writer that was seen in this reign: whoever has replayed it has everything of the reigns before.
+    pub floor: Option<Lsn>,
+    /// Every node ever known, in the order of their ids.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A position of the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When the probe was sent that brought it.
+    pub sent: Moment,
+    /// The position.
+    pub lsn: Lsn,
+}
+
+/// What is seen of a node.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it is.
+    pub place: Arc<Place>,
+    /// It is configured or discovered, now.
+    pub is_listed: bool,
+    /// What it is.
+    pub role: Role,
+    /// Its timeline; 0 where unknown.
+    pub timeline: u32,
+    /// The insert position of a primary; what a replica has replayed.
+    pub lsn: Option<Lsn>,
+    /// How far it is behind; of no meaning for a primary.
+    pub lag: Lag,
+    /// It may serve reads, as far as the cluster's own limits go.
+    pub is_readable: bool,
+    /// When it was last heard.
+    pub heard: Option<Moment>,
+    /// How long that answer took.
+    pub took: Duration,
+    /// What is wrong with it.
+    pub trouble: Option<Arc<str>>,
+}
+
+impl ClusterView {
+    /// The node that new transactions go to: none while they wait.
+    pub fn primary(&self) -> Option<NodeId> {
+        match self.phase {
+            Phase::Stable => self.writer,
+            Phase::Draining
+            | Phase::Suspect
+            | Phase::NoWriter
+            | Phase::Confirming
+            | Phase::Conflict
+            | Phase::Orphan => None,
+        }
+    }
+
+    /// What is seen of `id`.
+    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.nodes.get(usize::from(id.0))
+    }
+
+    /// The node at `address` (`host:port`).
+    pub fn at(&self, address: &str) -> Option<&NodeView> {
+        self.nodes
+            .iter()
+            .find(|node| node.is_listed && node.place.address() == address)
+    }
+
+    /// The nodes that may serve reads.
+    pub fn readable(&self) -> impl Iterator<Item = &NodeView> {
+        self.nodes.iter().filter(|node| node.is_readable)
+    }
+
+    /// What a replica must have replayed to have all that was written up to a position `written` of reign `epoch`.
+    /// None while that is not known.
+    pub fn needed(&self, epoch: Epoch, written: Lsn) -> Option<Lsn> {
+        if epoch == self.epoch {
+            Some(written)
+        } else {
+            self.floor
+        }
+    }
+
+    /// Whether a server opened in reign `epoch` on `node` may still be used for writes.
+    pub fn is_in_office(&self, node: NodeId, epoch: Epoch) -> bool {
+        self.epoch == epoch && self.writer == Some(node)
+    }
+}
