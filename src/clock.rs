@@ -5,6 +5,9 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 /// A point in time, in microseconds since the process started. Copy, comparable, printable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(u64);
@@ -65,6 +68,18 @@ pub fn wall_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// A moment of the wall clock, in seconds since 1970, as `YYYY-MM-DD HH:MM:SS TZ` in the system's time zone.
+pub fn local_time(seconds: u64) -> String {
+    zoned(seconds, TimeZone::system())
+}
+
+fn zoned(seconds: u64, zone: TimeZone) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    let zoned = moment.to_zoned(zone);
+    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
 /// `N` bytes from the system's entropy.
 ///
 /// # Panics
@@ -73,4 +88,19 @@ pub fn entropy<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system gives entropy");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{local_time, zoned};
+    use jiff::tz::TimeZone;
+
+    #[test]
+    fn a_moment_is_read_by_people_in_their_own_zone() {
+        assert_eq!(zoned(951_782_400, TimeZone::UTC), "2000-02-29 00:00:00 UTC");
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(zoned(0, berlin.clone()), "1970-01-01 01:00:00 CET");
+        assert_eq!(zoned(1_751_328_000, berlin), "2025-07-01 02:00:00 CEST");
+        assert_eq!(local_time(u64::MAX).len(), local_time(0).len());
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! One table says of each command who may give it, what may follow it and how `SHOW HELP` tells it.
 
+use crate::admin::complaint::{About, Complaint};
 use crate::admin::grammar::{self, Line, Word};
 use crate::admin::order::Stop;
 
@@ -218,9 +219,12 @@ pub fn help() -> String {
 /// Reads what a guest who may do `role` typed.
 ///
 /// # Errors
-/// The message of the error to answer with, in PgBouncer's words.
-pub fn parse(text: &str, role: Role) -> Result<Command, String> {
-    let invalid = || format!("invalid command '{text}', use SHOW HELP;");
+/// What to answer instead, in PgBouncer's words.
+pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
+    let invalid = || {
+        let message = format!("invalid command '{text}', use SHOW HELP;");
+        Complaint::new(About::SyntaxError, message)
+    };
     let (word, argument) = match grammar::read(text).ok_or_else(invalid)? {
         Line::Words(word, argument) => (word, argument),
         Line::Set(key, value) => return set(key, value, role),
@@ -231,7 +235,7 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
             .as_ref()
             .is_some_and(|name| is_long(name, LONGEST_NAME))
     {
-        return Err("bad arguments".into());
+        return Err(bad_arguments());
     }
     let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word.text);
     let entry = COMMANDS.iter().find(is_it).ok_or_else(invalid)?;
@@ -240,7 +244,7 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
         if role >= needed {
             Ok(())
         } else {
-            Err("admin access needed".to_owned())
+            Err(admin_needed())
         }
     };
     match entry.argument {
@@ -258,13 +262,14 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
             argument
                 .filter(|name| !name.is_empty())
                 .map(command)
-                .ok_or_else(|| "a database is required".to_owned())
+                .ok_or_else(|| Complaint::new(About::SyntaxError, "a database is required"))
         }
         Argument::Client(command) => {
             may(entry.role)?;
             let id = argument.as_deref().and_then(client_id);
-            id.map(command)
-                .ok_or_else(|| "invalid client pointer supplied".to_owned())
+            id.map(command).ok_or_else(|| {
+                Complaint::new(About::InvalidValue, "invalid client pointer supplied")
+            })
         }
         Argument::Way => {
             let way = way(argument.as_deref()).ok_or_else(invalid)?;
@@ -274,9 +279,20 @@ pub fn parse(text: &str, role: Role) -> Result<Command, String> {
     }
 }
 
-fn set(key: Word, value: Word, role: Role) -> Result<Command, String> {
+fn bad_arguments() -> Complaint {
+    Complaint::new(About::SyntaxError, "bad arguments")
+}
+
+fn admin_needed() -> Complaint {
+    Complaint {
+        hint: Some("Add the user to admin_users."),
+        ..Complaint::new(About::InsufficientPrivilege, "admin access needed")
+    }
+}
+
+fn set(key: Word, value: Word, role: Role) -> Result<Command, Complaint> {
     if key.length > LONGEST_NAME || value.length > LONGEST_VALUE || key.text.is_empty() {
-        return Err("bad arguments".into());
+        return Err(bad_arguments());
     }
     let (key, value) = (key.text, value.text);
     if PARAMETERS
@@ -286,7 +302,7 @@ fn set(key: Word, value: Word, role: Role) -> Result<Command, String> {
         return Ok(Command::SetIgnored);
     }
     if role < Role::Acts {
-        return Err("admin access needed".into());
+        return Err(admin_needed());
     }
     Ok(Command::Set { key, value })
 }
@@ -336,7 +352,11 @@ mod tests {
     use crate::admin::order::Stop;
 
     fn admin(text: &str) -> Result<Command, String> {
-        parse(text, Role::Acts)
+        as_role(text, Role::Acts)
+    }
+
+    fn as_role(text: &str, role: Role) -> Result<Command, String> {
+        parse(text, role).map_err(|complaint| complaint.message)
     }
 
     fn invalid(text: &str) -> Result<Command, String> {
@@ -427,7 +447,11 @@ mod tests {
             "SET DateStyle = iso",
             "set timezone to 'UTC'",
         ] {
-            assert_eq!(parse(text, Role::Looks), Ok(Command::SetIgnored), "{text}");
+            assert_eq!(
+                as_role(text, Role::Looks),
+                Ok(Command::SetIgnored),
+                "{text}"
+            );
         }
     }
 
@@ -457,11 +481,11 @@ mod tests {
             "SET k=1",
             "SHOW FDS",
         ] {
-            assert_eq!(parse(text, Role::Looks), refused, "{text}");
+            assert_eq!(as_role(text, Role::Looks), refused, "{text}");
         }
-        assert_eq!(parse("RELOAD x", Role::Looks), invalid("RELOAD x"));
+        assert_eq!(as_role("RELOAD x", Role::Looks), invalid("RELOAD x"));
         assert_eq!(
-            parse("SHOW STATS", Role::Looks),
+            as_role("SHOW STATS", Role::Looks),
             Ok(Command::Show(Show::Stats))
         );
     }

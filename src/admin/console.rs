@@ -13,10 +13,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::command::{self, Command, Role, Show};
-use crate::admin::complaint::Complaint;
+use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{self, Outcome};
 use crate::admin::gather::Look;
 use crate::admin::numbers;
@@ -126,9 +126,9 @@ enum Failure {
     Leave,
 }
 
-impl<C: Into<Complaint>> From<C> for Failure {
-    fn from(complaint: C) -> Self {
-        Self::Complaint(complaint.into())
+impl From<Complaint> for Failure {
+    fn from(complaint: Complaint) -> Self {
+        Self::Complaint(complaint)
     }
 }
 
@@ -155,7 +155,7 @@ impl Console {
                 tag => {
                     complain(
                         &mut out,
-                        &Complaint::new(not_understood(tag)),
+                        &Complaint::new(About::ProtocolViolation, not_understood(tag)),
                         self.dialect(),
                     );
                     message::ready_for_query(&mut out, b'I');
@@ -242,7 +242,7 @@ impl Console {
         }
         Err(Complaint {
             hint: Some("A takeover by another process (-R) is not built in this version."),
-            ..Complaint::new("SHOW FDS is not supported")
+            ..Complaint::new(About::NotSupported, "SHOW FDS is not supported")
         })
     }
 
@@ -254,9 +254,11 @@ impl Console {
             .await
             .unwrap_or_else(|_| Err("the pooler is shutting down".into()));
         result.map_err(|problems| Complaint {
-            code: "F0000",
             detail: Some(problems),
-            ..Complaint::new("RELOAD failed, see logs for additional details")
+            ..Complaint::new(
+                About::ConfigFile,
+                "RELOAD failed, see logs for additional details",
+            )
         })
     }
 
@@ -266,10 +268,13 @@ impl Console {
         let result = done
             .await
             .unwrap_or_else(|_| Err(Refusal::from("the pooler is shutting down")));
-        result.map_err(|refusal| Complaint {
-            detail: Some(refusal.detail),
-            hint: refusal.hint,
-            ..Complaint::new("SET failed")
+        result.map_err(|refusal| {
+            warn!("SET failed: {}", refusal.detail);
+            Complaint {
+                detail: Some(refusal.detail),
+                hint: refusal.hint,
+                ..Complaint::new(About::InvalidValue, "SET failed")
+            }
         })
     }
 
@@ -282,7 +287,7 @@ impl Console {
                 biased;
                 _ = looks.tick() => match wait.progress(&self.registry) {
                     Progress::Over => return Ok(()),
-                    Progress::Undone => return Err(Complaint::new("the pause was undone by RESUME").into()),
+                    Progress::Undone => return Err(undone().into()),
                     Progress::Waiting if self.card.take_cancel() => cancelled(),
                     Progress::Waiting => continue,
                 },
@@ -312,10 +317,13 @@ fn shutdown(stop: Stop) -> &'static str {
 
 fn cancelled() -> Failure {
     Failure::Complaint(Complaint {
-        code: "57014",
         detail: Some("What this command paused goes on.".to_owned()),
-        ..Complaint::new("canceling statement due to user request")
+        ..Complaint::new(About::Cancelled, "canceling statement due to user request")
     })
+}
+
+fn undone() -> Complaint {
+    Complaint::new(About::WrongState, "the pause was undone by RESUME")
 }
 
 /// Comes back with the reason when somebody orders the guest out.
@@ -371,7 +379,7 @@ fn complain(out: &mut BytesMut, complaint: &Complaint, dialect: Dialect) {
     }
     let say = Say {
         severity: Severity::Error,
-        code: complaint.code,
+        code: complaint.about.code(),
         message: &complaint.message,
         detail: complaint.detail.as_deref(),
         hint: complaint.hint,

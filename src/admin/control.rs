@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use tracing::info;
 
 use crate::admin::command::Command;
-use crate::admin::complaint::Complaint;
+use crate::admin::complaint::{About, Complaint};
 use crate::admin::pause::{self, Wait};
 use crate::clients::gate::is_console;
 use crate::pools::limits::Database;
@@ -40,7 +40,7 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
             hint: Some(
                 "A takeover by another process (-R) is not built in this version; PAUSE holds the servers back.",
             ),
-            ..Complaint::new("SUSPEND is not supported")
+            ..Complaint::new(About::NotSupported, "SUSPEND is not supported")
         }),
         Command::Kill(name) => pause::kill(registry, name.as_deref()),
         Command::KillClient(id) => kill_client(registry, *id),
@@ -104,7 +104,7 @@ pub(super) fn find(
     let named = Some(name).filter(|name| !name.is_empty());
     named
         .and_then(|name| registry.database(name))
-        .ok_or_else(|| Complaint::new(format!("no such database: {name}")))
+        .ok_or_else(|| no_such_database(name))
 }
 
 /// The database `name` that is listed, or in use.
@@ -116,12 +116,18 @@ pub(super) fn find_known(
     not_the_console(name, verb)?;
     registry
         .known_database(name)
-        .ok_or_else(|| Complaint::new(format!("no such database: {name}")))
+        .ok_or_else(|| no_such_database(name))
+}
+
+fn no_such_database(name: &str) -> Complaint {
+    let message = format!("no such database: {name}");
+    Complaint::new(About::UndefinedDatabase, message)
 }
 
 fn not_the_console(name: &str, verb: &str) -> Result<(), Complaint> {
     if is_console(name) {
-        return Err(Complaint::new(format!("cannot {verb} admin db: {name}")));
+        let message = format!("cannot {verb} admin db: {name}");
+        return Err(Complaint::new(About::WrongState, message));
     }
     Ok(())
 }
@@ -140,7 +146,7 @@ fn kill_client(registry: &Registry, id: u64) -> Result<Outcome, Complaint> {
         .clients
         .get(&id)
         .map(|card| Arc::clone(&card));
-    let card = card.ok_or_else(|| Complaint::new("client not found"))?;
+    let card = card.ok_or_else(|| Complaint::new(About::UndefinedObject, "client not found"))?;
     info!(client = id, "KILL_CLIENT command issued");
     card.give(Order::Kill);
     Ok(Outcome::Done("KILL_CLIENT"))
@@ -176,7 +182,10 @@ mod tests {
 
     /// What the command is answered at once: its tag, or its complaint.
     fn say(registry: &Arc<Registry>, text: &str) -> Result<String, String> {
-        match carry_out(registry, &parse(text, Role::Acts)?) {
+        match carry_out(
+            registry,
+            &parse(text, Role::Acts).map_err(|why| why.message)?,
+        ) {
             Ok(Outcome::Done(tag)) => Ok(tag.to_owned()),
             Ok(Outcome::Wait(tag, wait)) => {
                 assert_eq!(wait.progress(registry), Progress::Over);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::admin::complaint::Complaint;
+use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{Outcome, find, find_known, issued, pools};
 use crate::clients::gate::is_console;
 use crate::error::Error;
@@ -91,7 +91,10 @@ impl Wait {
 
 fn refuse_while_paused(registry: &Registry) -> Result<(), Complaint> {
     if registry.is_paused() {
-        return Err(Complaint::new("already suspended/paused"));
+        return Err(Complaint::new(
+            About::WrongState,
+            "already suspended/paused",
+        ));
     }
     Ok(())
 }
@@ -145,10 +148,13 @@ pub(super) fn pause(registry: &Registry, name: &str) -> Result<Outcome, Complain
 pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complaint> {
     issued("RESUME", None);
     if registry.phase() != Phase::Serving {
-        return Err(Complaint::new("pooler is shutting down"));
+        return Err(Complaint::new(About::WrongState, "pooler is shutting down"));
     }
     if !registry.is_paused() {
-        return Err(Complaint::new("pooler is not paused/suspended"));
+        return Err(Complaint::new(
+            About::WrongState,
+            "pooler is not paused/suspended",
+        ));
     }
     pause_all(registry, false);
     Ok(Outcome::Done("RESUME"))
@@ -157,7 +163,7 @@ pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complain
 /// RESUME of one database.
 pub(super) fn resume(registry: &Registry, name: &str) -> Result<Outcome, Complaint> {
     issued("RESUME", Some(name));
-    let not_paused = || Complaint::new(format!("database {name} is not paused"));
+    let not_paused = || Complaint::new(About::WrongState, format!("database {name} is not paused"));
     if is_console(name) {
         return Err(not_paused());
     }

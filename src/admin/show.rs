@@ -9,7 +9,7 @@ use crate::admin::sockets::{self, Which};
 use crate::admin::table::{Cell, Column, INT4, INT8, TEXT, Table, int, text};
 use crate::config::listing;
 use crate::config::settings::DatabaseSettings;
-use crate::config::value::PoolMode;
+use crate::config::value::{Dialect, PGBOUNCER_VERSION, PoolMode};
 use crate::pools::limits::{Database, User};
 use crate::pools::pool::Pool;
 use crate::stats::census::{ClientCard, ServerCard};
@@ -37,7 +37,7 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::StatsTotals => numbers::stats_totals(&look.report()),
         Show::Totals => numbers::totals(&look.report()),
         Show::Users => users(look),
-        Show::Version => one("version", concat!("pooler ", env!("CARGO_PKG_VERSION"))),
+        Show::Version => one("version", &version(look.settings.dialect)),
         Show::Parameter(name, value) => one(name, value),
         Show::Fds | Show::Help => return None,
     })
@@ -82,6 +82,14 @@ fn peer_pools(look: &Look<'_>) -> Table {
     Table::new(&PEER_POOLS, rows.collect())
 }
 
+/// What SHOW VERSION says, and `--version` in its first line.
+pub fn version(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Native => concat!("pooler ", env!("CARGO_PKG_VERSION")).to_owned(),
+        Dialect::PgBouncer => format!("PgBouncer {PGBOUNCER_VERSION}"),
+    }
+}
+
 fn one(column: &'static str, value: &str) -> Table {
     Table::new(&[(column, TEXT)], vec![vec![text(value)]])
 }
@@ -107,12 +115,7 @@ fn config(look: &Look<'_>) -> Table {
     ];
     let rows = listing::show(&look.settings).into_iter().map(|row| {
         let changeable = if row.is_changeable { "yes" } else { "no" };
-        vec![
-            text(row.key),
-            text(row.value),
-            text(row.default),
-            text(changeable),
-        ]
+        vec![text(row.key), row.value, row.default, text(changeable)]
     });
     Table::new(&columns, rows.collect())
 }
@@ -302,7 +305,11 @@ fn pools(look: &Look<'_>) -> Table {
         ]);
     }
     rows.sort_by(|one, two| one[..2].cmp(&two[..2]));
-    let columns: Vec<_> = POOLS.into_iter().chain([MORE_OF_POOLS]).collect();
+    let mut columns = POOLS.to_vec();
+    match look.settings.dialect {
+        Dialect::Native => columns.push(MORE_OF_POOLS),
+        Dialect::PgBouncer => rows.iter_mut().for_each(|row| row.truncate(POOLS.len())),
+    }
     Table::new(&columns, rows)
 }
 

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::admin::gather::{Look, server_word};
-use crate::admin::table::{Cell, Column, INT4, TEXT, Table, int, text, timestamp};
+use crate::admin::table::{Cell, Column, INT4, TEXT, Table, int, text};
+use crate::clock;
+use crate::config::value::Dialect;
 use crate::pools::pool::Pool;
 use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientState, Replication, ServerCard};
@@ -82,7 +84,12 @@ pub fn servers(look: &Look<'_>) -> Table {
         let rank = rank_of(SERVERS, word);
         (pool_of(&card), rank, server(look, &card, word))
     };
-    let rows = look.all_servers().into_iter().map(place).collect();
+    // PgBouncer has no word for those that are being closed.
+    let all = match look.settings.dialect {
+        Dialect::Native => look.all_servers(),
+        Dialect::PgBouncer => look.servers(),
+    };
+    let rows = all.into_iter().map(place).collect();
     Table::new(&COLUMNS, in_order(rows))
 }
 
@@ -183,7 +190,7 @@ fn newcomer(arrival: &Arrival) -> Vec<Cell> {
     let (user, database) = name.map_or(("(nouser)".into(), "(nodb)".into()), |name| {
         (name.user, name.database)
     });
-    let connected = timestamp(facts.connected);
+    let connected = clock::local_time(facts.connected);
     vec![
         text("C"),
         text(user),
@@ -236,8 +243,8 @@ fn client(look: &Look<'_>, card: &ClientCard, state: &str) -> Vec<Cell> {
         int(facts.port),
         text(&facts.local_address),
         int(facts.local_port),
-        text(timestamp(facts.connected)),
-        text(timestamp(look.wall_at(card.query_start()))),
+        text(clock::local_time(facts.connected)),
+        text(clock::local_time(look.wall_at(card.query_start()))),
         int(waited.as_secs()),
         int(waited.subsec_micros()),
         int(0),
@@ -263,8 +270,8 @@ fn server(look: &Look<'_>, card: &ServerCard, state: &str) -> Vec<Cell> {
         int(facts.port),
         text(&facts.local_address),
         int(facts.local_port),
-        text(timestamp(facts.connected)),
-        text(timestamp(look.wall_at(card.since()))),
+        text(clock::local_time(facts.connected)),
+        text(clock::local_time(look.wall_at(card.since()))),
         int(0),
         int(0),
         int(i32::from(card.close_needed())),

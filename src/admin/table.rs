@@ -68,49 +68,9 @@ pub fn number(value: u64) -> Cell {
     Some(value.to_string())
 }
 
-/// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS UTC`.
-pub fn timestamp(seconds: u64) -> String {
-    let (year, month, day) = civil(seconds / 86_400);
-    let second = seconds % 86_400;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-///
-/// Years are counted from March, so that the leap day is a year's last; 146,097 days are 400 years. This is
-/// `civil_from_days` of Howard Hinnant's *chrono-Compatible Low-Level Date Algorithms*.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let day = days + 719_468;
-    let era = day / 146_097;
-    let day = day % 146_097;
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (
-        era * 400 + year + u64::from(month <= 2),
-        month,
-        day - (153 * shifted + 2) / 5 + 1,
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{INT4, TEXT, Table, int, text, timestamp};
-
-    #[test]
-    fn a_timestamp_is_read_by_people() {
-        assert_eq!(timestamp(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(timestamp(951_782_399), "2000-02-28 23:59:59 UTC");
-        assert_eq!(timestamp(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(timestamp(1_735_689_599), "2024-12-31 23:59:59 UTC");
-        assert_eq!(timestamp(4_107_542_400), "2100-03-01 00:00:00 UTC");
-    }
+    use super::{INT4, TEXT, Table, int, text};
 
     #[test]
     fn a_number_too_large_for_its_type_is_the_largest() {

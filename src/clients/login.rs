@@ -15,7 +15,7 @@ use crate::clients::proof::{self, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
 use crate::config::settings::Settings;
-use crate::config::value::Dialect;
+use crate::config::value::{Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::lease;
@@ -208,9 +208,16 @@ impl Login<'_> {
             let known = credentials::find(self.registry, "", &user).await?;
             proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
         }
+        if is_own && settings.pooler.log_connections {
+            tracing::info!("pgbouncer access from unix socket");
+        }
         let presence = self.register(stream);
         let mut out = Vec::new();
-        let version = format!("{}/bouncer", env!("CARGO_PKG_VERSION"));
+        let version = match settings.dialect {
+            Dialect::Native => env!("CARGO_PKG_VERSION"),
+            Dialect::PgBouncer => PGBOUNCER_VERSION,
+        };
+        let version = format!("{version}/bouncer");
         let told = [
             ("server_version", version.as_str()),
             ("client_encoding", "UTF8"),

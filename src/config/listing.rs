@@ -5,28 +5,34 @@
 
 use crate::config::schema::{Key, POOLER};
 use crate::config::settings::{PoolerSettings, Settings};
+use crate::config::value::Dialect;
+
+mod pgbouncer;
 
 /// One key, as SHOW CONFIG shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// How it is spelled.
     pub key: &'static str,
-    /// What it is.
-    pub value: String,
-    /// What it is when nobody sets it.
-    pub default: String,
+    /// What it is; `None` is NULL.
+    pub value: Option<String>,
+    /// What it is when nobody sets it; `None` is NULL.
+    pub default: Option<String>,
     /// Whether a reload changes it.
     pub is_changeable: bool,
 }
 
-/// Every key of `[pooler]`, in alphabetical order.
+/// Every key of `[pooler]`, in alphabetical order; where a `pgbouncer.ini` is served, every key of PgBouncer's in its order.
 pub fn show(settings: &Settings) -> Vec<Listed> {
+    if settings.dialect == Dialect::PgBouncer {
+        return pgbouncer::show(settings);
+    }
     let mut pooler = settings.pooler.clone();
     let mut default = PoolerSettings::default();
     let row = |key: &Key<PoolerSettings>| Listed {
         key: key.name,
-        value: (key.place)(&mut pooler).print(),
-        default: (key.place)(&mut default).print(),
+        value: Some((key.place)(&mut pooler).print()),
+        default: Some((key.place)(&mut default).print()),
         is_changeable: !key.needs_restart,
     };
     POOLER.keys.iter().map(row).collect()
@@ -41,7 +47,8 @@ mod tests {
     fn shown(settings: &Settings, key: &str) -> (String, String, bool) {
         let rows = show(settings);
         let row = rows.iter().find(|row| row.key == key).unwrap();
-        (row.value.clone(), row.default.clone(), row.is_changeable)
+        let text = |cell: &Option<String>| cell.clone().unwrap_or_default();
+        (text(&row.value), text(&row.default), row.is_changeable)
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub enum Dialect {
     PgBouncer,
 }
 
+/// The release of PgBouncer that is followed, as tools are told that ask for it.
+pub const PGBOUNCER_VERSION: &str = "1.25.2";
+
 /// When a server goes back to its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PoolMode {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::order::Refusal;
 use crate::config::change::Change;
@@ -15,8 +15,12 @@ use crate::config::load;
 use crate::config::problem::{Place, Problem};
 use crate::config::reading::Reading;
 use crate::config::settings::Settings;
+use crate::config::value::Dialect;
 use crate::pools::registry::Registry;
 use crate::process::reload;
+
+/// PgBouncer's notice where a setting is taken and its files are not.
+const TLS_STAYS: &str = "TLS settings could not be applied, still using old configuration";
 
 /// Gives `key` of `[pooler]` another value. What comes back is for a notice.
 ///
@@ -26,7 +30,12 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     let old = registry.settings.load_full();
     let new = changed(&old, key, value)?;
     let change = Change::between(&old, &new);
+    let is_pgbouncer = old.dialect == Dialect::PgBouncer;
     if !change.needs_restart.is_empty() {
+        if is_pgbouncer {
+            // PgBouncer says that it has done it.
+            return Ok(Some(format!("{key} takes effect at the next start")));
+        }
         return Err(Refusal {
             detail: format!("{key} is read only when the process starts"),
             hint: Some("Change it in the configuration file, then restart."),
@@ -40,8 +49,17 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     };
     let client_tls = change.client_tls.then(|| reload::client_tls(&new));
     let server_tls = change.server_tls.then(|| reload::server_tls(&new));
-    let client_tls = client_tls.transpose().map_err(refuse)?;
-    let server_tls = server_tls.transpose().map_err(refuse)?;
+    let tls = client_tls
+        .transpose()
+        .and_then(|client| Ok((client, server_tls.transpose()?)));
+    let (client_tls, server_tls, notice) = match tls {
+        Ok((client, server)) => (client, server, None),
+        Err(why) if is_pgbouncer => {
+            warn!("TLS stays as it was: {why}");
+            (None, None, Some(TLS_STAYS.to_owned()))
+        }
+        Err(why) => return Err(refuse(why)),
+    };
     if let Some(tls) = client_tls {
         registry.client_tls.store(tls);
     }
@@ -50,7 +68,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     }
     info!(key, "SET command issued");
     reload::put_in_force(registry, new, users);
-    Ok(None)
+    Ok(notice)
 }
 
 /// The settings with another value for a key of `[pooler]`, read and checked as if the environment had set it.

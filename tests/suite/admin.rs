@@ -219,7 +219,7 @@ fn commands_are_read_in_any_case_with_or_without_semicolon() {
         let fault = client.query(command).error().clone();
         assert_eq!(
             (fault.severity.as_str(), fault.code.as_str()),
-            ("ERROR", "08P01"),
+            ("ERROR", "42601"),
             "{command:?}"
         );
         assert!(fault.says("SHOW HELP"), "{command:?}: {fault:?}");
