@@ -22,6 +22,7 @@ pub struct Statement {
     /// What follows the name in its Parse message: text, zero byte, count and types.
     pub definition: Box<[u8]>,
     server_name: Box<[u8]>,
+    age: u64,
     retired: AtomicBool,
     accepted: AtomicBool,
 }
@@ -84,6 +85,7 @@ pub fn end(out: &mut [u8], at: usize) {
 pub struct Dictionary {
     by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
     last_id: AtomicU64,
+    age: AtomicU64,
 }
 
 impl Dictionary {
@@ -97,6 +99,7 @@ impl Dictionary {
             id,
             definition: definition.into(),
             server_name: format!("{PREFIX}{id}").into_bytes().into(),
+            age: self.age.load(Relaxed),
             retired: AtomicBool::new(false),
             accepted: AtomicBool::new(false),
         });
@@ -111,6 +114,13 @@ impl Dictionary {
         known
             .upgrade()
             .filter(|statement| !statement.retired.load(Relaxed))
+            .filter(|statement| statement.age == self.age.load(Relaxed))
+    }
+
+    /// Tables may have changed: whoever prepares a text from now on gets a fresh statement, as PostgreSQL would plan it
+    /// anew. (Names that clients hold keep their statements, as their plans would be kept.)
+    pub fn tables_changed(&self) {
+        self.age.fetch_add(1, Relaxed);
     }
 
     /// Forgets texts that no client holds any more; called now and then.
@@ -279,6 +289,19 @@ mod tests {
         let old = dictionary.find(b"select * from t\0\0\0");
         old.retire();
         assert_ne!(dictionary.find(b"select * from t\0\0\0").id, old.id);
+    }
+
+    #[test]
+    fn a_text_is_prepared_afresh_once_tables_have_changed() {
+        let dictionary = Dictionary::default();
+        let old = dictionary.find(b"select * from t\0\0\0");
+        dictionary.tables_changed();
+        let new = dictionary.find(b"select * from t\0\0\0");
+        assert_ne!(new.id, old.id);
+        assert!(Arc::ptr_eq(
+            &new,
+            &dictionary.find(b"select * from t\0\0\0")
+        ));
     }
 
     #[test]

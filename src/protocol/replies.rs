@@ -94,11 +94,16 @@ impl Dialogue<'_> {
         size: usize,
         is_ours: bool,
     ) -> Result<Look, Error> {
-        if tag == b'C'
-            && view.len() >= size
-            && matches!(&view[5..size], DISCARD_ALL | DEALLOCATE_ALL)
-        {
-            self.discarded(view[5..size] == *DISCARD_ALL);
+        if tag == b'C' && view.len() >= size {
+            match &view[5..size] {
+                all @ (DISCARD_ALL | DEALLOCATE_ALL) => self.discarded(all == DISCARD_ALL),
+                [b'A', b'L', b'T', b'E', b'R', ..] | [b'D', b'R', b'O', b'P', ..] => {
+                    // Now for this transaction, and again for everybody when it has been committed.
+                    self.server.changed_tables = true;
+                    self.dictionary.tables_changed();
+                }
+                _ => {}
+            }
         }
         let (settles, hidden) = match (self.server.pipeline.front(), tag) {
             (Some(Owed::Parse | Owed::Refusal(_)), b'1')
@@ -308,6 +313,10 @@ impl Dialogue<'_> {
         };
         self.server.pipeline.settle();
         self.server.status = status;
+        if self.server.changed_tables && status == b'I' {
+            self.server.changed_tables = false;
+            self.dictionary.tables_changed();
+        }
         if is_ours {
             if self.server.refused_ours.is_none() {
                 self.client.params.accept();

@@ -123,6 +123,8 @@ pub struct ServerSide {
     pub copying: bool,
     /// How many Syncs were sent that a COPY ignores, unless it failed before it came to read them (as on a view).
     pub doubtful_syncs: usize,
+    /// The transaction under way has altered or dropped something.
+    pub changed_tables: bool,
     /// What it said to a query of the pooler's own that failed.
     pub refused_ours: Option<Refusal>,
     /// Why it must never be lent again.
@@ -144,6 +146,7 @@ impl ServerSide {
             unnamed: Unnamed::Foreign,
             copying: false,
             doubtful_syncs: 0,
+            changed_tables: false,
             refused_ours: None,
             doomed: None,
         }

@@ -301,6 +301,33 @@ fn a_plan_whose_result_type_changed_is_prepared_anew() {
 }
 
 #[test]
+fn a_text_prepared_after_its_table_was_altered_never_meets_the_old_plan() {
+    for last in ["C ALTER TABLE|", "C DROP TABLE|"] {
+        let mut link = linked();
+        link.prepared("a", "select * from t");
+        link.client(["C Sa|", "Q alter or drop|", "S "]).sent();
+        link.server(["C BEGIN|", last, "C COMMIT|", "Z I", "Z I"]);
+        link.heard();
+        link.client(["P a|select * from t|||", "S "]);
+        assert_eq!(link.sent(), ["P POOLER_2|select * from t|||", "S "]);
+    }
+}
+
+#[test]
+fn a_text_prepared_while_its_table_is_being_altered_is_prepared_again_after_the_commit() {
+    let mut link = linked();
+    link.client(["Q begin; alter|"]).sent();
+    link.server(["C BEGIN|", "C ALTER TABLE|", "Z T"]);
+    link.client(["P a|select * from t|||", "S "]);
+    link.server(["1 ", "Z T"]);
+    assert_eq!(link.sent()[0], "P POOLER_1|select * from t|||");
+    link.client(["Q commit|"]).sent();
+    link.server(["C COMMIT|", "Z I"]);
+    link.client(["C Sa|", "P a|select * from t|||", "S "]);
+    assert_eq!(link.sent()[0], "P POOLER_2|select * from t|||");
+}
+
+#[test]
 fn without_tracking_names_pass_as_they_are() {
     for mut link in [
         linked().holding_at_most(0),
