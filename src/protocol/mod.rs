@@ -1,8 +1,10 @@
 //! PostgreSQL's frontend/backend protocol, as far as a pooler must understand it. Pure: bytes in, verdicts out.
 
 pub mod dialogue;
+pub mod effects;
 pub mod fields;
 pub mod frame;
+pub mod lexer;
 pub mod message;
 pub mod offhand;
 pub mod parameters;
@@ -13,6 +15,7 @@ pub mod replies;
 pub mod requests;
 pub mod run;
 pub mod sides;
+pub mod sql;
 pub mod startup;
 pub mod statements;
 
