@@ -130,6 +130,10 @@ pub enum Error {
     UnknownProtocol(String),
     /// A server's answer to a login, in its own words.
     ServerRefused(Refusal),
+    /// The same, to a login for a client that speaks the replication protocol.
+    ReplicationRefused(Refusal),
+    /// RECONNECT, or a reload that changed where the servers are, ended a client that would not have given its server back.
+    ServersReplaced,
     /// No connection to the server could be made.
     ServerUnreachable {
         /// The address that was tried.
@@ -193,15 +197,19 @@ impl Error {
             Self::LoginTimeout(_) | Self::ServerDownAtLogin(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
             Self::DatabaseDisabled(_) => "57P03",
-            Self::DatabaseRemoved(_) | Self::ShuttingDown | Self::NotAdmitting | Self::Killed => {
-                "57P01"
-            }
+            Self::DatabaseRemoved(_)
+            | Self::ServersReplaced
+            | Self::ShuttingDown
+            | Self::NotAdmitting
+            | Self::Killed => "57P01",
             Self::NoUser | Self::ConsoleRefused(_) | Self::TlsRequired => "28000",
             Self::LoginFailed { by, .. } => match by {
                 Proof::Trust | Proof::Password | Proof::Scram | Proof::Pam | Proof::Ldap => "28P01",
                 Proof::Certificate | Proof::Peer | Proof::Rejected | Proof::NoRule => "28000",
             },
-            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => &refusal.code,
+            Self::ServerRefused(refusal)
+            | Self::ReplicationRefused(refusal)
+            | Self::InvalidParameter(refusal) => &refusal.code,
             Self::ServerUnreachable { .. } | Self::ServerLost(_) | Self::ClientGone => "08006",
             Self::ServerProtocol(_)
             | Self::Protocol(_)
@@ -259,6 +267,7 @@ impl Error {
             | Self::Console(_)
             | Self::ClientGone => Blame::Client,
             Self::ServerRefused(_)
+            | Self::ReplicationRefused(_)
             | Self::ServerUnreachable { .. }
             | Self::ServerLost(_)
             | Self::ServerProtocol(_)
@@ -275,6 +284,7 @@ impl Error {
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
             | Self::DatabaseRemoved(_)
+            | Self::ServersReplaced
             | Self::ShuttingDown
             | Self::NotAdmitting
             | Self::Killed => Blame::Operator,
@@ -320,9 +330,10 @@ impl Error {
             Self::OldProtocol | Self::UnknownProtocol(_) => {
                 "this version of the frontend/backend protocol is not supported".into()
             }
-            Self::ServerRefused(refusal) | Self::InvalidParameter(refusal) => {
-                refusal.message.clone()
-            }
+            Self::ServerRefused(refusal)
+            | Self::ReplicationRefused(refusal)
+            | Self::InvalidParameter(refusal) => refusal.message.clone(),
+            Self::ServersReplaced => "database configuration changed".into(),
             Self::ServerUnreachable { address, .. } => {
                 format!("cannot connect to the server at {address}")
             }

@@ -346,7 +346,8 @@ fn ended_by(order: census::Order, database: &str) -> Option<Error> {
         | census::Order::QueryTimeout
         | census::Order::WaitTimeout
         | census::Order::IdleTransaction
-        | census::Order::TransactionTimeout => None,
+        | census::Order::TransactionTimeout
+        | census::Order::ServersReplaced => None,
     }
 }
 

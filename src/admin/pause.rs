@@ -106,14 +106,14 @@ pub fn pause_all(registry: &Registry, pause: bool) {
         return;
     }
     registry.set_paused(pause);
-    for pool in registry.pools() {
+    for pool in registry.pools_and_guests() {
         pool.heed_pause();
     }
 }
 
 fn pause_one(registry: &Registry, database: &Database, pause: bool) {
     database.paused.store(pause, SeqCst);
-    for pool in registry.pools_of(&database.name) {
+    for pool in registry.pools_and_guests_of(&database.name) {
         pool.heed_pause();
     }
 }
@@ -191,7 +191,7 @@ pub(super) fn kill(registry: &Registry, name: Option<&str>) -> Result<Outcome, C
     for (name, database) in meant {
         pause_one(registry, &database, true);
         registry.end_clients(&name);
-        for pool in registry.pools_of(&name) {
+        for pool in registry.pools_and_guests_of(&name) {
             // Those who wait for the first server of their pool are not logged in yet.
             pool.dismiss(&Error::DatabaseRemoved(name.clone()));
         }

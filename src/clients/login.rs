@@ -72,7 +72,6 @@ enum Entry {
     },
     Pool {
         pool: Arc<Pool>,
-        private: Option<PrivatePool>,
         places: ClientPlaces,
         params: Arc<Parameters>,
         presence: Presence,
@@ -91,12 +90,10 @@ impl Login<'_> {
             }),
             Entry::Pool {
                 pool,
-                private,
                 places,
                 params,
                 presence,
             } => {
-                let presence = presence.with(private);
                 let side = ClientSide::new(params);
                 let card = Arc::clone(&presence.card);
                 let session = Session::new(stream, side, card, pool, places, rest);
@@ -132,7 +129,13 @@ impl Login<'_> {
                 (Arc::clone(&pool), Some(PrivatePool(pool)), Vec::new())
             }
         };
-        let welcome = self.welcome_of(&pool, &settings).await?;
+        let welcome = self.welcome_of(&pool, &settings).await;
+        let welcome = welcome.map_err(|error| match error {
+            Error::ServerRefused(refusal) if private.is_some() => {
+                Error::ReplicationRefused(refusal)
+            }
+            other => other,
+        })?;
         pool.tally().logins.add(1);
         let reported: Vec<_> = welcome
             .iter()
@@ -143,7 +146,7 @@ impl Login<'_> {
             .registry
             .interner
             .make(reported.into_iter().chain(given));
-        let presence = self.register(stream);
+        let presence = self.register(stream).with(private)?;
         presence
             .card
             .set_application_name(params.get("application_name").unwrap_or_default());
@@ -151,7 +154,6 @@ impl Login<'_> {
             .await?;
         Ok(Entry::Pool {
             pool,
-            private,
             places,
             params,
             presence,
@@ -168,11 +170,9 @@ impl Login<'_> {
         mut startup: Vec<(String, String)>,
     ) -> Result<Arc<Pool>, Error> {
         startup.push(("replication".into(), wish));
-        let gone = || Error::NoSuchDatabase(database.name.clone());
-        let registry = self.registry;
-        registry
-            .private_pool(database, user, proven.verifier, &startup)
-            .ok_or_else(gone)
+        self.pool_for(database, user, proven)?;
+        let private = self.registry.private_pool(database, user, &startup);
+        private.ok_or_else(|| Error::NoSuchDatabase(database.name.clone()))
     }
 
     async fn negotiate(&self, stream: &mut Stream) -> Result<(), Error> {

@@ -76,10 +76,18 @@ impl Presence {
     }
 
     /// The same, of a client with a pool of its own.
-    pub fn with(self, private: Option<PrivatePool>) -> Self {
-        let mut presence = self;
-        presence.private = private;
-        presence
+    ///
+    /// # Errors
+    /// [`Error::ServersReplaced`] when that pool has been ended meanwhile.
+    pub fn with(mut self, private: Option<PrivatePool>) -> Result<Self, Error> {
+        let guest = private
+            .as_ref()
+            .and_then(|private| private.0.guest.as_ref());
+        if guest.is_some_and(|guest| !guest.belongs_to(self.card.id)) {
+            return Err(Error::ServersReplaced);
+        }
+        self.private = private;
+        Ok(self)
     }
 
     /// Notes in the log how the session ended.

@@ -231,6 +231,7 @@ impl Session {
             Order::TransactionTimeout => {
                 Error::TransactionTimeout(limit(limits.transaction_timeout))
             }
+            Order::ServersReplaced => Error::ServersReplaced,
             Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
             Order::Kill => Error::Killed,
             Order::None | Order::Drain | Order::Shutdown => Error::ShuttingDown,

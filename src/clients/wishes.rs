@@ -37,7 +37,8 @@ pub fn parameters(startup: &Startup, settings: &Settings) -> Result<Vec<(String,
         return parameters_as_pgbouncer(startup, &settings.pooler);
     }
     let mut given = Vec::new();
-    if let Some(options) = startup.get("options") {
+    let is_replication = replication(startup)?.is_some();
+    if let Some(options) = startup.get("options").filter(|_| !is_replication) {
         let parsed = parse_options(options).map_err(|_| {
             Error::Protocol("the startup parameter \"options\" cannot be read".into())
         })?;
@@ -45,8 +46,9 @@ pub fn parameters(startup: &Startup, settings: &Settings) -> Result<Vec<(String,
     }
     for (name, value) in &startup.params {
         match name.as_str() {
-            "options" => {}
-            "replication" => {}
+            // A replication connection takes them to its server as they are.
+            "options" if is_replication => given.push((name.clone(), text(value))),
+            "options" | "replication" => {}
             _ => given.push((name.clone(), text(value))),
         }
     }

@@ -41,6 +41,7 @@ impl Error {
             Self::LoginTimeout(_) => "client_login_timeout",
             Self::ServerDownAtLogin(_) => "client_login_timeout (server down)",
             Self::DatabaseRemoved(_) => "database removed",
+            Self::ReplicationRefused(_) => "login failed",
             Self::NoUser => "no username supplied",
             Self::UserTooLong => "username too long",
             Self::LoginFailed { by, .. } => by.pgbouncer_words(),

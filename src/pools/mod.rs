@@ -2,6 +2,7 @@
 
 pub mod dialer;
 pub mod group;
+pub mod guest;
 pub mod janitor;
 pub mod lease;
 pub mod limits;

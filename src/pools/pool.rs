@@ -21,6 +21,7 @@ use crate::config::value::LoadBalance;
 use crate::error::Error;
 use crate::pools::dialer;
 use crate::pools::group::Group;
+use crate::pools::guest::Guest;
 use crate::pools::limits::{Database, Quota, User};
 use crate::pools::line::{Lines, Spot};
 use crate::pools::plan::Plan;
@@ -60,6 +61,10 @@ struct State {
     dialing: usize,
     tested: usize,
     closing: usize,
+    /// Of the open ones, those of guests.
+    guests: usize,
+    /// Since when a guest that found no seat has waited.
+    guest_waits: Option<Moment>,
     paused: bool,
     removed: bool,
     generation: u64,
@@ -72,6 +77,19 @@ impl State {
     /// Servers that are here to stay.
     fn staying(&self) -> usize {
         self.open - self.closing
+    }
+
+    /// Servers that clients in line may get.
+    fn own(&self) -> usize {
+        self.open - self.guests
+    }
+
+    /// Whether a guest has waited for longer than everybody in line.
+    fn is_guests_turn(&mut self) -> bool {
+        let Some(since) = self.guest_waits else {
+            return false;
+        };
+        self.lines.oldest().is_none_or(|oldest| since < oldest)
     }
 
     /// Whether the lifetime of a server opened at `born` is over and it is its turn; then the turn is taken.
@@ -158,12 +176,30 @@ pub struct Pool {
     pub registry: Arc<Registry>,
     state: Mutex<State>,
     turn: AtomicUsize,
+    /// Set where it is one client's own.
+    pub guest: Option<Guest>,
     me: Weak<Self>,
 }
 
 impl Pool {
     /// A pool without servers.
     pub fn new(registry: &Arc<Registry>, group: &Arc<Group>, node: Node, plan: Plan) -> Arc<Self> {
+        Self::make(registry, group, node, plan, None)
+    }
+
+    /// A pool for one client, whose server takes a seat of `host`.
+    pub fn guest(host: &Arc<Self>, group: &Arc<Group>, plan: Plan) -> Arc<Self> {
+        let (registry, node) = (&host.registry, host.node.clone());
+        Self::make(registry, group, node, plan, Some(Guest::of(host)))
+    }
+
+    fn make(
+        registry: &Arc<Registry>,
+        group: &Arc<Group>,
+        node: Node,
+        plan: Plan,
+        guest: Option<Guest>,
+    ) -> Arc<Self> {
         let (workers, database) = (registry.workers, &group.database);
         let state = State {
             idle: (0..workers).map(|_| VecDeque::new()).collect(),
@@ -173,6 +209,8 @@ impl Pool {
             dialing: 0,
             tested: 0,
             closing: 0,
+            guests: 0,
+            guest_waits: None,
             removed: false,
             last_aged_out: None,
             paused: database.paused.load(SeqCst) || registry.is_paused(),
@@ -194,6 +232,7 @@ impl Pool {
             registry: Arc::clone(registry),
             state: Mutex::new(state),
             turn: AtomicUsize::new(0),
+            guest,
             me: me.clone(),
         })
     }
@@ -283,7 +322,7 @@ impl Pool {
         let retry = self.plan.load().login_retry.min(PATIENCE);
         let tried_long = self.was_everywhere(failure.tries)
             && (failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error));
-        (state.open == 0 && tried_long && now.since(failure.last) < retry)
+        (state.own() == 0 && tried_long && now.since(failure.last) < retry)
             .then(|| failure.error.clone())
     }
 
@@ -337,6 +376,17 @@ impl Pool {
 
     /// Takes a place of the database's and of the user's servers, or asks for one to be freed.
     fn take_places(&self, plan: &Plan) -> bool {
+        if !self.take_seat_of_host() {
+            return false;
+        }
+        if !self.take_shared_places(plan) {
+            self.leave_seat_of_host();
+            return false;
+        }
+        true
+    }
+
+    fn take_shared_places(&self, plan: &Plan) -> bool {
         if !take_or_starve(&self.database.servers, plan.max_db) {
             self.registry.evict_for_database(&self.database.name, self);
             return false;
@@ -347,6 +397,56 @@ impl Pool {
             return false;
         }
         true
+    }
+
+    fn take_seat_of_host(&self) -> bool {
+        let Some(guest) = &self.guest else {
+            return true;
+        };
+        let since = self.lock().lines.oldest();
+        guest.host().seat_guest(since.unwrap_or_else(clock::now))
+    }
+
+    fn leave_seat_of_host(&self) {
+        if let Some(guest) = &self.guest {
+            guest.host().guest_left();
+        }
+    }
+
+    /// Gives a seat to a guest that has waited since then; false where all are taken. An idle server makes room for it then.
+    fn seat_guest(&self, since: Moment) -> bool {
+        let size = self.plan.load().size;
+        let mut state = self.lock();
+        if size == 0 || state.open < size {
+            state.open += 1;
+            state.guests += 1;
+            return true;
+        }
+        let earlier = state.guest_waits.into_iter().chain([since]).min();
+        state.guest_waits = earlier;
+        let is_one_coming = state.closing > 0;
+        drop(state);
+        if !is_one_coming {
+            self.evict_one();
+        }
+        false
+    }
+
+    fn guest_left(&self) {
+        let mut state = self.lock();
+        state.open -= 1;
+        state.guests -= 1;
+        drop(state);
+        self.seat_is_free();
+    }
+
+    /// A seat is free: whoever has waited longest may have it.
+    fn seat_is_free(&self) {
+        if self.lock().guest_waits.take().is_some() {
+            self.registry.grow_all();
+        } else {
+            self.grow();
+        }
     }
 
     /// Opens one server beyond who waits, when fewer than `min_pool_size` are open. A pool without clients is filled
@@ -446,7 +546,7 @@ impl Pool {
         });
         let was_patient = now.since(since) >= PATIENCE && !is_starting(error);
         let give_up = was_everywhere && (is_final(error) || was_patient);
-        if give_up && state.open == 0 {
+        if give_up && state.own() == 0 {
             state.lines.fail_all(error);
         }
         let retry = state.lines.has_waiting();
@@ -522,6 +622,10 @@ impl Pool {
                 Some(index) => server = state.parked.swap_remove(index),
             }
         }
+        if state.is_guests_turn() {
+            drop(state);
+            return self.close(server, Reason::Evicted);
+        }
         let others_starve = self.database.servers.is_starving() || self.owner.servers.is_starving();
         if others_starve && !state.lines.has_waiting() {
             drop(state);
@@ -582,10 +686,11 @@ impl Pool {
         state.closing -= usize::from(was_closing);
         drop(state);
         self.leave_places();
-        self.grow();
+        self.seat_is_free();
     }
 
     fn leave_places(&self) {
+        self.leave_seat_of_host();
         self.database.servers.give_back();
         self.owner.servers.give_back();
         let (database, user) = (self.database.servers.feed(), self.owner.servers.feed());
@@ -682,7 +787,19 @@ impl Pool {
                 card.need_close();
             }
         }
+        for guest in self.registry.guests_of(self) {
+            guest.end_guest();
+        }
         self.tidy(clock::now());
+    }
+
+    /// Ends a pool that is one client's own, and that client.
+    pub fn end_guest(&self) {
+        if let Some(guest) = &self.guest {
+            guest.end(&self.registry.census);
+            self.dismiss(&Error::ServersReplaced);
+            self.pause(true);
+        }
     }
 
     /// Its database is gone: nobody gets a server any more, and who waits is told.
@@ -702,13 +819,14 @@ impl Pool {
         let mut state = self.lock();
         state.paused =
             state.removed || self.registry.is_paused() || self.database.paused.load(SeqCst);
+        state.paused |= self.guest.as_ref().is_some_and(Guest::is_over);
         self.settle_pause(state);
     }
 
     /// Stops lending and closes idle servers; or goes on.
     pub fn pause(&self, paused: bool) {
         let mut state = self.lock();
-        state.paused = paused;
+        state.paused = paused || self.guest.as_ref().is_some_and(Guest::is_over);
         self.settle_pause(state);
     }
 

@@ -236,6 +236,31 @@ impl Registry {
         groups.iter().flat_map(|group| group.pools()).collect()
     }
 
+    /// All pools, those of one client alone among them.
+    pub fn pools_and_guests(&self) -> Vec<Arc<Pool>> {
+        self.pools()
+            .into_iter()
+            .chain(self.private_pools())
+            .collect()
+    }
+
+    /// The same, of one database.
+    pub fn pools_and_guests_of(&self, database: &str) -> Vec<Arc<Pool>> {
+        let mut all = self.pools_and_guests();
+        all.retain(|pool| pool.database.name == database);
+        all
+    }
+
+    /// The pools of one client alone that take seats of `host`.
+    pub fn guests_of(&self, host: &Pool) -> Vec<Arc<Pool>> {
+        let mut all = self.private_pools();
+        all.retain(|pool| {
+            let guest = pool.guest.as_ref();
+            guest.is_some_and(|guest| std::ptr::eq(&raw const **guest.host(), &raw const *host))
+        });
+        all
+    }
+
     /// The pools of one database.
     pub fn pools_of(&self, database: &str) -> Vec<Arc<Pool>> {
         self.pools()
@@ -246,7 +271,7 @@ impl Registry {
 
     /// The pool of the server with `card`, one client's private pool among them.
     pub fn pool_of(&self, card: &ServerCard) -> Option<Arc<Pool>> {
-        let mut all = self.pools().into_iter().chain(self.private_pools());
+        let mut all = self.pools_and_guests().into_iter();
         all.find(|pool| pool.id == card.facts.pool)
     }
 
@@ -337,27 +362,30 @@ impl Registry {
         Some(plan)
     }
 
-    /// A pool of one server for one client: for connections that speak the replication protocol, which begin with `startup`
-    /// and are never used by anybody else.
+    /// A pool of one server for one client (see `guest.rs`), which begins with `startup`.
     pub fn private_pool(
         self: &Arc<Self>,
         database: &Arc<Database>,
         user: &str,
-        password: Option<Verifier>,
         startup: &[(String, String)],
     ) -> Option<Arc<Pool>> {
-        let open = self.group(database, user, password)?;
-        let mut plan = self.plan_for(&open, &Node::Own)?;
+        let host = self.pool(database, user, None)?;
+        let open = &host.group;
+        let mut plan = self.plan_for(open, &Node::Own)?;
         let mut target = (*plan.target).clone();
         target.startup.extend_from_slice(startup);
         plan.target = Arc::new(target);
         plan.rules.mode = PoolMode::Session;
         plan.upkeep.has_reset = false;
-        (plan.size, plan.min_size, plan.check_query) = (1, 0, None);
+        (plan.size, plan.reserve, plan.min_size) = (1, 0, 0);
+        plan.check_query = None;
         let (owner, tallies) = (Arc::clone(&open.owner), Arc::clone(&open.tallies));
         let (database, password) = (Arc::clone(database), open.password());
         let group = Group::new(database, &open.user, owner, tallies, password);
-        let pool = Pool::new(self, &group, Node::Own, plan);
+        if let Some(keys) = open.keys() {
+            group.learn_keys(keys);
+        }
+        let pool = Pool::guest(&host, &group, plan);
         let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         private.retain(|known| known.strong_count() > 0);
         private.push(Arc::downgrade(&pool));
@@ -503,9 +531,8 @@ impl Registry {
     /// gets all the places that they share.
     pub fn grow_all(&self) {
         let mut waiting: Vec<_> = self
-            .pools()
+            .pools_and_guests()
             .into_iter()
-            .chain(self.private_pools())
             .filter_map(|pool| pool.standing().oldest.map(|oldest| (oldest, pool)))
             .collect();
         waiting.sort_by_key(|(oldest, _)| *oldest);

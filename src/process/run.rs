@@ -174,7 +174,7 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             Stop::WaitForServers => {
                 registry.enter(Phase::Closing);
                 console::pause_all(registry, true);
-                for pool in registry.pools() {
+                for pool in registry.pools_and_guests() {
                     pool.dismiss(&Error::ShuttingDown);
                 }
                 until(|| registry.census.servers.is_empty()).await;

@@ -113,6 +113,8 @@ pub enum Order {
     IdleTransaction,
     /// End: `transaction_timeout`.
     TransactionTimeout,
+    /// End: the servers of its database are being replaced, and it would keep its own.
+    ServersReplaced,
     /// End: the database is gone.
     DatabaseRemoved,
     /// End: `KILL_CLIENT`.
@@ -128,7 +130,7 @@ impl Order {
     }
 }
 
-const ORDERS: [Order; 10] = [
+const ORDERS: [Order; 11] = [
     Order::None,
     Order::Drain,
     Order::IdleTimeout,
@@ -136,6 +138,7 @@ const ORDERS: [Order; 10] = [
     Order::WaitTimeout,
     Order::IdleTransaction,
     Order::TransactionTimeout,
+    Order::ServersReplaced,
     Order::DatabaseRemoved,
     Order::Kill,
     Order::Shutdown,

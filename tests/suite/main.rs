@@ -31,6 +31,7 @@ mod pooling;
 mod prepared;
 mod protocol;
 mod reload;
+mod replication;
 mod server_tls;
 mod shutdown;
 mod support;
