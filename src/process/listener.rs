@@ -48,18 +48,19 @@ impl Listener {
 pub fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
     let all = &settings.pooler;
     let (mut listeners, mut problems) = (Vec::new(), Vec::new());
-    for address in addresses(settings, &mut problems) {
-        match open_tcp(address, settings) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => problems.push(format!("cannot listen on {address}: {error}")),
-        }
-    }
     if !all.unix_socket_dir.is_empty() {
         let path =
             PathBuf::from(&all.unix_socket_dir).join(format!(".s.PGSQL.{}", all.listen_port));
         match open_unix(&path, settings) {
             Ok(listener) => listeners.push(listener),
             Err(error) => problems.push(format!("cannot listen on {}: {error}", path.display())),
+        }
+    }
+    // TCP comes last: whoever finds the port open may use the socket, too.
+    for address in addresses(settings, &mut problems) {
+        match open_tcp(address, settings) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => problems.push(format!("cannot listen on {address}: {error}")),
         }
     }
     if listeners.is_empty() {
