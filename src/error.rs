@@ -118,6 +118,14 @@ pub enum Error {
         /// What it should have proved itself by.
         by: Proof,
     },
+    /// The client answered the demand for a password with nothing.
+    EmptyPassword(String),
+    /// `auth_query` found no such user; told only where PgBouncer tells it.
+    NoSuchUser(String),
+    /// The settings leave this client no way to log in; the log says why.
+    LoginMisconfigured,
+    /// `auth_query` belongs to a database for which `DISABLE` was said.
+    AuthDatabaseDisabled(String),
     /// The user is not in `admin_users` nor in `stats_users`.
     ConsoleRefused(String),
     /// The client must use TLS and does not.
@@ -134,6 +142,17 @@ pub enum Error {
     ReplicationRefused(Refusal),
     /// RECONNECT, or a reload that changed where the servers are, ended a client that would not have given its server back.
     ServersReplaced,
+    /// A server refused the pooler's own login, in its words or ours: no fault of the client.
+    ServerLoginRefused {
+        /// The reason.
+        refusal: Refusal,
+        /// Where the pooler gave up before the server did: why.
+        why: Option<&'static str>,
+        /// The address of the server.
+        address: String,
+        /// As whom the pooler wanted to log in.
+        user: String,
+    },
     /// No connection to the server could be made.
     ServerUnreachable {
         /// The address that was tried.
@@ -203,12 +222,17 @@ impl Error {
             | Self::NotAdmitting
             | Self::Killed => "57P01",
             Self::NoUser | Self::ConsoleRefused(_) | Self::TlsRequired => "28000",
+            Self::EmptyPassword(_) => "28P01",
+            Self::NoSuchUser(_) => "28000",
+            Self::LoginMisconfigured => "58000",
+            Self::AuthDatabaseDisabled(_) => "57P03",
             Self::LoginFailed { by, .. } => match by {
                 Proof::Trust | Proof::Password | Proof::Scram | Proof::Pam | Proof::Ldap => "28P01",
                 Proof::Certificate | Proof::Peer | Proof::Rejected | Proof::NoRule => "28000",
             },
             Self::ServerRefused(refusal)
             | Self::ReplicationRefused(refusal)
+            | Self::ServerLoginRefused { refusal, .. }
             | Self::InvalidParameter(refusal) => &refusal.code,
             Self::ServerUnreachable { .. } | Self::ServerLost(_) | Self::ClientGone => "08006",
             Self::ServerProtocol(_)
@@ -249,6 +273,8 @@ impl Error {
             | Self::NoUser
             | Self::UserTooLong
             | Self::LoginFailed { .. }
+            | Self::EmptyPassword(_)
+            | Self::NoSuchUser(_)
             | Self::ConsoleRefused(_)
             | Self::TlsRequired
             | Self::ClearBytesBeforeTls(_)
@@ -268,6 +294,7 @@ impl Error {
             | Self::ClientGone => Blame::Client,
             Self::ServerRefused(_)
             | Self::ReplicationRefused(_)
+            | Self::ServerLoginRefused { .. }
             | Self::ServerUnreachable { .. }
             | Self::ServerLost(_)
             | Self::ServerProtocol(_)
@@ -280,9 +307,11 @@ impl Error {
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..)
             | Self::AuthQuery(_)
+            | Self::LoginMisconfigured
             | Self::Internal => Blame::Pooler,
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
+            | Self::AuthDatabaseDisabled(_)
             | Self::DatabaseRemoved(_)
             | Self::ServersReplaced
             | Self::ShuttingDown
@@ -332,7 +361,16 @@ impl Error {
             }
             Self::ServerRefused(refusal)
             | Self::ReplicationRefused(refusal)
+            | Self::ServerLoginRefused { refusal, .. }
             | Self::InvalidParameter(refusal) => refusal.message.clone(),
+            Self::EmptyPassword(_) => "empty password returned by client".into(),
+            Self::NoSuchUser(user) => format!("no such user: \"{user}\""),
+            Self::LoginMisconfigured => {
+                "the pooler is not configured to let this client log in".into()
+            }
+            Self::AuthDatabaseDisabled(name) => {
+                format!("authentication database \"{name}\" is disabled")
+            }
             Self::ServersReplaced => "database configuration changed".into(),
             Self::ServerUnreachable { address, .. } => {
                 format!("cannot connect to the server at {address}")
@@ -387,6 +425,14 @@ impl Error {
                 Some("The setting came with the connection's startup packet.".into())
             }
             Self::AuthQuery(why) => Some(why.clone()),
+            Self::LoginMisconfigured => Some("The pooler's log says why.".into()),
+            Self::ServerLoginRefused {
+                why, address, user, ..
+            } => Some(format!(
+                "The pooler itself could not log in to the server at {address} as user \"{user}\".{}{}",
+                if why.is_some() { " " } else { "" },
+                why.unwrap_or_default()
+            )),
             _ => None,
         }
     }
@@ -418,6 +464,9 @@ impl Error {
             }
             Self::ServerUnreachable { .. } => Some(
                 "Check that PostgreSQL runs there and that host and port in [databases] are right.",
+            ),
+            Self::ServerLoginRefused { refusal, .. } if refusal.code.starts_with("28") => Some(
+                "It is not the client's password that was wrong. Check the password that the pooler has for this user ([databases], [users], auth_file, or what auth_query returned), and pg_hba.conf of that server.",
             ),
             Self::Internal => Some("This is a bug: the pooler's log says where."),
             Self::ConsoleRefused(_) => Some("Add the user to admin_users or stats_users."),

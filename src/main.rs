@@ -56,7 +56,10 @@ fn source(file: Option<PathBuf>) -> Source {
 fn check(file: PathBuf) -> ExitCode {
     let shown = file.display().to_string();
     match reload::read(&Source::File(file)) {
-        Ok(_) => {
+        Ok(loaded) => {
+            for warning in loaded.warnings {
+                eprintln!("{warning}");
+            }
             println!("{shown}: good");
             ExitCode::SUCCESS
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use crate::auth::password::Verifier;
+use crate::auth::words::quoted;
 use crate::secret::Secret;
 
 /// Users by name.
@@ -34,25 +35,9 @@ pub fn parse(text: &str) -> (Vec<(String, Secret)>, Option<BadLine>) {
 }
 
 fn entry(line: &str) -> Option<(String, String)> {
-    let (name, rest) = quoted(line)?;
-    let (secret, _) = quoted(rest.trim_start())?;
+    let (name, rest) = quoted(line.strip_prefix('"')?)?;
+    let (secret, _) = quoted(rest.trim_start().strip_prefix('"')?)?;
     (!name.is_empty() && name.len() < 128).then_some((name, secret))
-}
-
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut rest = text.strip_prefix('"')?;
-    let mut value = String::new();
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        value.push_str(part);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                value.push('"');
-                rest = more;
-            }
-            None => return Some((value, after)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::clients::answer;
 use crate::clients::credentials;
 use crate::clients::gate::{Entered, Gate, Guest, is_console};
 use crate::clients::presence::{Presence, PrivatePool};
-use crate::clients::proof::{self, Proven};
+use crate::clients::proof::{self, Claim, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
 use crate::config::settings::Settings;
@@ -116,13 +116,12 @@ impl Login<'_> {
         if is_console {
             return self.pass_to_console(stream, &settings).await;
         }
-        let database = self.startup.database.clone();
-        let user = self.startup.user.clone();
-        let known = credentials::find(self.registry, &database, &user).await?;
-        let proven = proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
+        let wish = wishes::replication(&self.startup)?;
+        let proven = self.prove(stream, wish.as_deref()).await?;
+        let (database, user) = (self.startup.database.clone(), self.startup.user.clone());
         let places = self.take_places(&settings, &database)?;
         let database = Arc::clone(&places.database);
-        let (pool, private, given) = match wishes::replication(&self.startup)? {
+        let (pool, private, given) = match wish {
             None => (self.pool_for(&database, &user, proven)?, None, given),
             Some(wish) => {
                 let pool = self.private_pool_for(&database, &user, proven, wish, given)?;
@@ -131,7 +130,9 @@ impl Login<'_> {
         };
         let welcome = self.welcome_of(&pool, &settings).await;
         let welcome = welcome.map_err(|error| match error {
-            Error::ServerRefused(refusal) if private.is_some() => {
+            Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }
+                if private.is_some() =>
+            {
                 Error::ReplicationRefused(refusal)
             }
             other => other,
@@ -158,6 +159,21 @@ impl Login<'_> {
             params,
             presence,
         })
+    }
+
+    /// Lets the client prove who it is; from then on it is who the proof says it is.
+    async fn prove(&mut self, stream: &mut Stream, wish: Option<&str>) -> Result<Proven, Error> {
+        let claim = Claim {
+            database: &self.startup.database,
+            user: &self.startup.user,
+            is_console: is_console(&self.startup.database),
+            is_physical: wish.is_some_and(|wish| !wish.eq_ignore_ascii_case("database")),
+        };
+        let proven = proof::demand(stream, &mut self.frames, self.registry, claim).await?;
+        if proven.user != self.startup.user {
+            self.startup.user.clone_from(&proven.user);
+        }
+        Ok(proven)
     }
 
     /// A connection that speaks the replication protocol has a server of its own, opened with its parameters.
@@ -205,8 +221,7 @@ impl Login<'_> {
             return Err(Error::ConsoleRefused(user));
         }
         if !is_own {
-            let known = credentials::find(self.registry, "", &user).await?;
-            proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
+            self.prove(stream, None).await?;
         }
         if is_own && settings.pooler.log_connections {
             tracing::info!("pgbouncer access from unix socket");

@@ -1,224 +1,272 @@
-//! Demanding the proof that a client is who it says.
+//! Demanding the proof that a client is who it says: which proof, and whether it was given.
 //!
-//! Unknown users are asked just as known ones and then refused in the same words. What is expensive (PBKDF2 over a password that
-//! is stored in clear) happens once per user, off the threads that serve clients, and is kept until the next reload.
+//! Where a rule says so nobody is asked for anything; where a proof needs what is known of the user, that is looked up first. Who is
+//! unknown is refused in the words for a wrong proof.
+
+pub mod directory;
+pub mod pam;
+pub mod password;
+pub mod standing;
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use bytes::BytesMut;
+use tracing::error;
 
-use crate::auth::password::{self, Verifier};
-use crate::auth::scram::exchange::Exchange;
-use crate::auth::scram::{self, Keys, ScramSecret};
-use crate::clock;
-use crate::config::value::AuthType;
+use crate::auth::directory::Directory;
+use crate::auth::hba::{Caller, Method};
+use crate::auth::ident::Map;
+use crate::auth::password::Verifier;
+use crate::auth::scram::Keys;
+use crate::clients::credentials::{self, Found};
+use crate::clients::proof::password::{Demand, Shown};
+use crate::config::settings::Settings;
+use crate::config::value::{AuthType, Dialect};
 use crate::error::{Error, Proof};
-use crate::net::stream::Stream;
+use crate::net::stream::{Address, Stream};
 use crate::pools::registry::Registry;
-use crate::protocol::fields;
-use crate::protocol::message;
+use crate::secret::Secret;
 use crate::servers::frames::Frames;
 
-/// The largest message of a client that logs in.
-const LARGEST: usize = 65_535;
+/// What a client claims.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The database that it wants into.
+    pub database: &'a str,
+    /// The user that it says it is.
+    pub user: &'a str,
+    /// Whether the database is the console.
+    pub is_console: bool,
+    /// Whether it asks for physical replication.
+    pub is_physical: bool,
+}
 
 /// What a login proved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Proven {
+    /// Who the client is from now on.
+    pub user: String,
     /// What is known of the user's password.
     pub verifier: Option<Verifier>,
     /// The keys of a SCRAM secret that the server may know, too.
     pub keys: Option<Arc<Keys>>,
 }
 
-/// Demands the proof that `auth_type` wants from `user`, of whom `known` is known.
+/// What a client is asked for.
+#[derive(Debug, Clone)]
+enum Demanded {
+    Nothing,
+    Trust,
+    Password,
+    Md5,
+    Scram,
+    Certificate(Option<Arc<Map>>),
+    Peer(Option<Arc<Map>>),
+    Ldap(Arc<Directory>),
+    Pam,
+}
+
+/// Demands the proof that `auth_type`, or the rule of the HBA file that fits, wants for `claim`.
 ///
 /// # Errors
-/// [`Error::LoginFailed`], the same for a wrong password and an unknown user.
+/// [`Error::LoginFailed`], the same for a wrong password and an unknown user; [`Error::NoSuchUser`] where PgBouncer says so; what
+/// keeps `auth_query` from an answer.
 pub async fn demand(
     stream: &mut Stream,
     frames: &mut Frames,
     registry: &Arc<Registry>,
-    user: &str,
-    known: Option<Verifier>,
+    claim: Claim<'_>,
 ) -> Result<Proven, Error> {
+    let settings = registry.settings.load_full();
+    let demanded = demanded(stream, registry, &settings, claim)?;
+    let user = claim.user;
+    match &demanded {
+        Demanded::Nothing => return nothing(&settings, claim),
+        Demanded::Ldap(_) | Demanded::Pam => {
+            let given = Demand {
+                stream,
+                frames,
+                registry,
+                user,
+            }
+            .clear_password()
+            .await?;
+            let given = given.ok_or_else(|| failed(user, demanded.proof()))?;
+            return elsewhere(stream, demanded, user, given).await;
+        }
+        _ => {}
+    }
+    let known = match credentials::find(registry, claim).await? {
+        Found::Known(known) => Some(known),
+        Found::NoRow if settings.dialect == Dialect::PgBouncer => {
+            return Err(Error::NoSuchUser(user.to_owned()));
+        }
+        Found::NoRow | Found::Nobody => None,
+    };
+    let name = known.as_ref().and_then(|known| known.name.clone());
+    // A user that [users] lists without a password has nothing to prove where nobody has; PgBouncer demands an entry of auth_file.
+    let is_listed = settings.dialect == Dialect::Native && settings.users.contains_key(user);
+    let is_known = known.is_some() || is_listed;
+    let verifier = known.and_then(|known| known.verifier);
     let mut demand = Demand {
         stream,
         frames,
         registry,
         user,
     };
-    let settings = registry.settings.load_full();
-    let auth_type = settings.pooler.auth_type;
-    let by = match (auth_type, &known) {
-        (AuthType::Trust, _) => Proof::Trust,
-        (AuthType::Plain | AuthType::Md5, _) => Proof::Password,
-        (AuthType::ScramSha256, _) => Proof::Scram,
+    let without = |is_good: bool, verifier| {
+        is_good.then_some(Proven {
+            user: user.to_owned(),
+            verifier,
+            keys: None,
+        })
     };
-    let proven = match (auth_type, known) {
-        (AuthType::Trust, known) => {
-            let is_known = known.is_some() || settings.users.contains_key(user);
-            is_known.then_some(Proven {
-                verifier: known,
-                keys: None,
-            })
-        }
-        (AuthType::Plain, known) => demand.plain(known).await?,
-        (AuthType::Md5, Some(Verifier::Scram(secret))) => {
-            demand.scram(Some(Verifier::Scram(secret))).await?
-        }
-        (AuthType::Md5, known) => demand.md5(known).await?,
-        (AuthType::ScramSha256, known) => demand.scram(known).await?,
+    let with = |shown: Option<Shown>| {
+        shown.map(|shown| Proven {
+            user: user.to_owned(),
+            verifier: Some(shown.verifier),
+            keys: shown.keys,
+        })
     };
-    proven.ok_or_else(|| Error::LoginFailed {
-        user: user.to_owned(),
-        by,
+    let proof = demanded.proof();
+    let proven = match demanded {
+        Demanded::Trust => without(is_known, verifier),
+        Demanded::Certificate(map) => {
+            let is_shown = standing::has_certificate(demand.stream, user, map.as_deref());
+            without(is_known && is_shown, verifier)
+        }
+        Demanded::Peer(map) => {
+            let is_shown = standing::is_peer(demand.stream, user, map).await?;
+            without(is_known && is_shown, verifier)
+        }
+        Demanded::Password => with(demand.plain(verifier).await?),
+        Demanded::Md5 if !matches!(verifier, Some(Verifier::Scram(_))) => {
+            with(demand.md5(verifier).await?)
+        }
+        Demanded::Md5 | Demanded::Scram => with(demand.scram(verifier).await?),
+        Demanded::Nothing | Demanded::Ldap(_) | Demanded::Pam => None,
+    };
+    let proven = proven.ok_or_else(|| failed(user, proof))?;
+    Ok(match name {
+        Some(name) => Proven {
+            user: name,
+            ..proven
+        },
+        None => proven,
     })
 }
 
-struct Demand<'a> {
-    stream: &'a mut Stream,
-    frames: &'a mut Frames,
-    registry: &'a Arc<Registry>,
-    user: &'a str,
+fn failed(user: &str, by: Proof) -> Error {
+    Error::LoginFailed {
+        user: user.to_owned(),
+        by,
+    }
 }
 
-impl Demand<'_> {
-    async fn say(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), Error> {
-        let mut out = BytesMut::new();
-        write(&mut out);
-        self.stream
-            .write_all(&out)
-            .await
-            .map_err(|_| Error::ClientGone)
-    }
-
-    /// The body of the client's next message, which must be its answer.
-    async fn answer(&mut self) -> Result<Vec<u8>, Error> {
-        let frame = self
-            .frames
-            .next(self.stream, LARGEST)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::InvalidData => Error::Protocol("invalid message length".into()),
-                _ => Error::ClientGone,
-            })?;
-        if frame.tag == b'p' {
-            Ok(frame.body)
-        } else {
-            Err(Error::Protocol("expected a password".into()))
-        }
-    }
-
-    async fn password(&mut self) -> Result<String, Error> {
-        let body = self.answer().await?;
-        let bytes = fields::password(&body)
-            .ok_or_else(|| Error::Protocol("a broken password message".into()))?;
-        Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-
-    async fn plain(&mut self, known: Option<Verifier>) -> Result<Option<Proven>, Error> {
-        self.say(message::authentication_cleartext).await?;
-        let given = self.password().await?;
-        let is_right = match &known {
-            None => false,
-            Some(Verifier::Scram(secret)) => {
-                let (secret, given) = (secret.clone(), given);
-                off_thread(move || secret.is_of(&given)).await?
-            }
-            Some(verifier) => password::is_password(verifier, self.user, &given),
-        };
-        Ok(is_right.then_some(Proven {
-            verifier: known,
-            keys: None,
-        }))
-    }
-
-    async fn md5(&mut self, known: Option<Verifier>) -> Result<Option<Proven>, Error> {
-        let salt = clock::entropy::<4>();
-        self.say(|out| message::authentication_md5(out, salt))
-            .await?;
-        let given = self.password().await?;
-        let is_right = known.as_ref().is_some_and(|verifier| {
-            password::is_md5_answer(verifier, self.user, salt, given.as_bytes())
-        });
-        Ok(is_right.then_some(Proven {
-            verifier: known,
-            keys: None,
-        }))
-    }
-
-    async fn scram(&mut self, known: Option<Verifier>) -> Result<Option<Proven>, Error> {
-        self.say(|out| message::authentication_sasl(out, &["SCRAM-SHA-256"]))
-            .await?;
-        let body = self.answer().await?;
-        let broken = |error: scram::ScramError| Error::Protocol(error.to_string());
-        let (mechanism, first) = fields::sasl_initial(&body)
-            .ok_or_else(|| Error::Protocol("a broken SASL message".into()))?;
-        if mechanism != b"SCRAM-SHA-256" {
-            return Err(Error::Protocol(
-                "client selected an invalid SASL authentication mechanism".into(),
-            ));
-        }
-        let (secret, is_real) = self.secret(known.as_ref()).await?;
-        let nonce = base64::engine::general_purpose::STANDARD.encode(clock::entropy::<18>());
-        let exchange =
-            Exchange::begin(first.unwrap_or_default(), &nonce, secret).map_err(broken)?;
-        self.say(|out| message::authentication_sasl_continue(out, exchange.first().as_bytes()))
-            .await?;
-        let body = self.answer().await?;
-        let (last, keys) = match exchange.finish(&body) {
-            Ok(done) => done,
-            Err(scram::ScramError::Proof) => return Ok(None),
-            Err(error) => return Err(broken(error)),
-        };
-        self.say(|out| message::authentication_sasl_final(out, last.as_bytes()))
-            .await?;
-        // Keys of a secret that was made here from a password mean nothing to a server.
-        let keys = matches!(known, Some(Verifier::Scram(_))).then(|| Arc::new(keys));
-        Ok(is_real.then_some(Proven {
-            verifier: known,
-            keys,
-        }))
-    }
-
-    /// The secret to prove, and whether anybody can.
-    async fn secret(&self, known: Option<&Verifier>) -> Result<(ScramSecret, bool), Error> {
-        let iterations = self.registry.settings.load().pooler.scram_iterations;
-        match known {
-            Some(Verifier::Scram(secret)) => Ok((secret.clone(), true)),
-            Some(Verifier::Plain(password)) if !password.is_empty() => {
-                let made = self.registry.made_secret(self.user, password);
-                let password = password.clone();
-                let secret = made
-                    .get_or_try_init(|| async move {
-                        let salt = clock::entropy::<16>();
-                        off_thread(move || {
-                            ScramSecret::of(
-                                &scram::derive(password.expose(), &salt, iterations),
-                                &salt,
-                                iterations,
-                            )
-                        })
-                        .await
-                    })
-                    .await?;
-                Ok((secret.clone(), true))
-            }
-            Some(Verifier::Plain(_) | Verifier::Md5(_)) | None => Ok((
-                ScramSecret::mock(self.user, &self.registry.nonce, iterations),
-                false,
-            )),
+impl Demanded {
+    fn proof(&self) -> Proof {
+        match self {
+            Self::Nothing | Self::Trust => Proof::Trust,
+            Self::Password | Self::Md5 => Proof::Password,
+            Self::Scram => Proof::Scram,
+            Self::Certificate(_) => Proof::Certificate,
+            Self::Peer(_) => Proof::Peer,
+            Self::Ldap(_) => Proof::Ldap,
+            Self::Pam => Proof::Pam,
         }
     }
 }
 
-/// Runs something expensive where it holds up no client.
-async fn off_thread<T: Send + 'static>(
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .map_err(|_| Error::Internal)
+fn demanded(
+    stream: &Stream,
+    registry: &Registry,
+    settings: &Settings,
+    claim: Claim<'_>,
+) -> Result<Demanded, Error> {
+    Ok(match settings.pooler.auth_type {
+        AuthType::Any => Demanded::Nothing,
+        AuthType::Trust => Demanded::Trust,
+        AuthType::Plain => Demanded::Password,
+        AuthType::Md5 => Demanded::Md5,
+        AuthType::ScramSha256 => Demanded::Scram,
+        AuthType::Cert => Demanded::Certificate(None),
+        AuthType::Pam => Demanded::Pam,
+        AuthType::Ldap => match &registry.access.load().directory {
+            Some(directory) => Demanded::Ldap(Arc::clone(directory)),
+            None => {
+                error!("auth_type is ldap, and auth_ldap_options is not set");
+                return Err(Error::LoginMisconfigured);
+            }
+        },
+        AuthType::Hba => return by_rule(stream, registry, claim),
+    })
+}
+
+fn by_rule(stream: &Stream, registry: &Registry, claim: Claim<'_>) -> Result<Demanded, Error> {
+    let caller = Caller {
+        address: match stream.peer() {
+            Address::Tcp(address) => Some(address.ip()),
+            Address::Unix => None,
+        },
+        has_tls: stream.is_tls(),
+        database: claim.database,
+        user: claim.user,
+        is_physical: claim.is_physical,
+    };
+    let access = registry.access.load();
+    let Some((method, _)) = access.rules.demand(&caller) else {
+        return Err(failed(claim.user, Proof::NoRule));
+    };
+    Ok(match method {
+        Method::Reject => return Err(failed(claim.user, Proof::Rejected)),
+        Method::Trust => Demanded::Trust,
+        Method::Password => Demanded::Password,
+        Method::Md5 => Demanded::Md5,
+        Method::ScramSha256 => Demanded::Scram,
+        Method::Cert(map) => Demanded::Certificate(map.clone()),
+        Method::Peer(map) => Demanded::Peer(map.clone()),
+        Method::Ldap(directory) => Demanded::Ldap(Arc::clone(directory)),
+    })
+}
+
+/// With `any` the name means nothing: the client is the database's forced user. At the console it is whom it says, as with trust.
+fn nothing(settings: &Settings, claim: Claim<'_>) -> Result<Proven, Error> {
+    let forced = match settings.database(claim.database) {
+        _ if claim.is_console => Some(claim.user),
+        Some(database) => database.user.as_deref(),
+        None => return Err(Error::NoSuchDatabase(claim.database.to_owned())),
+    };
+    let Some(user) = forced else {
+        error!(
+            database = claim.database,
+            "auth_type=any requires a forced user: set user for this database"
+        );
+        return Err(Error::LoginMisconfigured);
+    };
+    Ok(Proven {
+        user: user.to_owned(),
+        verifier: None,
+        keys: None,
+    })
+}
+
+/// Lets somebody else judge the password: a directory, or the system's PAM. The server may be shown it, too.
+async fn elsewhere(
+    stream: &Stream,
+    demanded: Demanded,
+    user: &str,
+    given: Secret,
+) -> Result<Proven, Error> {
+    let proof = demanded.proof();
+    let is_right = match demanded {
+        Demanded::Ldap(directory) => directory::knows(directory, user, &given).await?,
+        _ => pam::knows(user, &given, stream.peer()).await?,
+    };
+    if !is_right {
+        return Err(failed(user, proof));
+    }
+    Ok(Proven {
+        user: user.to_owned(),
+        verifier: Some(Verifier::Plain(given)),
+        keys: None,
+    })
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
 use crate::config::settings::{DatabaseSettings, Settings};
-use crate::config::value::{AuthType, TlsMode};
+use crate::config::value::TlsMode;
+
+mod logins;
 
 /// Names that belong to the console.
 pub const CONSOLE_NAMES: &[&str] = &["pgbouncer", "pooler"];
@@ -31,6 +33,7 @@ pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> 
     findings.limits();
     findings.tls();
     findings.clients_can_log_in();
+    findings.auth_type();
     findings.auth_query();
     findings.databases();
     findings.peers();
@@ -177,80 +180,6 @@ impl Findings<'_> {
                 );
             }
         }
-    }
-
-    fn clients_can_log_in(&mut self) {
-        let Settings {
-            pooler,
-            users,
-            databases,
-            ..
-        } = self.settings;
-        let asks = pooler.auth_user.is_some() || databases.values().any(|d| d.auth_user.is_some());
-        let knows = pooler.auth_file.is_some() || users.values().any(|u| u.password.is_some());
-        if pooler.auth_type == AuthType::Trust || asks || knows {
-            return;
-        }
-        if self.has_refused("users") || self.has_refused("databases") {
-            return;
-        }
-        self.note(
-            &[
-                &["pooler", "auth_type"],
-                &["pooler", "auth_file"],
-                &["pooler", "auth_user"],
-            ],
-            Refusal::new(format!(
-                "nobody could log in: \"{}\" needs passwords and there are none",
-                pooler.auth_type.as_str()
-            ))
-            .hint("add [users.NAME] with a password, auth_file, or auth_user"),
-        );
-    }
-
-    fn auth_query(&mut self) {
-        let settings = self.settings;
-        let own = settings.databases.iter().map(|(name, database)| {
-            (
-                vec!["databases", name.as_str()],
-                &database.auth_user,
-                &database.auth_dbname,
-            )
-        });
-        let pooler = &settings.pooler;
-        let all = own.chain([(vec!["pooler"], &pooler.auth_user, &pooler.auth_dbname)]);
-        for (section, user, database) in all {
-            let key = |name| [section.as_slice(), &[name]].concat();
-            if let Some(user) = user {
-                self.auth_user(&key("auth_user"), user);
-            }
-            let Some(database) = database else { continue };
-            if CONSOLE_NAMES.contains(&database.as_str()) {
-                let refusal = Refusal::new(format!("\"{database}\" is the console"));
-                self.note(&[&key("auth_dbname")], refusal);
-            } else if settings.database(database).is_none() && !self.has_refused("databases") {
-                let refusal = Refusal::new(format!("there is no database \"{database}\" here"));
-                let hint = format!("add [databases.{}]", path(&[database]));
-                self.note(&[&key("auth_dbname")], refusal.hint(hint));
-            }
-        }
-    }
-
-    fn auth_user(&mut self, key: &[&str], user: &str) {
-        let settings = self.settings;
-        let listed = settings
-            .user(user)
-            .is_some_and(|user| user.password.is_some());
-        if listed || settings.pooler.auth_file.is_some() || self.has_refused("users") {
-            return;
-        }
-        self.note(
-            &[key, &["pooler", "auth_file"]],
-            Refusal::new(format!("the password of \"{user}\" is not known")).hint(format!(
-                "add it to [users.{}], or set auth_file",
-                path(&[user])
-            )),
-        );
     }
 
     fn databases(&mut self) {
@@ -402,6 +331,7 @@ impl Findings<'_> {
 mod tests {
     use super::*;
     use crate::config::settings::UserSettings;
+    use crate::config::value::AuthType;
     use crate::secret::Secret;
 
     fn good() -> Settings {

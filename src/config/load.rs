@@ -294,9 +294,9 @@ mod tests {
             ],
         ),
         (
-            "[pooler]\nauth_type = \"hba\"\nsession_state = \"keep\"",
+            "[pooler]\nauth_type = \"magic\"\nsession_state = \"keep\"",
             &[
-                "2:13: pooler.auth_type: \"hba\" is known, but not built in this version; choose one of: trust, plain, md5, scram-sha-256",
+                "2:13: pooler.auth_type: expected one of trust, plain, md5, scram-sha-256, cert, hba, ldap, pam, any, found \"magic\"",
                 "3:17: pooler.session_state: \"keep\" is known, but not built in this version; choose one of: pgbouncer",
             ],
         ),

@@ -77,6 +77,11 @@ pub static POOLER: Section<PoolerSettings> = Section {
         }),
         key("auth_dbname", |s| Slot::MaybeText(&mut s.auth_dbname)),
         key("auth_file", |s| Slot::Path(&mut s.auth_file)),
+        key("auth_hba_file", |s| Slot::Path(&mut s.auth_hba_file)),
+        key("auth_ident_file", |s| Slot::Path(&mut s.auth_ident_file)),
+        key("auth_ldap_options", |s| {
+            Slot::Hidden(&mut s.auth_ldap_options)
+        }),
         key("auth_query", |s| Slot::Text(&mut s.auth_query)),
         key("auth_type", |s| Slot::Word(&mut s.auth_type)),
         key("auth_user", |s| Slot::MaybeText(&mut s.auth_user)),
@@ -242,9 +247,6 @@ pub static POOLER: Section<PoolerSettings> = Section {
         }),
     ],
     unbuilt: &[
-        ("auth_hba_file", &[]),
-        ("auth_ident_file", &[]),
-        ("auth_ldap_options", &[]),
         ("client_tls13_ciphers", &[]),
         ("client_tls_ciphers", CIPHERS),
         ("client_tls_dheparams", &["auto", "none"]),

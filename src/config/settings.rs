@@ -85,6 +85,13 @@ pub struct PoolerSettings {
     pub auth_type: AuthType,
     /// PgBouncer's list of users and passwords. Relative paths start at the directory of `pooler.toml`. Default none.
     pub auth_file: Option<PathBuf>,
+    /// The rules for `auth_type = "hba"`, in the format of pg_hba.conf. Default none.
+    pub auth_hba_file: Option<PathBuf>,
+    /// Maps for `map=` in `auth_hba_file`, in the format of pg_ident.conf. Default none.
+    pub auth_ident_file: Option<PathBuf>,
+    /// Where the directory for `auth_type = "ldap"` is and how it is asked: `key=value`, separated by blanks. Hidden, for a
+    /// password may stand in it. Default none.
+    pub auth_ldap_options: Option<Secret>,
     /// Who runs `auth_query` for users found nowhere else. Default none: unknown users are refused.
     pub auth_user: Option<String>,
     /// Finds a user's password; `$1` is the user, two columns are returned. Default [`AUTH_QUERY`].
@@ -346,6 +353,9 @@ impl Default for PoolerSettings {
             session_state: SessionState::PgBouncer,
             auth_type: AuthType::ScramSha256,
             auth_file: None,
+            auth_hba_file: None,
+            auth_ident_file: None,
+            auth_ldap_options: None,
             auth_user: None,
             auth_query: AUTH_QUERY.to_owned(),
             auth_dbname: None,

@@ -46,6 +46,16 @@ pub enum AuthType {
     /// SCRAM-SHA-256.
     #[default]
     ScramSha256,
+    /// A TLS certificate with the user's name.
+    Cert,
+    /// As the first fitting rule of `auth_hba_file` says.
+    Hba,
+    /// A password that a directory knows (`auth_ldap_options`).
+    Ldap,
+    /// A password that the system's PAM knows (service `pgbouncer`).
+    Pam,
+    /// Nothing: the name is ignored, and the database must have a forced user.
+    Any,
 }
 
 /// How much TLS one side of the pooler wants, weakest first.
@@ -166,6 +176,11 @@ impl AuthType {
             Self::Plain => "plain",
             Self::Md5 => "md5",
             Self::ScramSha256 => "scram-sha-256",
+            Self::Cert => "cert",
+            Self::Hba => "hba",
+            Self::Ldap => "ldap",
+            Self::Pam => "pam",
+            Self::Any => "any",
         }
     }
 }
@@ -235,8 +250,17 @@ impl Word for PoolMode {
 }
 
 impl Word for AuthType {
-    const ALL: &'static [Self] = &[Self::Trust, Self::Plain, Self::Md5, Self::ScramSha256];
-    const UNBUILT: &'static [&'static str] = &["any", "cert", "hba", "ldap", "pam"];
+    const ALL: &'static [Self] = &[
+        Self::Trust,
+        Self::Plain,
+        Self::Md5,
+        Self::ScramSha256,
+        Self::Cert,
+        Self::Hba,
+        Self::Ldap,
+        Self::Pam,
+        Self::Any,
+    ];
 
     fn word(self) -> &'static str {
         self.as_str()
@@ -497,7 +521,7 @@ mod tests {
         for kind in AuthType::ALL {
             assert_eq!(kind.as_str().parse(), Ok(*kind));
         }
-        assert!("ldap".parse::<AuthType>().unwrap_err().unbuilt);
+        assert!("keep".parse::<SessionState>().unwrap_err().unbuilt);
         assert!(!"magic".parse::<AuthType>().unwrap_err().unbuilt);
     }
 

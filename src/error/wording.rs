@@ -17,14 +17,17 @@ impl Error {
     /// The code PgBouncer gives it.
     pub fn pgbouncer_code(&self) -> &str {
         match self {
-            Self::ServerRefused(refusal) => &refusal.code,
+            Self::ServerRefused(refusal)
+            | Self::ServerLoginRefused {
+                refusal, why: None, ..
+            } => &refusal.code,
             _ => CODE,
         }
     }
 
     /// What PgBouncer says; a server's refusal is passed on whole.
     pub fn pgbouncer_message(&self) -> Cow<'_, str> {
-        if let Self::ServerRefused(refusal) = self {
+        if let Self::ServerRefused(refusal) | Self::ServerLoginRefused { refusal, .. } = self {
             return Cow::Borrowed(&refusal.message);
         }
         cut(self.pgbouncer_words())
@@ -58,7 +61,8 @@ impl Error {
             Self::UnknownMessage(_) => "unknown pkt",
             Self::ShuttingDown => "server shutting down",
             Self::NotAdmitting => "pooler is shutting down",
-            Self::AuthQuery(_) => "bouncer config error",
+            Self::NoSuchUser(_) => "no such user",
+            Self::AuthQuery(_) | Self::LoginMisconfigured => "bouncer config error",
             Self::BrokenMessage(what) => return format!("broken {what} packet").into(),
             Self::UnknownProtocol(header) => {
                 return format!("bad packet header: '{header}'").into();

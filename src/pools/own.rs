@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::pools::registry::Registry;
 use crate::servers::dial;
 use crate::servers::login;
+use crate::servers::proof::Derived;
 use crate::servers::server::Server;
 use crate::servers::target::Target;
 
@@ -36,7 +37,7 @@ impl Manager for Opener {
             names: &self.registry.names,
             tls: self.registry.server_tls.load_full(),
             keys: None,
-            derived: &login::Derived::default(),
+            derived: &Derived::default(),
             database: &self.database,
             census: &self.registry.own_census,
             interner: &self.registry.interner,
@@ -78,9 +79,11 @@ pub async fn connection(
     database: &str,
     target: Arc<Target>,
 ) -> Result<Object<Opener>, Error> {
+    // Databases may send the questions of several users to one place.
+    let key = format!("{database}\0{}\0{:?}", target.user, target.startup);
     let known = registry
         .own_connections
-        .get(database)
+        .get(&key)
         .map(|entry| entry.clone());
     let pool = match known {
         Some((pool, of)) if of.is_same_place(&target) && of.password == target.password => pool,
@@ -95,9 +98,7 @@ pub async fn connection(
                 .max_size(OWN_CONNECTIONS)
                 .build()
                 .map_err(|error| Error::AuthQuery(error.to_string()))?;
-            registry
-                .own_connections
-                .insert(database.to_owned(), (made.clone(), target));
+            registry.own_connections.insert(key, (made.clone(), target));
             made
         }
     };

@@ -29,7 +29,8 @@ use crate::pools::policy::{
     AfterUse, Reason, Returned, Seat, Seats, after_use, is_too_old, seat_for_next,
 };
 use crate::pools::registry::{Phase, Registry};
-use crate::servers::login::{Derived, Watch};
+use crate::servers::login::Watch;
+use crate::servers::proof::Derived;
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
@@ -893,10 +894,16 @@ fn take_or_starve(quota: &Quota, max: usize) -> bool {
 
 /// Whether trying again cannot help: the server itself refused the login.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::ServerRefused(_)) && !is_starting(error)
+    matches!(
+        error,
+        Error::ServerRefused(_) | Error::ServerLoginRefused { .. }
+    ) && !is_starting(error)
 }
 
 /// Whether the server said that it is starting up.
 fn is_starting(error: &Error) -> bool {
-    matches!(error, Error::ServerRefused(refusal) if refusal.code == "57P03")
+    matches!(
+        error,
+        Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. } if refusal.code == "57P03"
+    )
 }

@@ -12,6 +12,7 @@ use dashmap::DashMap;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::OnceCell;
 
+use crate::auth::access::Access;
 use crate::auth::password::Verifier;
 use crate::auth::scram::ScramSecret;
 use crate::auth::users::Users;
@@ -53,6 +54,8 @@ pub struct Registry {
     pub settings: ArcSwap<Settings>,
     /// Passwords, out of `auth_file` and `[users]`.
     pub users: ArcSwap<Users>,
+    /// What the files and options about logins say.
+    pub access: ArcSwap<Access>,
     /// TLS towards clients; none when it is off.
     pub client_tls: ArcSwapOption<ServerConfig>,
     /// TLS towards servers; none when it is off.
@@ -76,6 +79,7 @@ pub struct Registry {
     /// Random, for challenges to users who do not exist.
     pub nonce: [u8; 32],
     private: Mutex<Vec<Weak<Pool>>>,
+    warned_of: DashMap<String, ()>,
     made_secrets: DashMap<String, (Secret, Arc<OnceCell<ScramSecret>>)>,
     groups: DashMap<(String, String), Arc<Group>>,
     last_pool: AtomicU64,
@@ -101,6 +105,7 @@ impl Registry {
             peer_tls: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
             users: ArcSwap::from_pointee(users),
+            access: ArcSwap::from_pointee(Access::default()),
             client_tls: ArcSwapOption::new(client_tls),
             server_tls: ArcSwapOption::new(server_tls),
             census: Census::default(),
@@ -111,6 +116,7 @@ impl Registry {
             own_connections: DashMap::new(),
             nonce: clock::entropy(),
             private: Mutex::new(Vec::new()),
+            warned_of: DashMap::new(),
             made_secrets: DashMap::new(),
             groups: DashMap::new(),
             last_pool: AtomicU64::new(0),
@@ -412,6 +418,7 @@ impl Registry {
         self.settings.store(Arc::clone(&settings));
         self.users.store(Arc::new(users));
         self.made_secrets.clear();
+        self.warned_of.clear();
         self.names.follow(name_rules(&settings));
         let has_fallback = settings.databases.contains_key(FALLBACK);
         let gone: HashSet<String> = self
@@ -471,6 +478,11 @@ impl Registry {
             used.extend(hosts.into_iter().map(|host| host.name));
         }
         self.names.keep(|name| used.contains(name));
+    }
+
+    /// Whether nobody has warned of the stored secret of `user`, a known one, since the last reload. Whoever asks must do so now.
+    pub fn tells_first(&self, user: &str) -> bool {
+        self.warned_of.insert(user.to_owned(), ()).is_none()
     }
 
     /// The SCRAM secret made from a password that is stored in clear: made once, by whoever asks first.

@@ -1,5 +1,6 @@
 //! The process: building it, workers, listeners, reload, signals, the end.
 
+pub mod access;
 pub mod listener;
 pub mod reload;
 pub mod run;

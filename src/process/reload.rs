@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::auth::access::Access;
 use crate::auth::password::Verifier;
 use crate::auth::users::{self, Users};
 use crate::clients::presence::limits;
@@ -19,6 +20,7 @@ use crate::config::settings::Settings;
 use crate::config::value::TlsMode;
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
+use crate::process::access;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -36,6 +38,10 @@ pub struct Loaded {
     pub settings: Settings,
     /// All passwords that files and settings hold.
     pub users: Users,
+    /// What the files and options about logins say.
+    pub access: Access,
+    /// What is amiss and no reason to refuse.
+    pub warnings: Vec<String>,
     /// TLS towards clients.
     pub client_tls: Option<Arc<ServerConfig>>,
     /// TLS towards servers.
@@ -57,11 +63,14 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
             .map_err(|problems| problems.to_string())?,
     };
     let users = read_users(&settings)?;
+    let (access, warnings) = access::read(&settings)?;
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
     Ok(Loaded {
         settings,
         users,
+        access,
+        warnings,
         client_tls,
         server_tls,
     })
@@ -97,7 +106,7 @@ pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>
     let all = &settings.pooler;
     let certificates = match all.client_tls_sslmode {
         TlsMode::Disable => return Ok(None),
-        TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => ClientCertificates::NotAsked,
+        TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => ClientCertificates::Optional,
         TlsMode::VerifyCa | TlsMode::VerifyFull => ClientCertificates::Required,
     };
     let files = Files {
@@ -152,13 +161,28 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<(), String> {
     registry.client_tls.store(loaded.client_tls);
     registry.server_tls.store(loaded.server_tls);
     let settings = in_force(&registry.settings.load(), loaded.settings);
-    put_in_force(registry, settings, loaded.users);
+    warn_of(&loaded.warnings);
+    put_in_force(registry, settings, loaded.users, loaded.access);
     tracing::info!("configuration reloaded");
     Ok(())
 }
 
+/// Says what is amiss and no reason to refuse.
+pub fn warn_of(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Puts settings and passwords in force for everybody, those who are logged in included.
-pub(super) fn put_in_force(registry: &Arc<Registry>, settings: Settings, users: Users) {
+pub(super) fn put_in_force(
+    registry: &Arc<Registry>,
+    settings: Settings,
+    users: Users,
+    access: Access,
+) {
+    // Before the settings: rules that are not there yet let nobody in.
+    registry.access.store(Arc::new(access));
     registry.follow(settings, users);
     let settings = registry.settings.load();
     for card in &registry.census.clients {

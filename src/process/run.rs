@@ -77,6 +77,8 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         loaded.server_tls,
         workers,
     );
+    registry.access.store(Arc::new(loaded.access));
+    reload::warn_of(&loaded.warnings);
     let (orders, inbox) = unbounded_channel();
     let gate = Arc::new(Gate {
         registry: Arc::clone(&registry),

@@ -17,6 +17,7 @@ use crate::config::reading::Reading;
 use crate::config::settings::Settings;
 use crate::config::value::Dialect;
 use crate::pools::registry::Registry;
+use crate::process::access;
 use crate::process::reload;
 
 /// PgBouncer's notice where a setting is taken and its files are not.
@@ -47,6 +48,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     } else {
         reload::read_users(&new).map_err(refuse)?
     };
+    let (access, warnings) = access::read(&new).map_err(refuse)?;
     let client_tls = change.client_tls.then(|| reload::client_tls(&new));
     let server_tls = change.server_tls.then(|| reload::server_tls(&new));
     let tls = client_tls
@@ -67,7 +69,8 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
         registry.server_tls.store(tls);
     }
     info!(key, "SET command issued");
-    reload::put_in_force(registry, new, users);
+    reload::warn_of(&warnings);
+    reload::put_in_force(registry, new, users, access);
     Ok(notice)
 }
 

@@ -1,29 +1,24 @@
 //! Opening a server: connect, TLS, log in, and find out what it is like.
-//!
-//! PBKDF2 never runs on a thread that serves clients, and never with more iterations than a sane server asks for; the keys are
-//! kept, so that the next login costs none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
 
-use crate::auth::password::{self, Verifier};
-use crate::auth::scram::client::Client;
-use crate::auth::scram::{self, Keys};
+use crate::auth::scram::Keys;
 use crate::clock;
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::net::names::Names;
 use crate::net::stream::{Address, Stream};
-use crate::protocol::fields::{self, AuthenticationRequest};
+use crate::protocol::fields;
 use crate::protocol::message;
 use crate::protocol::parameters::{Interner, is_carried};
 use crate::protocol::sides::ServerSide;
-use crate::secret::Secret;
 use crate::servers::dial::{self, unreachable};
 use crate::servers::frames::Frames;
 use crate::servers::kept::KeptRequest;
+use crate::servers::proof::{self, Derived};
 use crate::servers::query::{self, refusal_of};
 use crate::servers::server::Server;
 use crate::servers::target::{Host, Target};
@@ -31,43 +26,7 @@ use crate::stats::census::{Census, ServerCard, ServerFacts};
 use crate::thread;
 
 /// The largest message of a login.
-const LARGEST: usize = 1 << 16;
-
-/// Keys that were derived from a password, kept for the next login: by salt and iterations.
-#[derive(Debug, Default)]
-pub struct Derived(Mutex<Kept>);
-
-type Kept = Option<(Vec<u8>, u32, Arc<Keys>)>;
-
-impl Derived {
-    /// The keys of `secret` for this salt and so many iterations; PBKDF2 runs off the calling thread, and once.
-    async fn keys(
-        &self,
-        secret: &Secret,
-        salt: &[u8],
-        iterations: u32,
-    ) -> Result<Arc<Keys>, Error> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, count, keys)) = &*lock()
-            && (known.as_slice(), *count) == (salt, iterations)
-        {
-            return Ok(Arc::clone(keys));
-        }
-        let (secret, salt) = (secret.clone(), salt.to_vec());
-        let derive = move || (scram::derive(secret.expose(), &salt, iterations), salt);
-        let (keys, salt) = tokio::task::spawn_blocking(derive)
-            .await
-            .map_err(|_| Error::Internal)?;
-        let keys = Arc::new(keys);
-        *lock() = Some((salt, iterations, Arc::clone(&keys)));
-        Ok(keys)
-    }
-
-    /// Forgets them: the password has changed.
-    pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
+pub const LARGEST: usize = 1 << 16;
 
 /// Whether the servers of a pool are asked to look, while they work, whether their client is still there. They all are, until one
 /// refuses the login because it has no such setting (before PostgreSQL 14).
@@ -82,7 +41,7 @@ impl Watch {
 
     /// Whether `error` says that the setting is not known; then no server is asked again.
     fn is_refused_by(&self, error: &Error) -> bool {
-        let is_so = matches!(error, Error::ServerRefused(refusal) if refusal.message.contains(Self::SETTING));
+        let is_so = matches!(error, Error::ServerLoginRefused { refusal, .. } if refusal.message.contains(Self::SETTING));
         self.is_unknown_there.fetch_or(is_so, Relaxed);
         is_so
     }
@@ -123,7 +82,7 @@ pub struct Login<'a> {
 /// waits for ends soon, and where it may be committing PostgreSQL does not look.
 ///
 /// # Errors
-/// [`Error::ServerUnreachable`], or [`Error::ServerRefused`] in the server's words.
+/// [`Error::ServerUnreachable`], or [`Error::ServerLoginRefused`] in the server's words.
 pub async fn log_in(mut login: Login<'_>) -> Result<Box<Server>, Error> {
     login.watch = login
         .watch
@@ -163,7 +122,8 @@ async fn attempt(login: &Login<'_>) -> Result<Box<Server>, Error> {
         .await
         .map_err(|error| unreachable(login.host, &error))?;
     let mut frames = Frames::default();
-    let heard = hear(login, &mut stream, &mut frames).await?;
+    let heard = hear(login, &mut stream, &mut frames).await;
+    let heard = heard.map_err(|error| of_login(login, error))?;
     if !frames.is_empty() {
         return Err(Error::ServerProtocol(
             "more than was asked for after the login",
@@ -182,6 +142,19 @@ async fn attempt(login: &Login<'_>) -> Result<Box<Server>, Error> {
     server.note_application_name();
     entry.is_in = true;
     Ok(server)
+}
+
+/// A refusal, with whom it was about: a client that waits for this server must not take it for its own.
+fn of_login(login: &Login<'_>, error: Error) -> Error {
+    match error {
+        Error::ServerRefused(refusal) => Error::ServerLoginRefused {
+            refusal,
+            why: None,
+            address: login.host.to_string(),
+            user: login.target.user.clone(),
+        },
+        error => error,
+    }
 }
 
 /// What `connect_query` set is what the server is like from now on: clients are welcomed with it.
@@ -254,7 +227,7 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
             .map_err(|error| unreachable(login.host, &error))?;
         match frame.tag {
             b'R' => {
-                authenticate(login, stream, frames, &frame.body).await?;
+                proof::authenticate(login, stream, frames, &frame.body).await?;
                 is_in |= frame.body == [0; 4];
             }
             b'S' | b'K' | b'Z' if !is_in => {
@@ -344,140 +317,4 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         reported: Arc::new(heard.reported),
         home: thread::worker(),
     })
-}
-
-/// Answers the server's demand for a proof.
-async fn authenticate(
-    login: &Login<'_>,
-    stream: &mut Stream,
-    frames: &mut Frames,
-    demand: &[u8],
-) -> Result<(), Error> {
-    let demand = fields::authentication(demand)
-        .ok_or(Error::ServerProtocol("a broken demand for a password"))?;
-    let mut out = BytesMut::new();
-    match demand {
-        AuthenticationRequest::Ok => return Ok(()),
-        AuthenticationRequest::Cleartext => message::password(&mut out, plain(login)?.as_bytes()),
-        AuthenticationRequest::Md5(salt) => {
-            let answer = match &login.target.password {
-                Some(Verifier::Plain(secret)) => {
-                    password::md5_answer(secret.expose(), &login.target.user, salt)
-                }
-                Some(Verifier::Md5(hash)) => password::md5_answer_of_hash(hash.expose(), salt),
-                _ => {
-                    return Err(wrong_type(
-                        "the server asks for an MD5 password and none is known",
-                    ));
-                }
-            };
-            message::password(&mut out, answer.as_bytes());
-        }
-        AuthenticationRequest::Sasl(mechanisms) => {
-            if !mechanisms.contains(&b"SCRAM-SHA-256".as_slice()) {
-                return Err(wrong_type(
-                    "none of the server's SASL authentication mechanisms are supported",
-                ));
-            }
-            return scram_login(login, stream, frames).await;
-        }
-        AuthenticationRequest::SaslContinue(_) | AuthenticationRequest::SaslFinal(_) => {
-            return Err(Error::ServerProtocol("a SASL message out of turn"));
-        }
-        AuthenticationRequest::Other(_) => {
-            return Err(wrong_type(
-                "the server asks for a kind of authentication that the pooler does not have",
-            ));
-        }
-    }
-    stream
-        .write_all(&out)
-        .await
-        .map_err(|error| unreachable(login.host, &error))
-}
-
-fn plain<'a>(login: &'a Login<'_>) -> Result<&'a str, Error> {
-    match &login.target.password {
-        Some(Verifier::Plain(secret)) => Ok(secret.expose()),
-        _ => Err(wrong_type(
-            "the server asks for the password in clear and it is not known",
-        )),
-    }
-}
-
-fn wrong_type(what: &str) -> Error {
-    Error::ServerRefused(Refusal {
-        code: "28P01".into(),
-        message: format!("server login failed: {what}"),
-    })
-}
-
-/// SCRAM-SHA-256, from the password or from keys that a client's login gave.
-async fn scram_login(
-    login: &Login<'_>,
-    stream: &mut Stream,
-    frames: &mut Frames,
-) -> Result<(), Error> {
-    let refused = |error: scram::ScramError| wrong_type(&error.to_string());
-    let client = Client::new(&nonce());
-    let mut out = BytesMut::new();
-    message::sasl_initial(&mut out, "SCRAM-SHA-256", client.first().as_bytes());
-    stream
-        .write_all(&out)
-        .await
-        .map_err(|error| unreachable(login.host, &error))?;
-    let challenge = expect_sasl(login, stream, frames).await?;
-    let challenge = client.challenged(&challenge).map_err(refused)?;
-    let keys = match (&login.target.password, &login.keys) {
-        (Some(Verifier::Plain(secret)), _) => {
-            let (salt, iterations) = (challenge.salt(), challenge.iterations());
-            login.derived.keys(secret, salt, iterations).await?
-        }
-        (Some(Verifier::Scram(_)), Some(keys)) => Arc::clone(keys),
-        (Some(Verifier::Scram(_)), None) => {
-            return Err(wrong_type(
-                "cannot do SCRAM authentication: password is SCRAM secret but client authentication did not provide SCRAM keys",
-            ));
-        }
-        _ => {
-            return Err(wrong_type(
-                "the server asks for a SCRAM password and none is known",
-            ));
-        }
-    };
-    let (answer, expected) = challenge.answer(&keys);
-    let mut out = BytesMut::new();
-    message::sasl_response(&mut out, answer.as_bytes());
-    stream
-        .write_all(&out)
-        .await
-        .map_err(|error| unreachable(login.host, &error))?;
-    let last = expect_sasl(login, stream, frames).await?;
-    expected.verify(&last).map_err(refused)
-}
-
-async fn expect_sasl(
-    login: &Login<'_>,
-    stream: &mut Stream,
-    frames: &mut Frames,
-) -> Result<Vec<u8>, Error> {
-    let frame = frames
-        .next(stream, LARGEST)
-        .await
-        .map_err(|error| unreachable(login.host, &error))?;
-    match (frame.tag, fields::authentication(&frame.body)) {
-        (b'E', _) => Err(Error::ServerRefused(refusal_of(&frame.body))),
-        (
-            b'R',
-            Some(
-                AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data),
-            ),
-        ) => Ok(data.to_vec()),
-        _ => Err(Error::ServerProtocol("a SASL message out of turn")),
-    }
-}
-
-fn nonce() -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(clock::entropy::<18>())
 }

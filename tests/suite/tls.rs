@@ -116,13 +116,27 @@ fn only_clients_with_a_certificate_of_the_right_authority_enter_where_it_is_veri
 }
 
 #[test]
-fn a_certificate_is_asked_for_only_where_it_is_verified() {
-    let authority = authority();
+fn a_certificate_is_asked_for_only_where_it_can_be_verified_and_then_it_is() {
+    let (authority, stranger) = (authority(), Authority::new("a stranger"));
     let server = authority.sign("pooler", &["localhost"]);
-    for (mode, asks) in [("prefer", false), ("require", false), ("verify-ca", true)] {
-        let pooler = offering(mode, &server, &authority).start();
-        assert_eq!(asked_for_certificate(&pooler.address()), asks, "{mode}");
+    for mode in ["allow", "prefer", "require"] {
+        let config = offering(mode, &server, &authority);
+        let pooler = config.start();
+        assert!(asked_for_certificate(&pooler.address()), "{mode}");
+        let with = |identity: Option<&Identity>| {
+            pooler.login().tls(authority.trusted(identity), "localhost")
+        };
+        assert!(served(&with(None)), "{mode}: none is needed");
+        assert!(served(&with(Some(&authority.sign("app", &[])))), "{mode}");
+        assert!(
+            !served(&with(Some(&stranger.sign("app", &[])))),
+            "{mode}: signed by a stranger"
+        );
+        let without = config.without_key("pooler", "client_tls_ca_file").start();
+        assert!(!asked_for_certificate(&without.address()), "{mode}");
     }
+    let pooler = offering("verify-ca", &server, &authority).start();
+    assert!(asked_for_certificate(&pooler.address()));
 }
 
 #[test]

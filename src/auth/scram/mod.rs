@@ -133,9 +133,14 @@ impl ScramSecret {
         }
     }
 
-    /// Whether it is the secret of `password`. Costs what [`derive`] costs.
-    pub fn is_of(&self, password: &str) -> bool {
+    /// The keys of `password`, when this is its secret. Costs what [`derive`] costs.
+    pub fn keys_of(&self, password: &str) -> Option<Keys> {
         let keys = derive(password, &self.salt, self.iterations);
+        self.is_made_of(&keys).then_some(keys)
+    }
+
+    /// Whether it is the secret with these keys.
+    pub fn is_made_of(&self, keys: &Keys) -> bool {
         sha256(&keys.client_key).ct_eq(&self.stored_key).into()
     }
 
