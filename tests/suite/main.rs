@@ -21,6 +21,7 @@ mod config_check;
 mod console_rows;
 mod control;
 mod copy;
+mod cost;
 mod demo;
 mod ending;
 mod hosts;

@@ -74,6 +74,7 @@ pub struct Config {
     sections: BTreeMap<String, BTreeMap<String, String>>,
     userlist: String,
     files: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 /// A pooler for the user `app` and the database `app`, with `trust`, so that a test says only what it is about.
@@ -84,6 +85,7 @@ pub fn config() -> Config {
         sections: BTreeMap::new(),
         userlist: String::new(),
         files: Vec::new(),
+        under: Vec::new(),
     }
     .pooler("listen_addr", "127.0.0.1")
     .pooler("unix_socket_dir", "")
@@ -191,6 +193,12 @@ impl Config {
             .expect("the folder is writable");
     }
 
+    /// Runs the pooler under a program that becomes it: the words before its command line.
+    pub fn under(mut self, words: Vec<String>) -> Self {
+        self.under = words;
+        self
+    }
+
     /// Starts a pooler and waits until it accepts connections.
     #[track_caller]
     pub fn start(&self) -> Pooler {
@@ -233,7 +241,7 @@ impl Pooler {
     fn start(config: &Config, port: u16) -> Self {
         let folder = folder("pooler");
         config.write(&folder, port);
-        let pooler = Self::run(folder, port, &[]);
+        let pooler = Self::run(folder, port, &config.under, &[]);
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = pooler
@@ -257,9 +265,16 @@ impl Pooler {
         pooler
     }
 
-    fn run(folder: PathBuf, port: u16, arguments: &[&str]) -> Self {
+    fn run(folder: PathBuf, port: u16, under: &[String], arguments: &[&str]) -> Self {
         let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
-        let child = Command::new(binary())
+        let binary = binary();
+        let words: Vec<_> = under
+            .iter()
+            .map(AsRef::as_ref)
+            .chain([binary.as_os_str()])
+            .collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .args(arguments)
             .arg(folder.join("pooler.toml"))
             .current_dir(&folder)
