@@ -73,6 +73,34 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// How far the way to a server led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The host's name has no address.
+    Name,
+    /// Nobody answered there, or not in time.
+    Address,
+    /// It answered, but TLS did not come about.
+    Tls,
+}
+
+impl Stop {
+    /// What to look at.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Name => {
+                "Check the spelling of host in [databases], and that the pooler's machine can resolve it."
+            }
+            Self::Address => {
+                "Check that PostgreSQL runs there and that host and port in [databases] are right."
+            }
+            Self::Tls => {
+                "PostgreSQL answers there. Check ssl in postgresql.conf, and server_tls_sslmode and server_tls_ca_file here."
+            }
+        }
+    }
+}
+
 /// A reason for which something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -155,6 +183,8 @@ pub enum Error {
     },
     /// No connection to the server could be made.
     ServerUnreachable {
+        /// Where the way ended.
+        at: Stop,
         /// The address that was tried.
         address: String,
         /// What the system said.
@@ -462,9 +492,7 @@ impl Error {
             Self::ServerLost(_) => {
                 Some("If a COMMIT was under way its outcome is unknown: check before repeating it.")
             }
-            Self::ServerUnreachable { .. } => Some(
-                "Check that PostgreSQL runs there and that host and port in [databases] are right.",
-            ),
+            Self::ServerUnreachable { at, .. } => Some(at.hint()),
             Self::ServerLoginRefused { refusal, .. } if refusal.code.starts_with("28") => Some(
                 "It is not the client's password that was wrong. Check the password that the pooler has for this user ([databases], [users], auth_file, or what auth_query returned), and pg_hba.conf of that server.",
             ),

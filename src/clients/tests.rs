@@ -129,7 +129,12 @@ fn a_client_that_reads_late_gets_all_of_a_large_result() {
         let mut client = Client::log_in(PoolMode::Transaction);
         client.send(b'Q', "rows 20000").await;
         // Until nothing moves any more, because nobody reads.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut before = 0;
+        until(|| {
+            let sent = client.pool.tally().sent.get();
+            sent > 0 && std::mem::replace(&mut before, sent) == sent
+        })
+        .await;
         assert_eq!(client.hear_until(b'Z').await, 20001);
     });
 }

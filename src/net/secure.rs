@@ -2,7 +2,7 @@
 //!
 //! rustls is driven by hand. A batch of clear bytes becomes records in rustls' own list and leaves with one `send`
 //! (`writev` when there are several records); what the socket refuses stays in that list, and until it is gone no new
-//! clear bytes are accepted. So the list never holds more than [`BATCH`] and its headers. Records that come in are
+//! clear bytes are accepted. So the list never holds more than a batch and its headers. Records that come in are
 //! received into one buffer that the thread's connections share, hence an idle connection holds none.
 
 use std::cell::RefCell;

@@ -42,7 +42,7 @@ struct Dialing {
 impl Drop for Dialing {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.pool.failed(&Error::Internal, self.turn);
+            let _ = self.pool.failed(&Error::Internal, self.turn);
         }
     }
 }
@@ -62,8 +62,9 @@ pub fn dial(pool: Arc<Pool>) {
             Ok(server) => dialing.pool.arrived(server),
             Err(error) => {
                 let pool = &dialing.pool;
-                tracing::warn!(database = %pool.database.name, user = %pool.user, %error, "server login failed");
-                pool.failed(&error, turn);
+                if pool.failed(&error, turn) {
+                    tracing::warn!(database = %pool.database.name, user = %pool.user, %error, "server login failed");
+                }
             }
         }
     });

@@ -38,6 +38,8 @@ use crate::thread;
 
 /// For how long a pool tries again and again before it tells clients that its server cannot be reached.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two lines of the log that tell of the same failure.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// What went wrong the last times a server was dialled.
 #[derive(Debug, Clone)]
@@ -48,8 +50,17 @@ pub struct Failure {
     pub last: Moment,
     /// How often.
     pub tries: usize,
+    /// When the log last told of it.
+    pub told: Moment,
     /// What happened.
     pub error: Error,
+}
+
+impl Failure {
+    /// Whether the log shall tell of `error` at `now`: when it is another than before, and else once a minute.
+    fn is_news(&self, error: &Error, now: Moment) -> bool {
+        self.error != *error || now.since(self.told) >= REMINDER
+    }
 }
 
 #[derive(Debug)]
@@ -506,6 +517,7 @@ impl Pool {
             self.shelve(server);
         }
         if was_failing {
+            tracing::info!(database = %self.database.name, user = %self.user, "server login works again");
             // While the server could not be reached one was dialled at a time; now everybody who waits gets one.
             self.grow();
         }
@@ -524,8 +536,9 @@ impl Pool {
         tries >= self.plan.load().target.hosts.len()
     }
 
-    /// A server could not be dialled, at the host whose turn it was.
-    pub fn failed(&self, error: &Error, turn: usize) {
+    /// A server could not be dialled, at the host whose turn it was. Returns whether the log shall tell of it.
+    #[must_use]
+    pub fn failed(&self, error: &Error, turn: usize) -> bool {
         let now = clock::now();
         if self.plan.load().target.balance == LoadBalance::Disable {
             let next = turn.wrapping_add(1);
@@ -539,7 +552,13 @@ impl Pool {
             .as_ref()
             .map_or((now, 1), |failure| (failure.since, failure.tries + 1));
         let was_everywhere = self.was_everywhere(tries);
+        let known = state.failure.as_ref();
+        let is_news = known.is_none_or(|failure| failure.is_news(error, now));
+        let told = known
+            .filter(|_| !is_news)
+            .map_or(now, |failure| failure.told);
         state.failure = Some(Failure {
+            told,
             since,
             last: now,
             tries,
@@ -556,6 +575,7 @@ impl Pool {
         if retry {
             dialer::try_later(self.arc());
         }
+        is_news
     }
 
     /// Takes back a server that a client is done with.

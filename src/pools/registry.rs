@@ -314,8 +314,21 @@ impl Registry {
         if let Some(known) = group.pool(node) {
             return Some(known);
         }
+        let known = self.settings.load_full();
         let plan = self.plan_for(group, node)?;
-        group.adopt(Pool::new(self, group, node.clone(), plan))
+        let pool = group.adopt(Pool::new(self, group, node.clone(), plan))?;
+        self.catch_up(&known, &pool);
+        Some(pool)
+    }
+
+    /// A plan made from the settings `known` was put in force. Where a reload came in between it may have missed the pool: then the
+    /// pool follows now.
+    fn catch_up(&self, known: &Arc<Settings>, pool: &Pool) {
+        if !Arc::ptr_eq(known, &self.settings.load())
+            && let Some(plan) = self.plan_for(&pool.group, &pool.node)
+        {
+            pool.follow(plan);
+        }
     }
 
     /// The pool at a database's own address, for clients of `database` that are `user`; as [`Registry::group`].
@@ -341,11 +354,13 @@ impl Registry {
         if !group.learn_password(&found) {
             return;
         }
+        let known = self.settings.load_full();
         for pool in group.pools() {
             if let Some(plan) = self.plan_for(group, &pool.node)
                 && plan.target.password != pool.plan.load().target.password
             {
                 pool.plan.store(Arc::new(plan));
+                self.catch_up(&known, &pool);
             }
         }
     }

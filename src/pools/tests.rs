@@ -214,3 +214,23 @@ fn a_group_that_is_forgotten_gets_no_pool_any_more() {
     let new = pool.registry.pool(&pool.database, "ann", None).unwrap();
     assert!(!Arc::ptr_eq(&new, &pool));
 }
+
+/// A pool that is made in the moment of a reload must not keep what the settings said before.
+#[test]
+fn a_pool_made_during_a_reload_follows_it() {
+    run(async {
+        let fake = Fake::start();
+        let mut settings = fake.settings();
+        let pool = pool(settings.clone());
+        let registry = Arc::clone(&pool.registry);
+        for round in 0..200 {
+            settings.databases.get_mut("app").unwrap().port = 1 + round % 2;
+            let (made, name) = (Arc::clone(&registry), format!("user{round}"));
+            let database = Arc::clone(&pool.database);
+            let login = std::thread::spawn(move || made.pool(&database, &name, None).unwrap());
+            registry.follow(settings.clone(), Users::default());
+            let made = login.join().unwrap();
+            assert_eq!(made.plan.load().target.hosts[0].port, 1 + round % 2);
+        }
+    });
+}

@@ -14,6 +14,7 @@ use crate::clients::entrance::Accepted;
 use crate::config::settings::Settings;
 use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
+use crate::process::lasting;
 use crate::process::worker::Worker;
 
 /// How long the acceptor rests when the system has no descriptor, or no memory, left.
@@ -174,7 +175,9 @@ impl Acceptors {
             );
             std::thread::Builder::new()
                 .name("acceptor".into())
-                .spawn(move || accept(&listener, &workers, &registry))?;
+                .spawn(move || {
+                    lasting::until_done("acceptor", || accept(&listener, &workers, &registry));
+                })?;
         }
         Ok(Self(listeners))
     }

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::pools::zones;
+use crate::process::lasting;
 use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
@@ -94,9 +95,14 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
     let acceptors = Acceptors::start(listeners, &workers, &registry)
         .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
-    tokio::spawn(janitor::keep(Arc::clone(&registry)));
-    tokio::spawn(zones::keep(Arc::clone(&registry)));
-    tokio::spawn(console::log_stats(Arc::clone(&registry)));
+    let shared = Arc::clone(&registry);
+    lasting::task("janitor", move || janitor::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(&registry);
+    lasting::task("zones", move || zones::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(&registry);
+    lasting::task("statistics", move || {
+        console::log_stats(Arc::clone(&shared))
+    });
     info!(
         "process up: pooler {}, {} worker threads",
         env!("CARGO_PKG_VERSION"),

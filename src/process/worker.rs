@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::clients::entrance::{self, Accepted};
 use crate::clients::gate::Gate;
+use crate::process::lasting;
 use crate::thread;
 
 /// The way to one worker.
@@ -33,7 +34,7 @@ impl Worker {
             .build()?;
         let work = move || {
             thread::become_worker(number);
-            runtime.block_on(async move {
+            let serve = async move {
                 while let Some(accepted) = arrivals.recv().await {
                     let presence = Presence(Arc::clone(&count));
                     let gate = Arc::clone(&gate);
@@ -42,7 +43,8 @@ impl Worker {
                         drop(presence);
                     });
                 }
-            });
+            };
+            lasting::or_exit("worker", || runtime.block_on(serve));
         };
         std::thread::Builder::new()
             .name(format!("worker-{number}"))

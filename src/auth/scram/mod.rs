@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677), both roles.
 //!
-//! The costly step, PBKDF2, is a function of its own ([`derive`]), so that it can run off the threads that serve clients and
+//! The costly step, PBKDF2, is a function of its own ([`derive()`]), so that it can run off the threads that serve clients and
 //! its result be kept. The server's role hands out the ClientKey that a good proof reveals: with it the pooler logs in to a server
 //! that knows the same secret, without ever having seen the password.
 
@@ -133,7 +133,7 @@ impl ScramSecret {
         }
     }
 
-    /// The keys of `password`, when this is its secret. Costs what [`derive`] costs.
+    /// The keys of `password`, when this is its secret. Costs what [`derive()`] costs.
     pub fn keys_of(&self, password: &str) -> Option<Keys> {
         let keys = derive(password, &self.salt, self.iterations);
         self.is_made_of(&keys).then_some(keys)

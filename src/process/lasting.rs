@@ -1,0 +1,94 @@
+//! What must go on as long as the process does: a panic there is told and mended, never left as a process half dead.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
+use std::time::Duration;
+
+use tracing::error;
+
+/// Between a panic and the next attempt, so that one that comes at once does not fill the log.
+const REST: Duration = Duration::from_millis(500);
+const HINT: &str = "this is a bug of the pooler; its standard error says where";
+
+/// Runs what `begin` makes, in a task of its own, and begins it again after a panic.
+pub fn task<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        while let Err(end) = tokio::spawn(begin()).await {
+            if !end.is_panic() {
+                return;
+            }
+            error!(
+                task = name,
+                hint = HINT,
+                "a panic ended a task, it begins again"
+            );
+            tokio::time::sleep(REST).await;
+        }
+    });
+}
+
+/// Runs `work`, which is begun again after a panic, until it returns.
+pub fn until_done(name: &'static str, work: impl Fn()) {
+    while catch_unwind(AssertUnwindSafe(&work)).is_err() {
+        error!(
+            thread = name,
+            hint = HINT,
+            "a panic ended a thread's work, it begins again"
+        );
+        std::thread::sleep(REST);
+    }
+}
+
+/// Runs `work`, without which the process is of no use: a panic ends it, so that whoever looks after it starts it again.
+pub fn or_exit(name: &str, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        error!(
+            thread = name,
+            hint = HINT,
+            "a panic ended a thread that cannot be begun again: the process ends"
+        );
+        exit(70);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{task, until_done};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[test]
+    fn a_task_that_panics_begins_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (begun, mut begins) = unbounded_channel();
+            let mut count = 0;
+            task("test", move || {
+                count += 1;
+                begun.send(count).unwrap();
+                let is_first = count == 1;
+                async move {
+                    assert!(!is_first, "the first of them panics");
+                }
+            });
+            assert_eq!(begins.recv().await, Some(1));
+            assert_eq!(begins.recv().await, Some(2));
+            assert_eq!(begins.recv().await, None, "one that returns is over");
+        });
+    }
+
+    #[test]
+    fn a_threads_work_that_panics_begins_again() {
+        let count = AtomicUsize::new(0);
+        until_done("test", || {
+            assert!(count.fetch_add(1, SeqCst) > 0, "the first of them panics");
+        });
+        assert_eq!(count.load(SeqCst), 2);
+    }
+}
