@@ -31,6 +31,7 @@ mod peering;
 mod pooling;
 mod prepared;
 mod protocol;
+mod reaching;
 mod reload;
 mod replication;
 mod server_tls;
