@@ -9,7 +9,7 @@ use std::sync::Arc;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use pooler::auth::scram;
-use pooler::config::value::{Dialect, PoolMode};
+use pooler::config::value::{Dialect, PoolMode, SessionState};
 use pooler::protocol::dialogue::{Dialogue, Rules};
 use pooler::protocol::parameters::{Interner, Parameters};
 use pooler::protocol::prepared::{Dictionary, OnServer};
@@ -65,6 +65,7 @@ impl Link {
                 max_prepared: 200,
                 max_packet: 1 << 30,
                 no_simple_query: false,
+                state: SessionState::PgBouncer,
                 dialect: Dialect::Native,
             },
             dictionary: &self.dictionary,
@@ -225,7 +226,7 @@ fn usual<'a>(application: &'a str, zone: &'a str) -> [(&'a str, &'a str); 6] {
 }
 
 fn compare(bencher: Bencher<'_, '_>, wanted: &Parameters, present: &Parameters) {
-    bencher.bench_local(|| black_box(wanted).sql_from(black_box(present)));
+    bencher.bench_local(|| black_box(wanted).batch_from(black_box(present)));
 }
 
 /// Two sets that are equal without being the same.

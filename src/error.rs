@@ -6,6 +6,7 @@
 
 pub mod wording;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -119,6 +120,10 @@ pub enum Error {
     TransactionTimeout(Duration),
     /// The client sent nothing for longer than `client_idle_timeout`.
     ClientIdleTimeout(Duration),
+    /// Session state tied the client to its server while it did nothing for longer than `pin_timeout`.
+    PinTimeout(Duration, String),
+    /// The client waited longer than `query_wait_timeout` for a server, while others kept theirs for their session state.
+    Pinned(Duration, String),
     /// The client did not finish its login within `client_login_timeout`.
     LoginTimeout(Duration),
     /// The login was good, but no server could be reached within `client_login_timeout`.
@@ -235,6 +240,7 @@ impl Error {
     pub fn sqlstate(&self) -> &str {
         match self {
             Self::QueryWaitTimeout(_)
+            | Self::Pinned(..)
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..) => "53300",
@@ -242,7 +248,7 @@ impl Error {
             Self::QueryTimeout(_) | Self::QueuedQueryTimeout(_) => "57014",
             Self::IdleTransactionTimeout(_) => "25P03",
             Self::TransactionTimeout(_) => "25P04",
-            Self::ClientIdleTimeout(_) => "57P05",
+            Self::ClientIdleTimeout(_) | Self::PinTimeout(..) => "57P05",
             Self::LoginTimeout(_) | Self::ServerDownAtLogin(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
             Self::DatabaseDisabled(_) => "57P03",
@@ -298,6 +304,7 @@ impl Error {
         match self {
             Self::IdleTransactionTimeout(_)
             | Self::ClientIdleTimeout(_)
+            | Self::PinTimeout(..)
             | Self::LoginTimeout(_)
             | Self::NoSuchDatabase(_)
             | Self::NoUser
@@ -332,6 +339,7 @@ impl Error {
             | Self::QueryTimeout(_)
             | Self::TransactionTimeout(_) => Blame::Server,
             Self::QueryWaitTimeout(_)
+            | Self::Pinned(..)
             | Self::QueuedQueryTimeout(_)
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
@@ -353,7 +361,12 @@ impl Error {
     /// What happened, in a sentence.
     pub fn message(&self) -> String {
         match self {
-            Self::QueryWaitTimeout(_) => "query_wait_timeout: no server became free in time".into(),
+            Self::QueryWaitTimeout(_) | Self::Pinned(..) => {
+                "query_wait_timeout: no server became free in time".into()
+            }
+            Self::PinTimeout(_, pins) => format!(
+                "pin_timeout: the connection was idle for too long while its session state kept a server: {pins}"
+            ),
             Self::PausedTooLong(_) => "query_wait_timeout: the database is paused".into(),
             Self::QueryTimeout(_) => {
                 "query timeout: the query ran longer than query_timeout".into()
@@ -437,6 +450,8 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::QueryWaitTimeout(limit)
+            | Self::Pinned(limit, _)
+            | Self::PinTimeout(limit, _)
             | Self::PausedTooLong(limit)
             | Self::ServerDownAtLogin(limit)
             | Self::QueryTimeout(limit)
@@ -468,7 +483,15 @@ impl Error {
     }
 
     /// What to do about it, where the pooler can tell.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        if let Self::Pinned(_, pins) = self {
+            let what = "SHOW PINS lists them; shorten that state's life, raise pool_size, or set pin_timeout.";
+            return Some(Cow::Owned(format!("{pins}. {what}")));
+        }
+        self.fixed_hint().map(Cow::Borrowed)
+    }
+
+    fn fixed_hint(&self) -> Option<&'static str> {
         match self {
             Self::PausedTooLong(_) => {
                 Some("An operator said PAUSE or KILL at the console; RESUME ends that.")

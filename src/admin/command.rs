@@ -31,6 +31,7 @@ pub enum Show {
     Mem,
     PeerPools,
     Peers,
+    Pins,
     Pools,
     Servers,
     Sockets,
@@ -131,7 +132,7 @@ const COMMANDS: &[Entry] = &[
 ];
 
 const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
-\tSHOW PEERS|PEER_POOLS
+\tSHOW PEERS|PEER_POOLS|PINS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
@@ -177,6 +178,7 @@ const SUBJECTS: &[(&str, Role, Show)] = &[
     ("mem", Role::Looks, Show::Mem),
     ("peer_pools", Role::Looks, Show::PeerPools),
     ("peers", Role::Looks, Show::Peers),
+    ("pins", Role::Looks, Show::Pins),
     ("pools", Role::Looks, Show::Pools),
     ("servers", Role::Looks, Show::Servers),
     ("sockets", Role::Looks, Show::Sockets),

@@ -347,6 +347,7 @@ fn ended_by(order: census::Order, database: &str) -> Option<Error> {
         | census::Order::WaitTimeout
         | census::Order::IdleTransaction
         | census::Order::TransactionTimeout
+        | census::Order::PinTimeout
         | census::Order::ServersReplaced => None,
     }
 }

@@ -12,7 +12,8 @@ use crate::config::settings::DatabaseSettings;
 use crate::config::value::{Dialect, PGBOUNCER_VERSION, PoolMode};
 use crate::pools::limits::{Database, User};
 use crate::pools::pool::Pool;
-use crate::stats::census::{ClientCard, ServerCard};
+use crate::protocol::pins::Pins;
+use crate::stats::census::{ClientCard, ClientState, ServerCard};
 use crate::stats::report::CONSOLE;
 
 /// The rows of what is asked; `None` for what is not told in rows, or cannot be told.
@@ -28,6 +29,7 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::Mem => memory(look),
         Show::PeerPools => peer_pools(look),
         Show::Peers => peers(look),
+        Show::Pins => pins(look),
         Show::Pools => pools(look),
         Show::Servers => sockets::servers(look),
         Show::Sockets => sockets::sockets(look, Which::All),
@@ -57,6 +59,32 @@ const PEERS: [Column; 4] = [
     ("port", INT4),
     ("pool_size", INT4),
 ];
+
+/// Clients that keep their server, and why.
+fn pins(look: &Look<'_>) -> Table {
+    let columns = [
+        ("database", TEXT),
+        ("user", TEXT),
+        ("client", INT8),
+        ("server", INT8),
+        ("pins", TEXT),
+        ("idle", INT4),
+    ];
+    let clients = look.clients().into_iter();
+    let rows = clients.filter(|card| card.pins() != 0).map(|card| {
+        let is_idle = card.state() == ClientState::Idle;
+        let idle = is_idle.then(|| look.now.since(card.since()).as_secs());
+        vec![
+            text(&card.facts.database),
+            text(&card.facts.user),
+            int(card.id),
+            int(card.link()),
+            text(Pins::from_bits(card.pins()).listed()),
+            int(idle.unwrap_or_default()),
+        ]
+    });
+    Table::new(&columns, rows.collect())
+}
 
 fn peers(look: &Look<'_>) -> Table {
     let usual = look.settings.pooler.default_pool_size;

@@ -28,7 +28,7 @@ impl Session {
         let Standing::Linked(lease) = &mut self.standing else {
             return false;
         };
-        if !lease.server().has_not_read_request() {
+        if !lease.server().has_not_read_request() || !self.side.keeps.pins.is_empty() {
             return false;
         }
         if let Some(mut request) = lease.server().kept.take() {

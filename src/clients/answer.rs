@@ -18,13 +18,13 @@ pub fn tell(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
             message::plain_error(bytes, severity, code, &said)
         });
     }
-    let (message, detail) = (error.message(), error.detail());
+    let (message, detail, hint) = (error.message(), error.detail(), error.hint());
     let say = Say {
         severity,
         code: error.sqlstate(),
         message: &message,
         detail: detail.as_deref(),
-        hint: error.hint(),
+        hint: hint.as_deref(),
     };
     put(out, |bytes| message::error(bytes, &say));
 }

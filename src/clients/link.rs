@@ -158,7 +158,7 @@ impl Session {
             if flow == Flow::Left {
                 return Ok(Next::Left);
             }
-            self.end_if_over();
+            self.end_if_over(cx)?;
             Ok(Next::On)
         })
     }
@@ -189,7 +189,10 @@ impl Session {
     }
 
     fn ours_is_under_way(&mut self) -> bool {
-        matches!(self.server().side.pipeline.front(), Some(Owed::Ours))
+        matches!(
+            self.server().side.pipeline.front(),
+            Some(Owed::Ours | Owed::Aside | Owed::Look)
+        )
     }
 
     /// Lets cancel requests reach the server, from when it runs the client's query and not one of the pooler's own.
@@ -250,8 +253,7 @@ impl Session {
         if self.query.is_some() && self.held.is_empty() && self.server().side.is_quiet() {
             self.query_ends();
         }
-        self.end_if_over();
-        Ok(())
+        self.end_if_over(cx)
     }
 
     /// Notes the end of a query, and of the transaction where it ended too.
@@ -289,19 +291,24 @@ impl Session {
     }
 
     /// Gives the server back when the client needs it no longer.
-    fn end_if_over(&mut self) {
+    fn end_if_over(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let is_session = self.rules.mode == PoolMode::Session;
         if !is_session && self.server().side.speaks_out_of_turn() {
             self.server().side.doomed = Some("it said what nobody asked for");
             self.query_ends();
+            if self.dialogue(|dialogue| dialogue.is_tied()) {
+                return Err(Error::ServerLost(
+                    "and what this client had set up there with it",
+                ));
+            }
             self.card.link_to(0);
             self.standing = Standing::Idle;
-            return;
+            return Ok(());
         }
         let is_over =
             !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
         if !is_over || !self.server().out.is_empty() {
-            return;
+            return self.look_around(cx);
         }
         if self.query.is_some() {
             self.query_ends();
@@ -314,6 +321,8 @@ impl Session {
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
             lease.release();
         }
+        self.note_pins();
+        Ok(())
     }
 
     pub(super) fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
@@ -332,7 +341,11 @@ impl Session {
         job(&mut dialogue)
     }
 
-    fn send_to_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn send_to_server(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let server = self.server();
         let waiting = server.out.len();
         let sent = send(&mut server.stream, &mut server.out, cx, bytes);

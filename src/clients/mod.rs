@@ -12,6 +12,7 @@ pub mod login;
 pub mod presence;
 pub mod proof;
 pub mod session;
+pub mod ties;
 pub mod wishes;
 
 #[cfg(test)]

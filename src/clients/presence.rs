@@ -147,6 +147,7 @@ pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
         return ClientLimits::default();
     }
     ClientLimits {
+        pin_timeout: micros(settings.pooler.pin_timeout),
         client_idle_timeout: micros(settings.effective_client_idle_timeout(user)),
         query_timeout: micros(settings.effective_query_timeout(user)),
         query_wait_timeout: micros(settings.effective_query_wait_timeout(database, user)),

@@ -23,6 +23,7 @@ use crate::pools::pool::{Asked, Pool};
 use crate::protocol::dialogue::Rules;
 use crate::protocol::offhand;
 use crate::protocol::parameters::Parameters;
+use crate::protocol::pins::Pins;
 use crate::protocol::sides::ClientSide;
 use crate::servers::server::Server;
 use crate::stats::census::{ClientCard, ClientState, Order, ServerState};
@@ -78,6 +79,12 @@ pub struct Session {
     _places: ClientPlaces,
 }
 
+/// The servers remember by its number whose sequences they hold.
+fn known_as(id: u64, mut side: ClientSide) -> ClientSide {
+    side.keeps.id = id;
+    side
+}
+
 impl Session {
     /// A session of a client whose login is done; `rest` is what it sent behind its login.
     pub fn new(
@@ -92,7 +99,7 @@ impl Session {
         Self {
             stream,
             shown: Arc::clone(&side.params),
-            side,
+            side: known_as(card.id, side),
             card,
             pool,
             out: Vec::new(),
@@ -224,7 +231,17 @@ impl Session {
             Order::WaitTimeout if self.pool.standing().paused => {
                 Error::PausedTooLong(limit(limits.query_wait_timeout))
             }
-            Order::WaitTimeout => Error::QueryWaitTimeout(limit(limits.query_wait_timeout)),
+            Order::WaitTimeout => {
+                let waited = limit(limits.query_wait_timeout);
+                match self.pinned_by_others() {
+                    Some(pins) => Error::Pinned(waited, pins),
+                    None => Error::QueryWaitTimeout(waited),
+                }
+            }
+            Order::PinTimeout => {
+                let pins = Pins::from_bits(self.card.pins()).listed();
+                Error::PinTimeout(limit(limits.pin_timeout), pins)
+            }
             Order::IdleTransaction => {
                 Error::IdleTransactionTimeout(limit(limits.idle_transaction_timeout))
             }
@@ -381,6 +398,9 @@ impl Session {
 
     /// Gives the server back, or closes it where it is in the middle of something.
     fn leave(&mut self) {
+        if matches!(self.standing, Standing::Linked(_)) {
+            self.dialogue(|dialogue| dialogue.leave_behind());
+        }
         match std::mem::replace(&mut self.standing, Standing::Idle) {
             Standing::Idle => {}
             Standing::Waiting(spot) => {
@@ -397,6 +417,7 @@ impl Session {
                 }
             }
         }
+        self.note_pins();
         self.card.link_to(0);
     }
 }

@@ -294,10 +294,10 @@ mod tests {
             ],
         ),
         (
-            "[pooler]\nauth_type = \"magic\"\nsession_state = \"keep\"",
+            "[pooler]\nauth_type = \"magic\"\nsession_state = \"leak\"",
             &[
                 "2:13: pooler.auth_type: expected one of trust, plain, md5, scram-sha-256, cert, hba, ldap, pam, any, found \"magic\"",
-                "3:17: pooler.session_state: \"keep\" is known, but not built in this version; choose one of: pgbouncer",
+                "3:17: pooler.session_state: expected one of keep, refuse, pgbouncer, found \"leak\"",
             ],
         ),
         (

@@ -160,6 +160,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         }),
         key("min_pool_size", |s| Slot::Count(&mut s.min_pool_size)),
         key("peer_id", |s| Slot::Small(&mut s.peer_id)),
+        key("pin_timeout", |s| Slot::Span(&mut s.pin_timeout)),
         key("pool_idle_timeout", |s| {
             Slot::Span(&mut s.pool_idle_timeout)
         }),
@@ -256,7 +257,6 @@ pub static POOLER: Section<PoolerSettings> = Section {
         ("job_name", &[]),
         ("logfile", &[]),
         ("pidfile", &[]),
-        ("pin_timeout", &[]),
         ("pkt_buf", &[]),
         ("sbuf_loopcnt", &[]),
         ("server_fast_close", &[]),

@@ -78,7 +78,8 @@ pub struct PoolerSettings {
     pub max_user_client_connections: usize,
     /// Prepared statements kept per server, the least used leave first; 0 turns their tracking off. Default 200.
     pub max_prepared_statements: usize,
-    /// What becomes of session state in transaction mode. Default, and all there is in this version: `pgbouncer`.
+    /// What becomes of session state in transaction mode: it follows its client (`keep`), is refused (`refuse`), or stays on the
+    /// server for whoever comes next (`pgbouncer`). Default `keep`.
     pub session_state: SessionState,
 
     /// How clients prove who they are. Default `scram-sha-256`.
@@ -129,6 +130,8 @@ pub struct PoolerSettings {
     pub client_login_timeout: Duration,
     /// How long a client without a server may say nothing. Default 0: for ever.
     pub client_idle_timeout: Duration,
+    /// How long a client may do nothing while session state ties it to its server; 0 is for ever. Default 0.
+    pub pin_timeout: Duration,
     /// How long one query may run. Default 0: for ever.
     pub query_timeout: Duration,
     /// How long a client may wait for a server. Default 120s.
@@ -350,7 +353,7 @@ impl Default for PoolerSettings {
             max_db_client_connections: 0,
             max_user_client_connections: 0,
             max_prepared_statements: 200,
-            session_state: SessionState::PgBouncer,
+            session_state: SessionState::Keep,
             auth_type: AuthType::ScramSha256,
             auth_file: None,
             auth_hba_file: None,
@@ -373,6 +376,7 @@ impl Default for PoolerSettings {
             server_round_robin: false,
             client_login_timeout: Duration::from_secs(60),
             client_idle_timeout: Duration::ZERO,
+            pin_timeout: Duration::ZERO,
             query_timeout: Duration::ZERO,
             query_wait_timeout: Duration::from_secs(120),
             query_wait_notify: Duration::from_secs(5),

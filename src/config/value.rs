@@ -88,8 +88,12 @@ pub enum LogFormat {
 /// What becomes of session state (`SET`, temporary tables, advisory locks …) in transaction mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SessionState {
-    /// It stays on the server for whoever comes next, as in PgBouncer.
+    /// It follows its client, and nobody else ever meets it.
     #[default]
+    Keep,
+    /// What would make some is refused.
+    Refuse,
+    /// It stays on the server for whoever comes next, as in PgBouncer.
     PgBouncer,
 }
 
@@ -218,6 +222,8 @@ impl SessionState {
     /// How it is spelled in a file.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Keep => "keep",
+            Self::Refuse => "refuse",
             Self::PgBouncer => "pgbouncer",
         }
     }
@@ -292,8 +298,7 @@ impl Word for LogFormat {
 }
 
 impl Word for SessionState {
-    const ALL: &'static [Self] = &[Self::PgBouncer];
-    const UNBUILT: &'static [&'static str] = &["keep", "refuse"];
+    const ALL: &'static [Self] = &[Self::Keep, Self::Refuse, Self::PgBouncer];
 
     fn word(self) -> &'static str {
         self.as_str()
@@ -521,7 +526,6 @@ mod tests {
         for kind in AuthType::ALL {
             assert_eq!(kind.as_str().parse(), Ok(*kind));
         }
-        assert!("keep".parse::<SessionState>().unwrap_err().unbuilt);
         assert!(!"magic".parse::<AuthType>().unwrap_err().unbuilt);
     }
 

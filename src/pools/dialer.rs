@@ -109,6 +109,12 @@ pub fn reset(pool: Arc<Pool>, server: Box<Server>) {
     test(pool, server, sql);
 }
 
+/// Takes everything that a client left on a server away.
+pub fn empty(pool: Arc<Pool>, mut server: Box<Server>) {
+    server.side.doubt.settle();
+    test(pool, server, "DISCARD ALL".into());
+}
+
 /// Runs the check query on a server that was idle for long.
 pub fn check(pool: Arc<Pool>, server: Box<Server>) {
     let sql = pool.plan.load().check_query.clone().unwrap_or_default();

@@ -85,8 +85,12 @@ pub fn due(card: &ClientCard, now: Moment) -> Order {
     } else {
         card.since()
     };
+    let mut limits = card.limits();
+    if card.pins() == 0 {
+        limits.pin_timeout = 0;
+    }
     overdue(
-        card.limits(),
+        limits,
         state,
         now.since(start),
         now.since(card.xact_start()),
@@ -107,6 +111,7 @@ fn overdue(
     let over = |limit: u64, span: Duration| limit > 0 && micros(span) >= limit;
     match state {
         ClientState::Idle if over(limits.client_idle_timeout, stands) => Order::IdleTimeout,
+        ClientState::Idle if over(limits.pin_timeout, stands) => Order::PinTimeout,
         ClientState::Waiting if over(limits.query_wait_timeout, stands) => Order::WaitTimeout,
         ClientState::Waiting | ClientState::Active if over(limits.query_timeout, stands) => {
             Order::QueryTimeout
@@ -135,6 +140,7 @@ mod tests {
 
     const LIMITS: ClientLimits = ClientLimits {
         client_idle_timeout: 10,
+        pin_timeout: 0,
         query_timeout: 20,
         query_wait_timeout: 30,
         query_wait_notify: 0,

@@ -97,6 +97,7 @@ pub fn plan(
             max_prepared: all.max_prepared_statements,
             max_packet: all.max_packet_size,
             no_simple_query: all.disable_pqexec,
+            state: settings.effective_session_state(name, user),
             dialect: settings.dialect,
         },
         size: settings.effective_pool_size(name, user),

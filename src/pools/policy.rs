@@ -26,6 +26,8 @@ pub enum Reason {
     Evicted,
     /// PAUSE, KILL or the end of the process.
     Ordered,
+    /// Its client left something on it that nothing takes away.
+    Spoiled,
     /// Its client was ended, by a time limit or an order, while it was at work.
     Abandoned,
 }
@@ -43,6 +45,7 @@ impl Reason {
             Self::TooMany => "too many servers in the pool",
             Self::Evicted => "evicted",
             Self::Ordered => "closed by order",
+            Self::Spoiled => "its client left something that nothing takes away",
             Self::Abandoned => "its client was ended while it was at work",
         }
     }
@@ -55,6 +58,8 @@ pub enum AfterUse {
     Keep,
     /// Run `server_reset_query` first.
     Reset,
+    /// Take away first what its client left on it.
+    Empty,
     /// Close it.
     Close(Reason),
 }
@@ -68,6 +73,10 @@ pub struct Returned {
     pub is_obsolete: bool,
     /// Its lifetime is over: see [`is_too_old`].
     pub is_too_old: bool,
+    /// Its client left something on it that nothing takes away.
+    pub is_spoiled: bool,
+    /// Its client left something on it, or may have.
+    pub needs_reset: bool,
 }
 
 /// What the pool's settings say about servers that come back.
@@ -91,6 +100,12 @@ pub fn after_use(server: Returned, upkeep: Upkeep) -> AfterUse {
     }
     if server.is_too_old {
         return AfterUse::Close(Reason::Lifetime);
+    }
+    if server.is_spoiled {
+        return AfterUse::Close(Reason::Spoiled);
+    }
+    if server.needs_reset {
+        return AfterUse::Empty;
     }
     if upkeep.has_reset && (upkeep.reset_always || upkeep.mode == PoolMode::Session) {
         return AfterUse::Reset;
@@ -178,6 +193,8 @@ mod tests {
         is_free: true,
         is_obsolete: false,
         is_too_old: false,
+        is_spoiled: false,
+        needs_reset: false,
     };
 
     #[test]
@@ -192,6 +209,20 @@ mod tests {
             ),
             AfterUse::Close(Reason::Dirty)
         );
+    }
+
+    #[test]
+    fn what_a_client_left_is_taken_away_or_goes_with_the_server() {
+        let left = Returned {
+            needs_reset: true,
+            ..FREE
+        };
+        assert_eq!(after_use(left, UPKEEP), AfterUse::Empty);
+        let spoiled = Returned {
+            is_spoiled: true,
+            ..left
+        };
+        assert_eq!(after_use(spoiled, UPKEEP), AfterUse::Close(Reason::Spoiled));
     }
 
     #[test]

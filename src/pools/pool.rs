@@ -587,10 +587,17 @@ impl Pool {
         let returned = Returned {
             is_free: server.side.is_free() && server.out.is_empty(),
             is_obsolete: server.card.close_needed(),
+            is_spoiled: server.side.doubt.is_spoiled,
+            needs_reset: server.side.doubt.needs_reset,
             is_too_old: is_old && self.lock().age_out(server.born, now, &plan),
         };
         match after_use(returned, plan.upkeep) {
             AfterUse::Close(reason) => self.close(server, reason),
+            AfterUse::Empty => {
+                self.lock().tested += 1;
+                server.card.enter(ServerState::Tested, now);
+                dialer::empty(self.arc(), server);
+            }
             AfterUse::Reset => {
                 self.lock().tested += 1;
                 server.card.enter(ServerState::Tested, now);

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::config::value::{Dialect, PoolMode};
+use crate::config::value::{Dialect, PoolMode, SessionState};
 use crate::error::Error;
+use crate::protocol::carried::write_query;
 use crate::protocol::parameters::Interner;
 use crate::protocol::pipeline::{Owed, Undo, Was};
-use crate::protocol::prepared::{Dictionary, Statement, begin, end};
+use crate::protocol::prepared::{Dictionary, Statement};
 use crate::protocol::run::Run;
 use crate::protocol::sides::{ClientSide, ServerSide, Unnamed, Walk};
 use crate::stats::counters::Tally;
@@ -26,6 +27,8 @@ pub struct Rules {
     pub max_packet: usize,
     /// Whether simple queries are refused.
     pub no_simple_query: bool,
+    /// What becomes of session state.
+    pub state: SessionState,
     /// In whose words the client is told what went wrong.
     pub dialect: Dialect,
 }
@@ -166,18 +169,22 @@ impl Dialogue<'_> {
     /// parameters. False when the server has to accept them first, because no server ever did.
     pub fn prepare(&mut self, out: &mut Vec<u8>) -> bool {
         self.server.unnamed = Unnamed::Foreign;
+        self.meet_server(out);
         if Arc::ptr_eq(&self.client.params, &self.server.params) {
             return true;
         }
-        let Some(sql) = self.client.params.sql_from(&self.server.params) else {
+        let Some(batch) = self.client.params.batch_from(&self.server.params) else {
             self.server.params = Arc::clone(&self.client.params);
             return true;
         };
-        let at = begin(out, b'Q');
-        out.extend_from_slice(sql.as_bytes());
-        out.push(0);
-        end(out, at);
-        self.server.pipeline.push(Owed::Ours);
+        for sql in &batch.settings {
+            write_query(out, sql);
+            self.server.pipeline.push(Owed::Ours);
+        }
+        for sql in &batch.prepares {
+            write_query(out, sql);
+            self.server.pipeline.push(Owed::Aside);
+        }
         self.server.params = Arc::clone(&self.client.params);
         self.client.params.are_accepted()
     }
@@ -189,6 +196,7 @@ impl Dialogue<'_> {
             && self.server.status == b'I'
             && self.server.unnamed != Unnamed::Fresh
             && self.server.is_quiet()
+            && !self.is_tied()
     }
 
     /// Takes back all that is owed: none of it was read.
@@ -206,6 +214,7 @@ impl Dialogue<'_> {
             match change {
                 Undo::Name(name, before) => self.set_name(name, before),
                 Undo::Held(statement, was) => self.set_held(&statement, was),
+                Undo::Steps(_) => {}
             }
         }
     }

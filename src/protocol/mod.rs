@@ -1,5 +1,7 @@
 //! PostgreSQL's frontend/backend protocol, as far as a pooler must understand it. Pure: bytes in, verdicts out.
 
+pub mod carried;
+pub mod channels;
 pub mod dialogue;
 pub mod effects;
 pub mod fields;
@@ -9,6 +11,7 @@ pub mod message;
 pub mod offhand;
 pub mod parameters;
 pub mod peering;
+pub mod pins;
 pub mod pipeline;
 pub mod prepared;
 pub mod replies;
@@ -18,6 +21,7 @@ pub mod sides;
 pub mod sql;
 pub mod startup;
 pub mod statements;
+pub mod traces;
 
 #[cfg(test)]
 mod tests;

@@ -38,8 +38,26 @@ pub fn is_carried(name: &str) -> bool {
 /// Names and values in force, or wanted.
 #[derive(Debug, Default)]
 pub struct Parameters {
-    values: BTreeMap<String, (String, String)>,
+    values: Values,
+    prepared: Prepared,
     accepted: AtomicBool,
+}
+
+type Values = BTreeMap<String, (String, String)>;
+type Prepared = BTreeMap<String, Arc<str>>;
+
+/// The session's user, and the role it plays: told apart from settings, because they decide what may be set.
+const USER: &str = "session_authorization";
+const ROLE: &str = "role";
+
+/// What a server is told to bring it from one client's state to another's.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Simple queries that come first. Each is a transaction of its own that stays open where it fails, so that whatever
+    /// follows fails, too, and nothing ever runs with another client's settings.
+    pub settings: Vec<String>,
+    /// PREPARE statements. One that fails is missed by its EXECUTE and by nobody else.
+    pub prepares: Vec<Arc<str>>,
 }
 
 impl Parameters {
@@ -67,41 +85,109 @@ impl Parameters {
         self.accepted.store(true, Relaxed);
     }
 
-    /// The SQL that brings a server with the values `from` to these; `None` when nothing differs.
-    ///
-    /// One simple query: PostgreSQL runs it as one transaction, so either all of it holds or nothing.
-    pub fn sql_from(&self, from: &Self) -> Option<String> {
+    /// What brings a server with the values `from` to these; `None` when nothing differs.
+    pub fn batch_from(&self, from: &Self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let encoding = self.get("client_encoding");
+        let needs_encoding = encoding != from.get("client_encoding") && !self.is_ascii();
+        if let (true, Some(encoding)) = (needs_encoding, encoding) {
+            // What follows is read in it.
+            let mut sql = String::from(BEGIN);
+            push_set(&mut sql, "client_encoding", encoding);
+            sql.push_str("COMMIT");
+            batch.settings.push(sql);
+        }
+        let sql = self.sql_from(from);
+        if !sql.is_empty() {
+            batch.settings.push(format!("{BEGIN}{sql}COMMIT"));
+        }
+        let is_new = |name: &str, text: &Arc<str>| from.prepared.get(name) != Some(text);
+        let new = self
+            .prepared
+            .iter()
+            .filter(|(name, text)| is_new(name, text));
+        batch.prepares.extend(new.map(|(_, text)| Arc::clone(text)));
+        (batch != Batch::default()).then_some(batch)
+    }
+
+    fn sql_from(&self, from: &Self) -> String {
         let mut sql = String::new();
+        for (name, text) in &from.prepared {
+            if self.prepared.get(name) != Some(text) {
+                sql.push_str("DEALLOCATE ");
+                push_quoted(&mut sql, name);
+                sql.push(';');
+            }
+        }
         for (key, (name, _)) in &from.values {
-            if !self.values.contains_key(key) {
+            if !self.values.contains_key(key) && !is_identity(key) {
                 sql.push_str("RESET ");
                 push_name(&mut sql, name);
                 sql.push(';');
             }
         }
         for (key, (name, value)) in &self.values {
-            if from
+            let is_there = from
                 .values
                 .get(key)
-                .is_some_and(|(_, present)| present == value)
-            {
-                continue;
-            }
-            if LISTS.contains(&key.as_str()) {
-                sql.push_str("SELECT pg_catalog.set_config(");
-                push_literal(&mut sql, name);
-                sql.push(',');
-                push_literal(&mut sql, value);
-                sql.push_str(",false);");
-            } else {
-                sql.push_str("SET ");
-                push_name(&mut sql, name);
-                sql.push_str(" TO ");
-                push_literal(&mut sql, value);
-                sql.push(';');
+                .is_some_and(|(_, present)| present == value);
+            if !is_there && !is_identity(key) {
+                push_set(&mut sql, name, value);
             }
         }
-        (!sql.is_empty()).then_some(sql)
+        let identity = |set: &Self| {
+            (
+                set.get(USER).map(String::from),
+                set.get(ROLE).map(String::from),
+            )
+        };
+        let (before, after) = (identity(from), identity(self));
+        if before == after && (sql.is_empty() || before == (None, None)) {
+            return sql;
+        }
+        if before != (None, None) {
+            // Settings and names are not the role's business.
+            sql.insert_str(0, "RESET SESSION AUTHORIZATION;RESET ROLE;");
+        }
+        for (name, value) in [(USER, after.0), (ROLE, after.1)] {
+            if let Some(value) = value {
+                push_set(&mut sql, name, &value);
+            }
+        }
+        sql
+    }
+
+    fn is_ascii(&self) -> bool {
+        self.values
+            .values()
+            .all(|(name, value)| name.is_ascii() && value.is_ascii())
+            && self
+                .prepared
+                .iter()
+                .all(|(name, text)| name.is_ascii() && text.is_ascii())
+    }
+}
+
+/// The isolation is said because a client's default may be one in which a query waits for others.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
+
+fn is_identity(key: &str) -> bool {
+    key == USER || key == ROLE
+}
+
+fn push_set(sql: &mut String, name: &str, value: &str) {
+    if LISTS.contains(&name.to_ascii_lowercase().as_str()) {
+        sql.push_str("SELECT pg_catalog.set_config(");
+        push_literal(sql, name);
+        sql.push(',');
+        push_literal(sql, value);
+        sql.push_str(",false);");
+    } else {
+        sql.push_str("SET ");
+        push_name(sql, name);
+        sql.push_str(" TO ");
+        push_literal(sql, value);
+        sql.push(';');
     }
 }
 
@@ -110,13 +196,18 @@ fn push_name(sql: &mut String, name: &str) {
         if index > 0 {
             sql.push('.');
         }
-        sql.push('"');
-        sql.push_str(&part.replace('"', "\"\""));
-        sql.push('"');
+        push_quoted(sql, part);
     }
 }
 
-fn push_literal(sql: &mut String, value: &str) {
+fn push_quoted(sql: &mut String, name: &str) {
+    sql.push('"');
+    sql.push_str(&name.replace('"', "\"\""));
+    sql.push('"');
+}
+
+/// Appends `value` as a text of SQL, whatever the server takes a backslash for.
+pub fn push_literal(sql: &mut String, value: &str) {
     if value.contains('\\') {
         sql.push('E');
     }
@@ -149,7 +240,50 @@ impl Interner {
                 (name.to_ascii_lowercase(), (name, value.into()))
             })
             .collect();
-        self.intern(values)
+        self.intern(values, Prepared::new())
+    }
+
+    /// `set` as a look at its server has found it: of what the server does not report by itself (that is, of all that is not
+    /// in `reported`) just `found` remains, and of SQL's PREPARE just `prepared`.
+    pub fn seen(
+        &self,
+        set: &Parameters,
+        reported: &Parameters,
+        found: Vec<(String, String)>,
+        prepared: Vec<(String, Arc<str>)>,
+    ) -> Arc<Parameters> {
+        let mut values = set.values.clone();
+        values.retain(|key, _| reported.values.contains_key(key));
+        for (name, value) in found {
+            let key = name.to_ascii_lowercase();
+            if !reported.values.contains_key(&key) {
+                values.insert(key, (name, value));
+            }
+        }
+        let seen = self.intern(values, prepared.into_iter().collect());
+        seen.accept();
+        seen
+    }
+
+    /// `set` after a RESET: where it stands at what the server has by itself (`reported`), what the client's login asked for
+    /// is in force again, as it would be without a pooler.
+    pub fn reset(
+        &self,
+        set: &Arc<Parameters>,
+        reported: &Parameters,
+        startup: &Parameters,
+    ) -> Arc<Parameters> {
+        let mut values = set.values.clone();
+        for (key, entry) in &startup.values {
+            if set.get(key) == reported.get(key) {
+                values.insert(key.clone(), entry.clone());
+            }
+        }
+        let made = self.intern(values, set.prepared.clone());
+        if set.are_accepted() && startup.are_accepted() {
+            made.accept();
+        }
+        made
     }
 
     /// `set` with `name` at `value`.
@@ -162,19 +296,21 @@ impl Interner {
             name.to_ascii_lowercase(),
             (name.to_owned(), value.to_owned()),
         );
-        let changed = self.intern(values);
+        let changed = self.intern(values, set.prepared.clone());
         changed.accept();
         changed
     }
 
-    fn intern(&self, values: BTreeMap<String, (String, String)>) -> Arc<Parameters> {
+    fn intern(&self, values: Values, prepared: Prepared) -> Arc<Parameters> {
         let mut hasher = DefaultHasher::new();
         for (key, (_, value)) in &values {
             (key, value).hash(&mut hasher);
         }
+        prepared.hash(&mut hasher);
         let hash = hasher.finish();
         let same = |known: &Parameters| {
             known.values.len() == values.len()
+                && known.prepared == prepared
                 && known
                     .values
                     .iter()
@@ -188,6 +324,7 @@ impl Interner {
         }
         let made = Arc::new(Parameters {
             values,
+            prepared,
             accepted: AtomicBool::new(false),
         });
         self.known.insert(hash, Arc::downgrade(&made));
@@ -212,7 +349,7 @@ mod tests {
         let two = interner.make([("DateStyle", "ISO"), ("TimeZone", "CET")]);
         assert!(!Arc::ptr_eq(&one, &two));
         assert!(Arc::ptr_eq(&one, &interner.with(&two, "timezone", "UTC")));
-        assert!(one.sql_from(&one).is_none());
+        assert!(one.batch_from(&one).is_none());
     }
 
     #[test]
@@ -229,10 +366,12 @@ mod tests {
             ("DateStyle", "ISO, MDY"),
         ]);
         assert_eq!(
-            client.sql_from(&server).unwrap(),
-            "RESET \"extra_float_digits\";\
-             SELECT pg_catalog.set_config('search_path','\"$user\", public',false);\
-             SET \"TimeZone\" TO 'it''s';"
+            client.batch_from(&server).unwrap().settings,
+            ["BEGIN ISOLATION LEVEL READ COMMITTED;\
+              RESET \"extra_float_digits\";\
+              SELECT pg_catalog.set_config('search_path','\"$user\", public',false);\
+              SET \"TimeZone\" TO 'it''s';\
+              COMMIT"]
         );
     }
 
@@ -244,8 +383,72 @@ mod tests {
             interner.make([("application_name", "a\\'; drop")]),
         );
         assert_eq!(
-            client.sql_from(&empty).unwrap(),
+            client.sql_from(&empty),
             "SET \"application_name\" TO E'a\\\\''; drop';"
         );
+    }
+
+    fn seen(found: &[(&str, &str)], prepared: &[(&str, &str)]) -> Arc<super::Parameters> {
+        let interner = Interner::default();
+        let none = interner.make::<&str, &str>([]);
+        let found = found
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let prepared = prepared
+            .iter()
+            .map(|(name, text)| ((*name).into(), (*text).into()));
+        interner.seen(&none, &none, found.collect(), prepared.collect())
+    }
+
+    #[test]
+    fn a_role_is_left_before_anything_is_set_and_taken_again_at_the_end() {
+        let one = seen(&[("role", "a"), ("x.y", "1")], &[]);
+        let two = seen(&[("role", "b"), ("x.y", "2")], &[]);
+        assert_eq!(
+            two.sql_from(&one),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;SET \"x\".\"y\" TO '2';SET \"role\" TO 'b';"
+        );
+        let none = seen(&[], &[]);
+        assert_eq!(
+            none.sql_from(&one),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"x\".\"y\";"
+        );
+        assert_eq!(
+            seen(&[("role", "a"), ("x.y", "1"), ("z", "1")], &[]).sql_from(&one),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;SET \"z\" TO '1';SET \"role\" TO 'a';"
+        );
+    }
+
+    #[test]
+    fn what_was_prepared_is_taken_away_and_prepared_where_it_is_missing() {
+        let one = seen(
+            &[],
+            &[
+                ("p", "prepare p as select 1"),
+                ("q", "prepare q as select 2"),
+            ],
+        );
+        let two = seen(
+            &[],
+            &[
+                ("p", "prepare p as select 3"),
+                ("q", "prepare q as select 2"),
+            ],
+        );
+        let batch = two.batch_from(&one).unwrap();
+        assert_eq!(
+            batch.settings,
+            ["BEGIN ISOLATION LEVEL READ COMMITTED;DEALLOCATE \"p\";COMMIT"]
+        );
+        assert_eq!(batch.prepares, ["prepare p as select 3".into()]);
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_sent_when_the_server_reads_the_clients_encoding() {
+        let one = seen(&[("client_encoding", "UTF8")], &[]);
+        let two = seen(&[("client_encoding", "LATIN1"), ("a.b", "\u{e9}")], &[]);
+        let batch = two.batch_from(&one).unwrap();
+        assert_eq!(batch.settings.len(), 2);
+        assert!(batch.settings[0].contains("SET \"client_encoding\" TO 'LATIN1'"));
     }
 }

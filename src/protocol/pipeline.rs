@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::protocol::channels::Step;
 use crate::protocol::prepared::{Statement, begin, end};
 
 /// What a request changed before its reply was known, to be put back if the server skips it.
@@ -19,6 +20,8 @@ pub enum Undo {
     Name(Box<[u8]>, Option<Arc<Statement>>),
     /// The server has the statement as before.
     Held(Arc<Statement>, Was),
+    /// Nothing is put back: what the request's statements do to channels they do when they succeed, one by one.
+    Steps(VecDeque<Step>),
 }
 
 /// How a server had a statement.
@@ -39,6 +42,10 @@ pub enum Owed {
     Query,
     /// The same for a query of the pooler's own, which nobody hears of.
     Ours,
+    /// The same, where it does not matter if it fails.
+    Aside,
+    /// The answer to a look at what the client left behind.
+    Look,
     /// FunctionCallResponse and ReadyForQuery.
     Function,
     /// ReadyForQuery.
@@ -63,6 +70,10 @@ pub enum Owed {
     CopyEnd,
     /// The error that a name exists already, told of the client's name.
     Refusal(Box<Duplicate>),
+    /// The error that session state is refused, in the place of all replies to a Query message.
+    RefusedQuery(Box<[u8]>),
+    /// The same in the place of ParseComplete.
+    RefusedParse(Box<[u8]>),
 }
 
 /// A name that is given a second time.
@@ -156,7 +167,12 @@ impl Pipeline {
 
     /// Whether just one request of the client's is owed, and is owed to its end.
     pub fn is_one_request(&self) -> bool {
-        let is_end = |owed: &Owed| matches!(owed, Owed::Query | Owed::Sync | Owed::Function);
+        let is_end = |owed: &Owed| {
+            matches!(
+                owed,
+                Owed::Query | Owed::RefusedQuery(_) | Owed::Sync | Owed::Function
+            )
+        };
         let mut ends = self.owed.iter().filter(|(owed, _)| is_end(owed));
         let is_last = self.owed.back().is_some_and(|(owed, _)| is_end(owed));
         is_last && ends.nth(1).is_none()
@@ -186,7 +202,7 @@ impl Pipeline {
     pub fn ground_of_name(&mut self, name: &[u8]) -> Option<&mut Option<Arc<Statement>>> {
         self.undos().find_map(|undo| match undo {
             Undo::Name(changed, before) if **changed == *name => Some(before),
-            Undo::Name(..) | Undo::Held(..) => None,
+            Undo::Name(..) | Undo::Held(..) | Undo::Steps(_) => None,
         })
     }
 
@@ -194,7 +210,7 @@ impl Pipeline {
     pub fn ground_of_statement(&mut self, id: u64) -> Option<&mut Was> {
         self.undos().find_map(|undo| match undo {
             Undo::Held(changed, before) if changed.id == id => Some(before),
-            Undo::Name(..) | Undo::Held(..) => None,
+            Undo::Name(..) | Undo::Held(..) | Undo::Steps(_) => None,
         })
     }
 
@@ -224,8 +240,26 @@ impl Pipeline {
         let before = before.find(|owed| !matches!(owed, Owed::HiddenClose | Owed::Answer(_)));
         !matches!(
             before,
-            None | Some(Owed::Sync | Owed::Query | Owed::Function | Owed::Ours)
+            None | Some(
+                Owed::Sync | Owed::Query | Owed::Function | Owed::Ours | Owed::Aside | Owed::Look
+            )
         )
+    }
+
+    /// The statements of the last request do so to channels.
+    pub fn follow(&mut self, steps: Vec<Step>) {
+        if let (false, Some((_, undo))) = (steps.is_empty(), self.owed.back_mut()) {
+            undo.push(Undo::Steps(steps.into()));
+        }
+    }
+
+    /// What the next statement of the request at the front does to channels, taken out.
+    pub fn next_step(&mut self) -> Option<Step> {
+        let (_, undo) = self.owed.front_mut()?;
+        match undo.first_mut() {
+            Some(Undo::Steps(steps)) => steps.pop_front(),
+            _ => None,
+        }
     }
 
     /// Whether a request is owed that changes what `name` means.
@@ -259,7 +293,7 @@ impl Pipeline {
                             remains.ids.push(statement.id);
                         }
                     }
-                    Undo::Name(..) => {}
+                    Undo::Name(..) | Undo::Steps(_) => {}
                 }
             }
             if let Owed::Refusal(duplicate) = owed
@@ -313,7 +347,7 @@ mod tests {
             .iter()
             .filter_map(|undo| match undo {
                 Undo::Name(name, _) => Some(&**name),
-                Undo::Held(..) => None,
+                Undo::Held(..) | Undo::Steps(_) => None,
             })
             .collect();
         assert_eq!(names, [b"b", b"a"]);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 
+use crate::protocol::traces::{Traces, traces};
+
 /// What comes before the number in a server-side name; no client name begins so by chance.
 const PREFIX: &str = "POOLER_";
 
@@ -22,12 +24,19 @@ pub struct Statement {
     /// What follows the name in its Parse message: text, zero byte, count and types.
     pub definition: Box<[u8]>,
     server_name: Box<[u8]>,
+    /// What its text may leave behind.
+    pub traces: Traces,
     age: u64,
     retired: AtomicBool,
     accepted: AtomicBool,
 }
 
 impl Statement {
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        text_of(&self.definition)
+    }
+
     /// Appends its name on servers, without the zero byte.
     pub fn write_name(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.server_name);
@@ -86,6 +95,13 @@ pub struct Dictionary {
     by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
     last_id: AtomicU64,
     age: AtomicU64,
+    asks_sequences: AtomicBool,
+}
+
+/// The text in what follows the name in a Parse message.
+pub fn text_of(definition: &[u8]) -> &[u8] {
+    let end = definition.iter().position(|byte| *byte == 0);
+    &definition[..end.unwrap_or(definition.len())]
 }
 
 impl Dictionary {
@@ -97,6 +113,7 @@ impl Dictionary {
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
         let statement = Arc::new(Statement {
             id,
+            traces: traces(text_of(definition)),
             definition: definition.into(),
             server_name: format!("{PREFIX}{id}").into_bytes().into(),
             age: self.age.load(Relaxed),
@@ -127,6 +144,18 @@ impl Dictionary {
     pub fn sweep(&self) {
         self.by_definition
             .retain(|_, statement| statement.strong_count() > 0);
+    }
+
+    /// Some client asks for `currval` or `lastval`: from now on it matters whose sequences a server remembers.
+    pub fn note_sequences(&self) {
+        if !self.asks_sequences() {
+            self.asks_sequences.store(true, Relaxed);
+        }
+    }
+
+    /// Whether any client has asked for them.
+    pub fn asks_sequences(&self) -> bool {
+        self.asks_sequences.load(Relaxed)
     }
 
     /// How many texts are known.

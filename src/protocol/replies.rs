@@ -42,8 +42,13 @@ impl Dialogue<'_> {
         };
         // Answers that fell due while only the head of this frame was here: nothing of it has gone out yet.
         self.give_answers(run);
-        let is_ours = matches!(self.server.pipeline.front(), Some(Owed::Ours));
+        let is_ours = matches!(
+            self.server.pipeline.front(),
+            Some(Owed::Ours | Owed::Aside | Owed::Look)
+        );
+        let is_look = is_ours && matches!(self.server.pipeline.front(), Some(Owed::Look));
         let seen = match tag {
+            b'D' if is_look && size <= LARGEST_PARAMETER => size,
             b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
             b'Z' => 6,
             b'E' => size.min(ERROR_HEAD),
@@ -63,6 +68,11 @@ impl Dialogue<'_> {
                 if self.server.pipeline.is_empty() {
                     return self.nonsense("rows that nobody asked for");
                 }
+                if is_look && view.len() >= size {
+                    self.look_row(&view[5..size]);
+                } else if is_look {
+                    self.look_past();
+                }
             }
             b'1' | b'2' | b'3' | b'T' | b'n' | b's' | b'I' | b'C' => {
                 return self.completion(tag, view, size, is_ours);
@@ -71,6 +81,10 @@ impl Dialogue<'_> {
             b'E' => return self.failure(&view[..seen], size, is_ours, run),
             b'S' => self.parameter(&view[5..size], is_ours),
             b'Z' => return self.ready(view[5], size),
+            b'A' if self.rules.keeps() && !self.listens_here() => {
+                // The pool's listener tells it.
+                return Ok(Look::Hide(size));
+            }
             b'A' => return Ok(Look::Pass(size)),
             b'N' => {}
             _ => return self.nonsense("an unknown or unexpected message"),
@@ -113,11 +127,14 @@ impl Dialogue<'_> {
             | (Some(Owed::Execute(_)), b'C' | b'I' | b's') => (true, false),
             (Some(Owed::HiddenParse), b'1') | (Some(Owed::HiddenClose), b'3') => (true, true),
             (Some(Owed::Query | Owed::Execute(_)), b'C' | b'I' | b'T') => (false, false),
-            (Some(Owed::Ours), b'C' | b'I' | b'T') => (false, is_ours),
+            (Some(Owed::Ours | Owed::Aside | Owed::Look), b'C' | b'I' | b'T') => (false, is_ours),
             _ => return self.nonsense("a reply that nobody asked for"),
         };
         if tag == b'C' {
             self.server.doubtful_syncs = 0; // a COPY that has read its data has ignored them
+        }
+        if matches!(tag, b'C' | b'I') {
+            self.step_succeeded();
         }
         if settles {
             self.settled();
@@ -182,6 +199,7 @@ impl Dialogue<'_> {
             .retain(|name, _| remains.names.contains(name));
         self.client.names.extend(remains.given_again);
         if everything {
+            self.note_discarded();
             self.server.params = Arc::clone(&self.server.base);
         }
     }
@@ -210,13 +228,22 @@ impl Dialogue<'_> {
         match self.server.pipeline.front() {
             None => {
                 self.server.doomed = Some("the server said an error that nobody asked for");
-                let concerns_client =
-                    self.rules.mode == PoolMode::Session || self.server.status != b'I';
+                let concerns_client = self.rules.mode == PoolMode::Session
+                    || self.server.status != b'I'
+                    || self.is_tied();
                 return Ok(if concerns_client {
                     Look::Pass(size)
                 } else {
                     Look::Hide(size)
                 });
+            }
+            Some(Owed::RefusedQuery(_)) => {
+                self.note_failure();
+                return Ok(self.refuse(code, size, run));
+            }
+            Some(Owed::Aside | Owed::Look) => {
+                self.look_failed();
+                return Ok(Look::Hide(size));
             }
             Some(Owed::Ours) => {
                 let message = error_field(&view[5..], b'M').unwrap_or(b"");
@@ -231,17 +258,20 @@ impl Dialogue<'_> {
                 });
             }
             Some(Owed::Query | Owed::Function | Owed::Sync) => {
+                self.note_failure();
                 self.end_copy();
                 return Ok(Look::Pass(size));
             }
             Some(_) => {}
         }
+        self.note_failure();
         self.end_copy();
         let spoiled = match self.server.pipeline.front() {
             Some(Owed::Bind(id) | Owed::Describe(id)) if code == b"0A000" => *id,
             _ => 0,
         };
         let is_refusal = match self.server.pipeline.front() {
+            Some(Owed::RefusedParse(_)) => self.refuse(code, size, run) == Look::Hide(size),
             Some(Owed::Refusal(duplicate)) if code == b"42P05" => {
                 duplicate.write_error(run.tail());
                 true
@@ -264,6 +294,18 @@ impl Dialogue<'_> {
         } else {
             Look::Pass(size)
         })
+    }
+
+    /// The server has failed what was sent in the place of a text that is refused: the client hears why.
+    fn refuse(&mut self, code: &[u8], size: usize, run: &mut Run<'_>) -> Look {
+        match self.server.pipeline.front() {
+            // In a transaction that has failed already that is what there is to say.
+            Some(Owed::RefusedQuery(error) | Owed::RefusedParse(error)) if code != b"25P02" => {
+                run.put(error);
+                Look::Hide(size)
+            }
+            _ => Look::Pass(size),
+        }
     }
 
     /// The server gave the COPY up; the client may not know yet.
@@ -300,8 +342,8 @@ impl Dialogue<'_> {
             return self.nonsense("a broken ReadyForQuery");
         }
         let is_ours = match self.server.pipeline.front() {
-            Some(Owed::Ours) => true,
-            Some(Owed::Query | Owed::Sync | Owed::Function) => false,
+            Some(Owed::Ours | Owed::Aside | Owed::Look) => true,
+            Some(Owed::Query | Owed::RefusedQuery(_) | Owed::Sync | Owed::Function) => false,
             None if self.server.doubtful_syncs > 0 => {
                 // The COPY failed before it read anything: the Sync sent along with it counts after all.
                 self.server.doubtful_syncs -= 1;
@@ -311,14 +353,18 @@ impl Dialogue<'_> {
             }
             _ => return self.nonsense("a ReadyForQuery that nobody asked for"),
         };
-        self.server.pipeline.settle();
+        let settled = self.server.pipeline.settle();
         self.server.status = status;
         if self.server.changed_tables && status == b'I' {
             self.server.changed_tables = false;
             self.dictionary.tables_changed();
         }
+        if matches!(settled, Some((Owed::Look, _))) {
+            self.looked();
+        }
         if is_ours {
-            if self.server.refused_ours.is_none() {
+            let is_strict = matches!(settled, Some((Owed::Ours, _)));
+            if is_strict && self.server.refused_ours.is_none() {
                 self.client.params.accept();
             }
             return Ok(Look::Hide(size));
@@ -327,6 +373,7 @@ impl Dialogue<'_> {
             self.server.doomed = Some("a transaction block in statement mode");
             return Err(Error::TransactionInStatementMode);
         }
+        self.note_end(status);
         Ok(Look::Pass(size))
     }
 }

@@ -11,10 +11,12 @@
 //! What becomes of statements and their names stands in `statements.rs`.
 
 use crate::error::Error;
+use crate::protocol::carried::{REFUSED, write_query};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::pipeline::Owed;
 use crate::protocol::run::Run;
 use crate::protocol::sides::Unnamed;
+use crate::protocol::traces::{LARGEST_TEXT, Traces, traces};
 
 /// Whether the client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +80,14 @@ impl Dialogue<'_> {
             b'd' | b'H' => {}
             b'Q' if self.rules.no_simple_query => return Err(Error::SimpleQueryDisallowed),
             b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.server.skipping => {}
+            b'Q' if self.rules.reads_texts() => return self.query(view, size, run),
             b'Q' => self.simple(Owed::Query),
-            b'F' => self.simple(Owed::Function),
-            b'E' => self.extended(Owed::Execute(0)),
+            b'F' => {
+                // Which function that is, its number does not say.
+                self.note(&Traces::unknown());
+                self.simple(Owed::Function);
+            }
+            b'E' => self.execute(),
             b'P' => return self.parse(view, size, run, answers),
             b'B' => return self.bind(view, size, run),
             b'D' => return self.describe(view, size, run),
@@ -99,6 +106,38 @@ impl Dialogue<'_> {
             self.server.pipeline.push(Owed::CopyEnd);
         }
         self.server.copying = false;
+    }
+
+    /// A simple query, where session state is followed: its text is read.
+    fn query(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
+        if size > LARGEST_TEXT {
+            self.note(&Traces::unknown());
+            self.simple(Owed::Query);
+            return Ok(Look::Pass(size));
+        }
+        if view.len() < size {
+            return Ok(Look::Need(size));
+        }
+        let text = &view[5..size];
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        let traces = traces(text);
+        if let Some(refusal) = self.refusal(&traces, text) {
+            write_query(run.tail(), REFUSED);
+            self.simple(Owed::RefusedQuery(refusal));
+            return Ok(Look::Took { seen: size, size });
+        }
+        self.note(&traces);
+        self.forget_sequences(&traces, run);
+        let steps = self.note_steps(&traces, text);
+        self.simple(Owed::Query);
+        self.server.pipeline.follow(steps);
+        Ok(Look::Pass(size))
+    }
+
+    fn execute(&mut self) {
+        self.extended(Owed::Execute(0));
+        let steps = self.take_bound();
+        self.server.pipeline.follow(steps);
     }
 
     /// Its ReadyForQuery ends the extended messages before it, too.

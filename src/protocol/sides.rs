@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Refusal;
+use crate::protocol::carried::{Doubt, Keeps};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::pipeline::Pipeline;
 use crate::protocol::prepared::{Names, OnServer};
@@ -36,6 +37,8 @@ pub struct ClientSide {
     pub params: Arc<Parameters>,
     /// The walk over what it sends.
     pub walk: Walk,
+    /// Its session state, in so far as the parameters do not hold it.
+    pub keeps: Keeps,
     /// The server gave up a COPY whose data may still be coming: such frames mean nothing any more.
     pub copy_tail: bool,
 }
@@ -45,6 +48,7 @@ impl ClientSide {
     pub fn new(params: Arc<Parameters>) -> Self {
         Self {
             names: Names::new(),
+            keeps: Keeps::new(Arc::clone(&params)),
             params,
             walk: Walk::default(),
             copy_tail: false,
@@ -127,6 +131,8 @@ pub struct ServerSide {
     pub changed_tables: bool,
     /// What it said to a query of the pooler's own that failed.
     pub refused_ours: Option<Refusal>,
+    /// What its client may have left on it.
+    pub doubt: Doubt,
     /// Why it must never be lent again.
     pub doomed: Option<&'static str>,
 }
@@ -148,6 +154,7 @@ impl ServerSide {
             doubtful_syncs: 0,
             changed_tables: false,
             refused_ours: None,
+            doubt: Doubt::default(),
             doomed: None,
         }
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use crate::config::value::Dialect;
 use crate::error::Error;
+use crate::protocol::carried::REFUSED;
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
-use crate::protocol::prepared::{Statement, begin, end};
+use crate::protocol::prepared::{Statement, begin, end, text_of};
 use crate::protocol::run::Run;
 use crate::protocol::sides::Unnamed;
+use crate::protocol::traces::{LARGEST_TEXT, Traces, traces};
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
@@ -32,6 +34,14 @@ impl Dialogue<'_> {
             return Ok(Look::Need(6));
         }
         if !self.rules.track_statements() || size < 6 || view[5] == 0 {
+            if self.rules.reads_texts() {
+                if view.len() < size && size <= LARGEST_TEXT {
+                    return Ok(Look::Need(size));
+                }
+                if let Some(look) = self.parse_unnamed(view, size, run) {
+                    return Ok(look);
+                }
+            }
             self.tally.client_parses.add(1);
             self.tally.server_parses.add(1);
             if self.rules.track_statements() {
@@ -63,6 +73,26 @@ impl Dialogue<'_> {
         Ok(Look::Took { seen: size, size })
     }
 
+    /// Reads the text of an unnamed statement; `Some` when it is refused.
+    fn parse_unnamed(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Option<Look> {
+        let body = view.get(5..size).filter(|_| size <= LARGEST_TEXT);
+        let name = body.and_then(|body| body.iter().position(|byte| *byte == 0));
+        let (Some(body), Some(name)) = (body, name) else {
+            self.note_unnamed(Traces::unknown(), b"");
+            return None;
+        };
+        let text = text_of(&body[name + 1..]);
+        let traces = traces(text);
+        if let Some(refusal) = self.refusal(&traces, text) {
+            write_refused(&body[..name], run.tail());
+            self.extended(Owed::RefusedParse(refusal));
+            return Some(Look::Took { seen: size, size });
+        }
+        self.forget_sequences(&traces, run);
+        self.note_unnamed(traces, text);
+        None
+    }
+
     fn new_name(
         &mut self,
         name: &[u8],
@@ -71,6 +101,14 @@ impl Dialogue<'_> {
         answers: &mut Vec<u8>,
     ) {
         let statement = self.dictionary.find(definition);
+        if let Some(refusal) = self.refusal(&statement.traces, statement.text()) {
+            write_refused(name, run.tail());
+            self.extended(Owed::RefusedParse(refusal));
+            return;
+        }
+        if self.rules.keeps() {
+            self.forget_sequences(&statement.traces, run);
+        }
         self.client
             .names
             .insert(name.into(), Arc::clone(&statement));
@@ -114,6 +152,9 @@ impl Dialogue<'_> {
     ) -> Result<Look, Error> {
         if !self.rules.track_statements() {
             self.tally.binds.add(1);
+            if self.rules.reads_texts() {
+                self.note(&Traces::unknown());
+            }
             self.extended(Owed::Bind(0));
             return Ok(Look::Pass(size));
         }
@@ -133,6 +174,16 @@ impl Dialogue<'_> {
         let is_foreign = name.is_empty() && self.server.unnamed == Unnamed::Foreign;
         if name.is_empty() && !is_foreign {
             self.server.unnamed = Unnamed::Own;
+        }
+        if self.rules.reads_texts() {
+            if let Some(known) = &known {
+                self.forget_sequences(&known.traces, run);
+                self.note(&known.traces);
+                let steps = self.note_steps(&known.traces, known.text());
+                self.bind_steps(steps);
+            } else if name.is_empty() {
+                self.bind_unnamed();
+            }
         }
         if !is_foreign && known.is_none() && !is_ours(name) {
             self.may_be_unknown(name)?;
@@ -332,6 +383,16 @@ fn more_names(view: &[u8], size: usize, what: &'static str) -> Result<Look, Erro
 /// A statement's name, for a message.
 fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
+}
+
+/// Appends a Parse message of a text that fails.
+fn write_refused(name: &[u8], out: &mut Vec<u8>) {
+    let at = begin(out, b'P');
+    out.extend_from_slice(name);
+    out.push(0);
+    out.extend_from_slice(REFUSED.as_bytes());
+    out.extend_from_slice(&[0; 3]);
+    end(out, at);
 }
 
 /// Whether a client uses a name that only the pooler gives.

@@ -304,9 +304,15 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         .cloned();
     let params = login.interner.make(carried);
     card.set_application_name(params.get("application_name").unwrap_or_default());
+    let mut side = ServerSide::new(Arc::clone(&params));
+    let mut names = heard.reported.iter();
+    let user = names.find(|(name, _)| name == "session_authorization");
+    side.doubt.user = user
+        .map_or(login.target.user.as_str(), |(_, user)| user)
+        .into();
     Box::new(Server {
         stream,
-        side: ServerSide::new(Arc::clone(&params)),
+        side,
         shown: params,
         card,
         out: Vec::new(),

@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -113,6 +113,8 @@ pub enum Order {
     IdleTransaction,
     /// End: `transaction_timeout`.
     TransactionTimeout,
+    /// End: `pin_timeout`.
+    PinTimeout,
     /// End: the servers of its database are being replaced, and it would keep its own.
     ServersReplaced,
     /// End: the database is gone.
@@ -126,11 +128,11 @@ pub enum Order {
 impl Order {
     /// Whether it says that some time is over: it may come too late to be true.
     pub fn is_timeout(self) -> bool {
-        (Self::IdleTimeout..=Self::TransactionTimeout).contains(&self)
+        (Self::IdleTimeout..=Self::PinTimeout).contains(&self)
     }
 }
 
-const ORDERS: [Order; 11] = [
+const ORDERS: [Order; 12] = [
     Order::None,
     Order::Drain,
     Order::IdleTimeout,
@@ -138,6 +140,7 @@ const ORDERS: [Order; 11] = [
     Order::WaitTimeout,
     Order::IdleTransaction,
     Order::TransactionTimeout,
+    Order::PinTimeout,
     Order::ServersReplaced,
     Order::DatabaseRemoved,
     Order::Kill,
@@ -149,6 +152,7 @@ const ORDERS: [Order; 11] = [
 #[expect(missing_docs, reason = "the names are those of the settings")]
 pub struct ClientLimits {
     pub client_idle_timeout: u64,
+    pub pin_timeout: u64,
     pub query_timeout: u64,
     pub query_wait_timeout: u64,
     pub query_wait_notify: u64,
@@ -201,6 +205,7 @@ pub struct ClientCard {
     limits: Mutex<ClientLimits>,
     application_name: Mutex<String>,
     prepared: AtomicUsize,
+    pins: AtomicU16,
 }
 
 impl ClientCard {
@@ -222,7 +227,19 @@ impl ClientCard {
             limits: Mutex::new(limits),
             application_name: Mutex::new(String::new()),
             prepared: AtomicUsize::new(0),
+            pins: AtomicU16::new(0),
         }
+    }
+
+    /// What ties it to its server, as a set of bits; 0 when nothing does.
+    #[inline]
+    pub fn pins(&self) -> u16 {
+        self.pins.load(Relaxed)
+    }
+
+    /// Notes what ties it to its server.
+    pub fn set_pins(&self, pins: u16) {
+        self.pins.store(pins, Relaxed);
     }
 
     /// Notes that the client is in `state` since `now`.

@@ -103,6 +103,7 @@ pub const fn no_buckets() -> [u64; BUCKETS] {
 pub struct Tally {
     pub server_assignments: Count,
     pub xacts: Count,
+    pub pins: Count,
     pub queries: Count,
     pub received: Count,
     pub sent: Count,

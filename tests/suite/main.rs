@@ -35,6 +35,7 @@ mod reaching;
 mod reload;
 mod replication;
 mod server_tls;
+mod session_state;
 mod shutdown;
 mod support;
 mod tls;

@@ -13,7 +13,7 @@ mod undone;
 
 use std::sync::Arc;
 
-use crate::config::value::{Dialect, PoolMode};
+use crate::config::value::{Dialect, PoolMode, SessionState};
 use crate::error::Error;
 use crate::protocol::dialogue::{Dialogue, Rules};
 use crate::protocol::parameters::Interner;
@@ -49,6 +49,7 @@ pub(super) fn linked() -> Link {
             max_prepared: 100,
             max_packet: usize::MAX,
             no_simple_query: false,
+            state: SessionState::PgBouncer,
             dialect: Dialect::Native,
         },
         dictionary: Dictionary::default(),

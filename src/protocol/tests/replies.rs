@@ -69,7 +69,10 @@ fn the_server_is_told_the_clients_parameters_first_and_nobody_hears_of_it() {
         !link.dialogue().prepare(&mut out),
         "no server ever took them"
     );
-    assert_eq!(super::show(&out), ["Q SET \"TimeZone\" TO 'CET';|"]);
+    assert_eq!(
+        super::show(&out),
+        ["Q BEGIN ISOLATION LEVEL READ COMMITTED;SET \"TimeZone\" TO 'CET';COMMIT|"]
+    );
     link.client(["Q select 1|"]);
     link.server(["S TimeZone|CET|", "C SET|", "Z I", "C SELECT 1|", "Z I"]);
     assert_eq!(link.heard(), ["C SELECT 1|", "Z I"]);
