@@ -28,7 +28,7 @@ use crate::clients::gate::Guest;
 use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
-use crate::pools::registry::Registry;
+use crate::pools::registry::{Phase, Registry};
 use crate::protocol::message::{self, Say, Severity};
 use crate::servers::frames::{Frame, Frames};
 use crate::stats::census::{self, ClientCard};
@@ -213,6 +213,7 @@ impl Console {
             }
             Command::Shutdown(stop) => {
                 info!("{} command issued", shutdown(stop));
+                self.begin_to_stop(stop);
                 let _ = self.orders.send(Order::Stop(stop));
                 if stop == Stop::Now {
                     return Err(Failure::Leave);
@@ -229,6 +230,18 @@ impl Console {
         };
         message::command_complete(out, &tag);
         Ok(())
+    }
+
+    /// What the next command must find, at this console and at others: the process itself follows a moment later.
+    fn begin_to_stop(&self, stop: Stop) {
+        match stop {
+            Stop::WaitForServers => {
+                self.registry.enter(Phase::Closing);
+                pause::pause_all(&self.registry, true);
+            }
+            Stop::WaitForClients => self.registry.enter(Phase::Draining),
+            Stop::Now | Stop::Drain => {}
+        }
     }
 
     fn show(&self, show: Show, out: &mut BytesMut) -> Result<(), Complaint> {

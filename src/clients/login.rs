@@ -218,6 +218,13 @@ impl Login<'_> {
                 .is_some_and(|uid| uid == credentials::own_uid());
         let is_admin = is_own || settings.pooler.admin_users.contains(&user);
         if !is_admin && !settings.pooler.stats_users.contains(&user) {
+            if settings.dialect == Dialect::PgBouncer {
+                // PgBouncer tells this to users it knows. Others are asked for their proof, and fail.
+                let known = credentials::find(self.registry, "", &user).await?;
+                if known.is_none() {
+                    proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
+                }
+            }
             return Err(Error::ConsoleRefused(user));
         }
         if !is_own {
