@@ -15,7 +15,7 @@ use crate::clients::proof::{self, Claim, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
 use crate::config::settings::Settings;
-use crate::config::value::{Dialect, PGBOUNCER_VERSION};
+use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::lease;
@@ -217,13 +217,16 @@ impl Login<'_> {
                 .peer_uid()
                 .is_some_and(|uid| uid == credentials::own_uid());
         let is_admin = is_own || settings.pooler.admin_users.contains(&user);
-        if !is_admin && !settings.pooler.stats_users.contains(&user) {
-            if settings.dialect == Dialect::PgBouncer {
-                // PgBouncer tells this to users it knows. Others are asked for their proof, and fail.
-                let known = credentials::find(self.registry, "", &user).await?;
-                if known.is_none() {
-                    proof::demand(stream, &mut self.frames, self.registry, &user, known).await?;
-                }
+        let is_pgbouncer = settings.dialect == Dialect::PgBouncer;
+        // With auth_type = any PgBouncer knows nobody, and lets everybody look.
+        let may_look = settings.pooler.stats_users.contains(&user)
+            || (is_pgbouncer && settings.pooler.auth_type == AuthType::Any);
+        if !is_admin && !may_look {
+            let is_known = self.registry.users.load().contains_key(&user)
+                || settings.users.contains_key(&user);
+            if is_pgbouncer && !is_known {
+                // PgBouncer refuses users it knows at once; a stranger is asked for its proof first.
+                self.prove(stream, None).await?;
             }
             return Err(Error::ConsoleRefused(user));
         }
