@@ -25,6 +25,7 @@ mod cost;
 mod demo;
 mod ending;
 mod hosts;
+mod isolation;
 mod limits;
 mod parameters;
 mod peering;
