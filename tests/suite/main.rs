@@ -13,6 +13,10 @@
 
 mod admin;
 mod auth;
+mod auth_directory;
+mod auth_matrix;
+mod auth_query;
+mod auth_rules;
 mod badinput;
 mod bench_pgbench;
 mod cancel;

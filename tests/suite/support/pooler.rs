@@ -75,6 +75,7 @@ pub struct Config {
     userlist: String,
     files: Vec<(String, String)>,
     under: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// A pooler for the user `app` and the database `app`, with `trust`, so that a test says only what it is about.
@@ -86,6 +87,7 @@ pub fn config() -> Config {
         userlist: String::new(),
         files: Vec::new(),
         under: Vec::new(),
+        environment: Vec::new(),
     }
     .pooler("listen_addr", "127.0.0.1")
     .pooler("unix_socket_dir", "")
@@ -158,6 +160,12 @@ impl Config {
     /// A file in the pooler's folder; `{folder}` in values stands for that folder.
     pub fn file(mut self, name: &str, content: &str) -> Self {
         self.files.push((name.into(), content.into()));
+        self
+    }
+
+    /// A variable of the pooler's environment; `{folder}` stands for its folder.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -241,7 +249,7 @@ impl Pooler {
     fn start(config: &Config, port: u16) -> Self {
         let folder = folder("pooler");
         config.write(&folder, port);
-        let pooler = Self::run(folder, port, &config.under, &[]);
+        let pooler = Self::run(folder, port, config, &[]);
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = pooler
@@ -265,7 +273,11 @@ impl Pooler {
         pooler
     }
 
-    fn run(folder: PathBuf, port: u16, under: &[String], arguments: &[&str]) -> Self {
+    fn run(folder: PathBuf, port: u16, config: &Config, arguments: &[&str]) -> Self {
+        let under = &config.under;
+        let here = folder.to_str().expect("paths of tests are plain");
+        let variables = config.environment.iter();
+        let environment = variables.map(|(name, value)| (name, value.replace("{folder}", here)));
         let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
         let binary = binary();
         let words: Vec<_> = under
@@ -280,6 +292,7 @@ impl Pooler {
             .current_dir(&folder)
             .env_remove("DATABASE_URL")
             .env("NO_COLOR", "1")
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("one more descriptor"))
             .stderr(log)
