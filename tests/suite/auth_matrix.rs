@@ -1,7 +1,8 @@
 //! Every way to log in, with every kind of user, password and connection: who is let in, and with which code the others are refused.
 //!
 //! The table is the promise; no cell is left out. What must never happen: an "in" that the table does not have. Where PgBouncer 1.18
-//! has the method it lets in exactly whom this table lets in; its code is 08P01 for every refusal.
+//! has the method (it has no directory, and no maps for `peer`), it was tried with psql and lets in exactly whom this table lets in;
+//! its code is 08P01 for every refusal.
 
 use std::process::Command;
 

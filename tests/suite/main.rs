@@ -13,6 +13,7 @@
 
 mod admin;
 mod auth;
+mod auth_clients;
 mod auth_directory;
 mod auth_matrix;
 mod auth_query;
