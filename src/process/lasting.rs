@@ -4,20 +4,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 use std::time::Duration;
 
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::error;
 
 /// Between a panic and the next attempt, so that one that comes at once does not fill the log.
 const REST: Duration = Duration::from_millis(500);
 const HINT: &str = "this is a bug of the pooler; its standard error says where";
 
-/// Runs what `begin` makes, in a task of its own, and begins it again after a panic.
-pub fn task<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static)
+/// Runs what `begin` makes, in a task of its own, and begins it again after a panic. The handle ends it.
+pub fn task<F>(name: &'static str, mut begin: impl FnMut() -> F + Send + 'static) -> AbortHandle
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio::spawn(async move {
-        while let Err(end) = tokio::spawn(begin()).await {
-            if !end.is_panic() {
+    let lasting = async move {
+        // Ends what it runs when it is ended itself.
+        let mut running = JoinSet::new();
+        loop {
+            running.spawn(begin());
+            let end = running.join_next().await;
+            if !matches!(&end, Some(Err(end)) if end.is_panic()) {
                 return;
             }
             error!(
@@ -27,7 +32,8 @@ where
             );
             tokio::time::sleep(REST).await;
         }
-    });
+    };
+    tokio::spawn(lasting).abort_handle()
 }
 
 /// Runs `work`, which is begun again after a panic, until it returns.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::AbortHandle;
 
 use crate::clients::entrance::Accepted;
 use crate::config::settings::Settings;
@@ -20,19 +22,37 @@ use crate::process::worker::Worker;
 /// How long the acceptor rests when the system has no descriptor, or no memory, left.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
+const TOO_MANY_FILES: &str = "where files are too many, raise their limit (ulimit -n)";
+
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     /// Where it listens, to be shown.
     pub place: String,
+    /// The file of a Unix socket that is ours to remove.
     path: Option<PathBuf>,
+    kind: Kind,
+}
+
+/// What a listening socket is, and whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Our own, over TCP.
+    Tcp,
+    /// Our own, a Unix socket.
+    Unix,
+    /// Handed over by systemd, which keeps it when we end: it is never shut.
+    Handed {
+        /// Over TCP.
+        is_tcp: bool,
+    },
 }
 
 impl Listener {
     /// Whether it is a Unix socket.
     pub fn is_unix(&self) -> bool {
-        self.path.is_some()
+        matches!(self.kind, Kind::Unix | Kind::Handed { is_tcp: false })
     }
 
     fn remove_path(&self) {
@@ -42,12 +62,15 @@ impl Listener {
     }
 }
 
-/// Opens all listening sockets that the settings name.
+/// Opens all listening sockets that the settings name, or takes those that were `handed` over instead.
 ///
 /// # Errors
 /// Says which address could not be had and why; addresses that fail are skipped while another one works.
-pub fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
+pub fn open(settings: &Settings, handed: Vec<Socket>) -> Result<Vec<Listener>, String> {
     let all = &settings.pooler;
+    if !handed.is_empty() {
+        return take_over(handed);
+    }
     let (mut listeners, mut problems) = (Vec::new(), Vec::new());
     if !all.unix_socket_dir.is_empty() {
         let path =
@@ -72,6 +95,34 @@ pub fn open(settings: &Settings) -> Result<Vec<Listener>, String> {
     }
     for listener in &listeners {
         tracing::info!("listening on {}", listener.place);
+    }
+    Ok(listeners)
+}
+
+fn take_over(handed: Vec<Socket>) -> Result<Vec<Listener>, String> {
+    tracing::warn!(
+        "listening on sockets passed by systemd: listen_addr, listen_port and unix_socket_dir are ignored"
+    );
+    let problem = |error: io::Error| format!("a socket passed by systemd: {error}");
+    let mut listeners = Vec::new();
+    for socket in handed {
+        socket.set_nonblocking(true).map_err(problem)?;
+        let address = socket.local_addr().map_err(problem)?;
+        let place = match address.as_socket() {
+            Some(address) => address.to_string(),
+            None => address.as_pathname().map_or_else(
+                || "unix:".to_owned(),
+                |path| format!("unix:{}", path.display()),
+            ),
+        };
+        tracing::info!("listening on {place}");
+        let is_tcp = address.as_socket().is_some();
+        listeners.push(Listener {
+            socket,
+            place,
+            path: None,
+            kind: Kind::Handed { is_tcp },
+        });
     }
     Ok(listeners)
 }
@@ -145,19 +196,44 @@ fn listen(
     path: Option<PathBuf>,
 ) -> io::Result<Listener> {
     socket.listen(i32::try_from(settings.pooler.listen_backlog).unwrap_or(i32::MAX))?;
+    let kind = match path {
+        Some(_) => Kind::Unix,
+        None => Kind::Tcp,
+    };
     Ok(Listener {
         socket,
         place,
         path,
+        kind,
     })
 }
 
 /// The acceptors at work.
 #[derive(Debug)]
-pub struct Acceptors(Vec<Arc<Listener>>);
+pub struct Acceptors(Vec<Acceptor>);
+
+#[derive(Debug)]
+struct Acceptor {
+    listener: Arc<Listener>,
+    /// The task that accepts; a socket of our own has a thread.
+    task: Option<AbortHandle>,
+}
+
+impl Acceptor {
+    /// Accepts no more. A socket that is not ours stays open: the next process gets who knocks meanwhile.
+    fn stop(&self) {
+        match &self.task {
+            Some(task) => task.abort(),
+            None => {
+                let _ = self.listener.socket.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
 
 impl Acceptors {
-    /// Starts one thread per listening socket: a thread that only accepts needs no epoll.
+    /// Starts one thread per listening socket of our own: a thread that only accepts needs no epoll. It is stopped by shutting
+    /// the socket, which must not happen to a socket that was handed over: those are accepted from in a task.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -166,35 +242,48 @@ impl Acceptors {
         workers: &Arc<Vec<Worker>>,
         registry: &Arc<Registry>,
     ) -> io::Result<Self> {
-        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-        for listener in &listeners {
-            let (listener, workers, registry) = (
-                Arc::clone(listener),
+        let mut acceptors = Vec::new();
+        for listener in listeners.into_iter().map(Arc::new) {
+            let (ours, workers, registry) = (
+                Arc::clone(&listener),
                 Arc::clone(workers),
                 Arc::clone(registry),
             );
-            std::thread::Builder::new()
-                .name("acceptor".into())
-                .spawn(move || {
-                    lasting::until_done("acceptor", || accept(&listener, &workers, &registry));
-                })?;
+            let task = if matches!(listener.kind, Kind::Handed { .. }) {
+                Some(lasting::task("acceptor", move || {
+                    accept_handed(
+                        Arc::clone(&ours),
+                        Arc::clone(&workers),
+                        Arc::clone(&registry),
+                    )
+                }))
+            } else {
+                std::thread::Builder::new()
+                    .name("acceptor".into())
+                    .spawn(move || {
+                        lasting::until_done("acceptor", || accept(&ours, &workers, &registry));
+                    })?;
+                None
+            };
+            acceptors.push(Acceptor { listener, task });
         }
-        Ok(Self(listeners))
+        Ok(Self(acceptors))
     }
 
     /// Stops accepting over TCP: who knocks there from now on is refused by the system. Unix sockets stay open to the end, so
     /// that the console can be reached.
     pub fn stop_tcp(&self) {
-        for listener in self.0.iter().filter(|listener| !listener.is_unix()) {
-            let _ = listener.socket.shutdown(Shutdown::Both);
+        let mut all = self.0.iter();
+        while let Some(acceptor) = all.find(|acceptor| !acceptor.listener.is_unix()) {
+            acceptor.stop();
         }
     }
 
     /// Stops accepting, and removes the Unix sockets.
     pub fn stop(self) {
-        for listener in self.0 {
-            let _ = listener.socket.shutdown(Shutdown::Both);
-            listener.remove_path();
+        for acceptor in self.0 {
+            acceptor.stop();
+            acceptor.listener.remove_path();
         }
     }
 }
@@ -203,29 +292,82 @@ impl Acceptors {
 fn accept(listener: &Listener, workers: &[Worker], registry: &Registry) {
     loop {
         match listener.socket.accept() {
-            Ok((socket, _)) => {
-                let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
-                    return;
-                };
-                // Here, so that ids go by the order in which clients came.
-                let id = registry.census.next_id();
-                if listener.is_unix() {
-                    worker.deal(Accepted::Unix(socket.into(), id));
-                } else {
-                    let _ = socket_options(&registry.settings.load()).apply(&socket);
-                    worker.deal(Accepted::Tcp(socket.into(), id));
-                }
-            }
+            Ok((socket, _)) => deal(listener, socket, workers, registry),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) if is_of_the_client(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
-                let hint = "where files are too many, raise their limit (ulimit -n)";
-                tracing::error!(%error, hint, "cannot accept");
+                tracing::error!(%error, hint = TOO_MANY_FILES, "cannot accept");
                 std::thread::sleep(OUT_OF_RESOURCES);
             }
         }
+    }
+}
+
+/// A socket that was handed over, watched by this runtime.
+enum Watched {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Watched {
+    fn new(listener: &Listener) -> io::Result<Self> {
+        let socket = listener.socket.try_clone()?;
+        if listener.is_unix() {
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(socket.into()).map(Self::Tcp)
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
+            Self::Unix(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
+        }
+    }
+}
+
+/// Accepts from a socket that was handed over, until the task is aborted.
+async fn accept_handed(
+    listener: Arc<Listener>,
+    workers: Arc<Vec<Worker>>,
+    registry: Arc<Registry>,
+) {
+    let watched = match Watched::new(&listener) {
+        Ok(watched) => watched,
+        Err(error) => {
+            tracing::error!(%error, "cannot accept from {}", listener.place);
+            return;
+        }
+    };
+    loop {
+        match watched.accept().await {
+            Ok(socket) => deal(&listener, socket, &workers, &registry),
+            Err(error) if is_of_the_client(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Err(error) => {
+                tracing::error!(%error, hint = TOO_MANY_FILES, "cannot accept");
+                tokio::time::sleep(OUT_OF_RESOURCES).await;
+            }
+        }
+    }
+}
+
+/// Deals a connection to the worker with the fewest clients.
+fn deal(listener: &Listener, socket: Socket, workers: &[Worker], registry: &Registry) {
+    let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
+        return;
+    };
+    // Here, so that ids go by the order in which clients came.
+    let id = registry.census.next_id();
+    if listener.is_unix() {
+        worker.deal(Accepted::Unix(socket.into(), id));
+    } else {
+        let _ = socket_options(&registry.settings.load()).apply(&socket);
+        worker.deal(Accepted::Tcp(socket.into(), id));
     }
 }
 

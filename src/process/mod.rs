@@ -6,4 +6,5 @@ pub mod listener;
 pub mod reload;
 pub mod run;
 pub mod setting;
+pub mod systemd;
 pub mod worker;

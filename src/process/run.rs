@@ -22,6 +22,7 @@ use crate::process::lasting;
 use crate::process::listener::{self, Acceptors};
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
+use crate::process::systemd::{self, Event};
 use crate::process::worker::Worker;
 use crate::stats::census;
 use crate::telemetry::log;
@@ -87,7 +88,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     });
     // Before anybody can connect: a signal must never find its default action.
     let signals = watch_signals(&registry, &orders)?;
-    let listeners = listener::open(&registry.settings.load())?;
+    let listeners = listener::open(&registry.settings.load(), systemd::sockets()?)?;
     let workers: Result<Vec<_>, _> = (0..workers)
         .map(|number| Worker::start(number, Arc::clone(&gate)))
         .collect();
@@ -108,7 +109,15 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         env!("CARGO_PKG_VERSION"),
         workers.len()
     );
+    let shared = Arc::clone(&registry);
+    lasting::task("status", move || systemd::show_status(Arc::clone(&shared)));
+    let threads = Arc::clone(&workers);
+    lasting::task("watchdog", move || {
+        systemd::give_signs_of_life(Arc::clone(&threads))
+    });
+    systemd::tell(Event::Ready);
     let stop = obey(&registry, inbox, &source).await;
+    systemd::tell(Event::Stopping);
     acceptors.stop_tcp();
     end(&registry, stop).await;
     acceptors.stop();
@@ -135,7 +144,9 @@ async fn obey(
             None => return (Stop::Now, inbox),
             Some(Order::Stop(stop)) => return (stop, inbox),
             Some(Order::Reload(answer)) => {
+                systemd::tell(Event::Reloading);
                 let result = reload::reload(source, registry);
+                systemd::tell(Event::Ready);
                 if let Err(problems) = &result {
                     error!("reload refused, the old configuration stays: {problems}");
                 }

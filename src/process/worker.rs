@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clients::entrance::{self, Accepted};
 use crate::clients::gate::Gate;
@@ -16,7 +16,16 @@ use crate::thread;
 #[derive(Debug)]
 pub struct Worker {
     clients: Arc<AtomicUsize>,
-    door: mpsc::UnboundedSender<Accepted>,
+    door: mpsc::UnboundedSender<Errand>,
+}
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+enum Errand {
+    /// To serve a client.
+    Serve(Accepted),
+    /// To say that it lives.
+    Answer(oneshot::Sender<()>),
 }
 
 impl Worker {
@@ -25,7 +34,7 @@ impl Worker {
     /// # Errors
     /// When the system gives no thread or no epoll.
     pub fn start(number: usize, gate: Arc<Gate>) -> io::Result<Self> {
-        let (door, mut arrivals) = mpsc::unbounded_channel::<Accepted>();
+        let (door, mut arrivals) = mpsc::unbounded_channel::<Errand>();
         let clients = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&clients);
         let runtime = Builder::new_current_thread()
@@ -35,7 +44,14 @@ impl Worker {
         let work = move || {
             thread::become_worker(number);
             let serve = async move {
-                while let Some(accepted) = arrivals.recv().await {
+                while let Some(errand) = arrivals.recv().await {
+                    let accepted = match errand {
+                        Errand::Serve(accepted) => accepted,
+                        Errand::Answer(asked) => {
+                            let _ = asked.send(());
+                            continue;
+                        }
+                    };
                     let presence = Presence(Arc::clone(&count));
                     let gate = Arc::clone(&gate);
                     tokio::spawn(async move {
@@ -60,8 +76,17 @@ impl Worker {
     /// Deals it a connection.
     pub fn deal(&self, accepted: Accepted) {
         self.clients.fetch_add(1, Relaxed);
-        if self.door.send(accepted).is_err() {
+        if self.door.send(Errand::Serve(accepted)).is_err() {
             self.clients.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Waits until it gives a sign of life; for ever when it has ended.
+    pub async fn answer(&self) {
+        let (asked, answer) = oneshot::channel();
+        let _ = self.door.send(Errand::Answer(asked));
+        if answer.await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

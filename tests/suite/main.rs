@@ -44,4 +44,5 @@ mod server_tls;
 mod session_state;
 mod shutdown;
 mod support;
+mod systemd;
 mod tls;

@@ -1,6 +1,7 @@
 //! The real binary with a generated `pooler.toml`, on a free port, in a folder of its own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -216,7 +217,23 @@ impl Config {
     /// The same, on a port that another may share.
     #[track_caller]
     pub fn start_at(&self, port: u16) -> Pooler {
-        Pooler::start(self, port)
+        let mut words = self
+            .under
+            .iter()
+            .map(AsRef::as_ref)
+            .collect::<Vec<&OsStr>>();
+        let binary = binary();
+        words.push(binary.as_os_str());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.start_by(port, command)
+    }
+
+    /// The same, by a command that ends up being the pooler; the file is added to its arguments.
+    #[track_caller]
+    pub fn start_by(&self, port: u16, command: Command) -> Pooler {
+        Pooler::start(self, port, command)
     }
 }
 
@@ -246,10 +263,10 @@ pub struct Pooler {
 
 impl Pooler {
     #[track_caller]
-    fn start(config: &Config, port: u16) -> Self {
+    fn start(config: &Config, port: u16, command: Command) -> Self {
         let folder = folder("pooler");
         config.write(&folder, port);
-        let pooler = Self::run(folder, port, config, &[]);
+        let pooler = Self::run(folder, port, config, command);
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = pooler
@@ -273,28 +290,17 @@ impl Pooler {
         pooler
     }
 
-    fn run(folder: PathBuf, port: u16, config: &Config, arguments: &[&str]) -> Self {
-        let under = &config.under;
+    fn run(folder: PathBuf, port: u16, config: &Config, mut command: Command) -> Self {
         let here = folder.to_str().expect("paths of tests are plain");
         let variables = config.environment.iter();
         let environment = variables.map(|(name, value)| (name, value.replace("{folder}", here)));
         let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
-        let binary = binary();
-        let words: Vec<_> = under
-            .iter()
-            .map(AsRef::as_ref)
-            .chain([binary.as_os_str()])
-            .collect();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .args(arguments)
+        let child = command
             .arg(folder.join("pooler.toml"))
             .current_dir(&folder)
             .env_remove("DATABASE_URL")
             .env("NO_COLOR", "1")
             .envs(environment)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("one more descriptor"))
             .stderr(log)
             .spawn()
             .expect("the pooler's binary starts");
