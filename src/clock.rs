@@ -57,6 +57,28 @@ pub fn now() -> Moment {
     Moment(u64::try_from(Instant::now().duration_since(start).as_micros()).unwrap_or(u64::MAX))
 }
 
+/// The wall clock for a line of a log: `2030-01-31 23:59:59.123 CET`, in the system's time zone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one file that may ask"
+)]
+pub fn wall_text() -> String {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let local = now.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string()
+}
+
+/// The wall clock as old syslog wants it: `Jan  2 03:04:05`, in the system's time zone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one file that may ask"
+)]
+pub fn syslog_text() -> String {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let local = now.to_zoned(jiff::tz::TimeZone::system());
+    local.strftime("%b %e %H:%M:%S").to_string()
+}
+
 /// The wall clock, in seconds since 1970; only for people to read.
 #[expect(
     clippy::disallowed_methods,

@@ -195,6 +195,8 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// Servers of the pool could not be had a moment ago, for this reason, and it is too early to try again.
+    ServerKeepsFailing(String),
     /// The server went away in the middle of something.
     ServerLost(&'static str),
     /// The server said what PostgreSQL does not say.
@@ -270,7 +272,10 @@ impl Error {
             | Self::ReplicationRefused(refusal)
             | Self::ServerLoginRefused { refusal, .. }
             | Self::InvalidParameter(refusal) => &refusal.code,
-            Self::ServerUnreachable { .. } | Self::ServerLost(_) | Self::ClientGone => "08006",
+            Self::ServerUnreachable { .. }
+            | Self::ServerKeepsFailing(_)
+            | Self::ServerLost(_)
+            | Self::ClientGone => "08006",
             Self::ServerProtocol(_)
             | Self::Protocol(_)
             | Self::BrokenMessage(_)
@@ -333,6 +338,7 @@ impl Error {
             | Self::ReplicationRefused(_)
             | Self::ServerLoginRefused { .. }
             | Self::ServerUnreachable { .. }
+            | Self::ServerKeepsFailing(_)
             | Self::ServerLost(_)
             | Self::ServerProtocol(_)
             | Self::ServerDownAtLogin(_)
@@ -417,6 +423,11 @@ impl Error {
             Self::ServersReplaced => "database configuration changed".into(),
             Self::ServerUnreachable { address, .. } => {
                 format!("cannot connect to the server at {address}")
+            }
+            Self::ServerKeepsFailing(reason) => {
+                format!(
+                    "server login has been failing, cached error: {reason} (server_login_retry)"
+                )
             }
             Self::ServerLost(_) => "the server closed the connection unexpectedly".into(),
             Self::ServerProtocol(_) => "the server broke the protocol".into(),

@@ -11,8 +11,8 @@
 //! | 8 | [`admin`] | the operator's side: the console |
 //! | 7 | [`clients`] | the application's side |
 //! | 6 | [`pools`] | servers on loan |
-//! | 5 | [`servers`], [`telemetry`] | one PostgreSQL connection; the log |
-//! | 4 | [`net`] | sockets and TLS |
+//! | 5 | [`servers`] | one PostgreSQL connection |
+//! | 4 | [`net`], [`telemetry`] | sockets and TLS; the log |
 //! | 3 | [`protocol`]*, [`auth`]*, [`topology`]* | frames; proofs; the state of a cluster |
 //! | 2 | [`config`]*, [`stats`] | settings; counters and the census |
 //! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`] | failure, time and chance, passwords |

@@ -1,64 +1,143 @@
-//! The command line.
+//! The command line: PgBouncer's, and verbs of our own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use pooler::cli::demo;
+use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
+use pooler::process::start::Start;
+use pooler::telemetry::log;
 
 /// A PostgreSQL connection pooler.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// The configuration; without it, DATABASE_URL or DB_HOST … make one.
+    #[command(flatten)]
+    run: Run,
+    /// Say which version this is.
+    #[arg(short = 'V', long)]
+    version: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Go into the background; needs pidfile.
+    #[arg(short, long)]
+    daemon: bool,
+    /// Log nothing to standard error.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Start in the place of a process that has ended; one that runs is not taken over.
+    #[arg(short = 'R', long)]
+    reboot: bool,
+    /// Run as this user.
+    #[arg(short, long, value_name = "NAME")]
+    user: Option<String>,
+    /// Log more; twice for even more.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+    /// The configuration: a pgbouncer.ini if its name ends in .ini, else a pooler.toml. Without it, DATABASE_URL or DB_HOST … make one.
     file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the pooler (what happens without a verb, too).
-    Run {
-        /// The configuration.
-        file: Option<PathBuf>,
-    },
+    Run(Run),
     /// Check a configuration and say everything that is wrong with it.
     Check {
-        /// The configuration.
-        file: PathBuf,
+        /// The configuration; without it, what DATABASE_URL or DB_HOST … make.
+        file: Option<PathBuf>,
     },
     /// Start three PostgreSQL servers, a pooler and a load, and watch them.
     Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
+    if arguments.version {
+        println!("{}", version());
+        return ExitCode::SUCCESS;
+    }
     match arguments.verb {
-        None => run::run(&source(arguments.file)),
-        Some(Verb::Run { file }) => run::run(&source(file)),
+        None => serve(arguments.run),
+        Some(Verb::Run(run)) => serve(run),
         Some(Verb::Check { file }) => check(file),
         Some(Verb::Demo(demo)) => demo::run(&demo),
     }
+}
+
+/// Help was asked for, or something that there is not.
+fn misused(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    eprint!("{error}");
+    ask_for_help()
+}
+
+fn ask_for_help() -> ExitCode {
+    let name = std::env::args().next().unwrap_or_else(|| "pooler".into());
+    eprintln!("Try \"{name} --help\" for more information.");
+    ExitCode::FAILURE
+}
+
+/// The first line is what tools expect that look for PgBouncer.
+fn version() -> String {
+    format!(
+        "PgBouncer {PGBOUNCER_VERSION}\npooler {}\ntokio (no libevent)\nadns: tokio\ntls: rustls with aws-lc\nsystemd: yes",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn source(file: Option<PathBuf>) -> Source {
     file.map_or(Source::Environment, Source::File)
 }
 
-fn check(file: PathBuf) -> ExitCode {
-    let shown = file.display().to_string();
-    match reload::read(&Source::File(file)) {
+fn serve(run: Run) -> ExitCode {
+    if run.file.is_none() && !reload::is_in_environment() {
+        eprintln!("no configuration: name a file, or set DATABASE_URL");
+        return ask_for_help();
+    }
+    run::run(&Start {
+        source: source(run.file),
+        is_daemon: run.daemon,
+        is_takeover: run.reboot,
+        user: run.user,
+        log: log::Wishes {
+            is_quiet: run.quiet,
+            verbose: run.verbose.into(),
+        },
+    })
+}
+
+fn check(file: Option<PathBuf>) -> ExitCode {
+    let shown = file.as_ref().map_or_else(
+        || "environment".to_owned(),
+        |file| file.display().to_string(),
+    );
+    match reload::read(&source(file)) {
         Ok(loaded) => {
-            for warning in loaded.warnings {
-                eprintln!("{warning}");
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
             }
             println!("{shown}: good");
             ExitCode::SUCCESS

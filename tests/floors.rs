@@ -14,7 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clients", 7),
     ("pools", 6),
     ("servers", 5),
-    ("telemetry", 5),
+    ("telemetry", 4),
     ("net", 4),
     ("protocol", 3),
     ("auth", 3),

@@ -208,7 +208,11 @@ impl Console {
                 format!("SET {key}={value}")
             }
             Command::Reload => {
-                self.reload().await?;
+                let waiting = self.reload().await?;
+                if !waiting.is_empty() && self.dialect() == Dialect::Native {
+                    let text = format!("{} take effect at the next start", waiting.join(", "));
+                    notice(out, &text, None);
+                }
                 "RELOAD".to_owned()
             }
             Command::Shutdown(stop) => {
@@ -259,7 +263,7 @@ impl Console {
         })
     }
 
-    async fn reload(&self) -> Result<(), Complaint> {
+    async fn reload(&self) -> Result<Vec<String>, Complaint> {
         info!("RELOAD command issued");
         let (answer, done) = oneshot::channel();
         let _ = self.orders.send(Order::Reload(answer));

@@ -99,7 +99,7 @@ pub(super) fn find(
     name: &str,
     verb: &str,
 ) -> Result<Arc<Database>, Complaint> {
-    not_the_console(name, verb)?;
+    not_the_console(registry, name, verb)?;
     // A script whose variable is empty must not make a database out of the "*" entry.
     let named = Some(name).filter(|name| !name.is_empty());
     named
@@ -113,7 +113,7 @@ pub(super) fn find_known(
     name: &str,
     verb: &str,
 ) -> Result<Arc<Database>, Complaint> {
-    not_the_console(name, verb)?;
+    not_the_console(registry, name, verb)?;
     registry
         .known_database(name)
         .ok_or_else(|| no_such_database(name))
@@ -124,8 +124,8 @@ fn no_such_database(name: &str) -> Complaint {
     Complaint::new(About::UndefinedDatabase, message)
 }
 
-fn not_the_console(name: &str, verb: &str) -> Result<(), Complaint> {
-    if is_console(name) {
+fn not_the_console(registry: &Registry, name: &str, verb: &str) -> Result<(), Complaint> {
+    if is_console(name, registry.settings.load().dialect) {
         let message = format!("cannot {verb} admin db: {name}");
         return Err(Complaint::new(About::WrongState, message));
     }

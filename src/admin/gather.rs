@@ -95,7 +95,7 @@ impl<'a> Look<'a> {
     /// The pool a client belongs to, as database and user.
     pub fn pool_of(&self, client: &ClientCard) -> (String, String) {
         let facts = &client.facts;
-        if is_console(&facts.database) {
+        if is_console(&facts.database, self.settings.dialect) {
             return (CONSOLE.to_owned(), CONSOLE.to_owned());
         }
         (
@@ -184,7 +184,7 @@ impl<'a> Look<'a> {
             .census
             .clients
             .iter()
-            .filter(|card| is_console(&card.facts.database))
+            .filter(|card| is_console(&card.facts.database, self.settings.dialect))
             .count()
     }
 }

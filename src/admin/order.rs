@@ -36,8 +36,8 @@ impl From<&str> for Refusal {
 /// What the process must do.
 #[derive(Debug)]
 pub enum Order {
-    /// Read the configuration again; the answer says what is wrong with it.
-    Reload(oneshot::Sender<Result<(), String>>),
+    /// Read the configuration again; the answer names the keys that wait for a restart, or says what is wrong with it.
+    Reload(oneshot::Sender<Result<Vec<String>, String>>),
     /// Give a running setting another value.
     Set {
         /// The key.

@@ -164,7 +164,7 @@ pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complain
 pub(super) fn resume(registry: &Registry, name: &str) -> Result<Outcome, Complaint> {
     issued("RESUME", Some(name));
     let not_paused = || Complaint::new(About::WrongState, format!("database {name} is not paused"));
-    if is_console(name) {
+    if is_console(name, registry.settings.load().dialect) {
         return Err(not_paused());
     }
     let database = find_known(registry, name, "resume")?;

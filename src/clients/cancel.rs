@@ -29,7 +29,7 @@ pub async fn deliver(registry: &Arc<Registry>, key: &[u8], by: &Arrival) {
     let Some(client) = client_with(registry, key) else {
         return pass_on(registry, key).await;
     };
-    if is_console(&client.facts.database) {
+    if is_console(&client.facts.database, registry.settings.load().dialect) {
         return client.ask_cancel();
     }
     let Some(server) = registry

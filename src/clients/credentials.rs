@@ -89,7 +89,7 @@ fn place<'s>(
     if place.is_empty() {
         return Ok(None);
     }
-    if is_console(&place) {
+    if is_console(&place, settings.dialect) {
         error!(
             "cannot use the reserved \"{place}\" database as an auth_dbname; name another database in auth_dbname"
         );

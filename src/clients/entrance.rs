@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::clients::answer;
 use crate::clients::cancel;
 use crate::clients::gate::{Entered, Gate};
 use crate::clients::login;
+use crate::clients::presence::{age, log_wishes};
 use crate::clock;
+use crate::config::settings::Settings;
 use crate::config::value::{Dialect, TlsMode};
 use crate::error::Error;
 use crate::net::stream::{Address, Stream};
@@ -21,6 +23,7 @@ use crate::pools::registry::Registry;
 use crate::protocol::startup::{self, Progress, Startup, StartupError};
 use crate::stats::arrival::Arrival;
 use crate::stats::census::ClientFacts;
+use crate::telemetry::events::{self, Who};
 
 /// A connection that the acceptor took, and its id.
 #[derive(Debug)]
@@ -99,9 +102,9 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     match entered {
         None => {}
         Some(Entered::Console(guest)) => (gate.console)(guest).await,
-        Some(Entered::Client(mut session, log)) => {
-            let result = session.serve().await;
-            log.ended(&registry, &result);
+        Some(Entered::Client(mut session, presence)) => {
+            let _ = session.serve().await;
+            drop(presence);
         }
     }
 }
@@ -115,7 +118,6 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
     } else {
         limit
     };
-    let peer = stream.peer();
     let knock = Knock::of(&stream, id, &gate.registry);
     let mut door = Door {
         stream: Some(stream),
@@ -132,8 +134,8 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
     match result {
         Ok(entered) => entered,
         Err(error) => {
-            if error != Error::ClientGone && settings.pooler.log_pooler_errors {
-                info!(client = %peer, error = %error, code = error.sqlstate(), "login refused");
+            if error != Error::ClientGone {
+                tell_refusal(&knock.arrival, &error, &settings);
             }
             if let Some(stream) = door.stream.take() {
                 refuse(stream, &error, settings.dialect).await;
@@ -141,6 +143,21 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
             None
         }
     }
+}
+
+fn tell_refusal(arrival: &Arrival, error: &Error, settings: &Settings) {
+    let name = arrival.name();
+    let (user, database) = match &name {
+        Some(name) => (name.user.as_str(), name.database.as_str()),
+        None => ("", ""),
+    };
+    let who = Who {
+        database,
+        user,
+        ..Who::client(arrival.id, &arrival.facts)
+    };
+    let age = age(arrival.facts.connected);
+    events::login_refused(who, error, age, log_wishes(settings));
 }
 
 async fn refuse(mut stream: Stream, error: &Error, dialect: Dialect) {

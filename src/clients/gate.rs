@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::clients::presence::Presence;
 use crate::clients::session::Session;
+use crate::config::value::Dialect;
 use crate::net::stream::Stream;
 use crate::pools::registry::Registry;
 
@@ -47,7 +48,7 @@ pub enum Entered {
     Console(Guest),
 }
 
-/// Whether `name` is the console's.
-pub fn is_console(name: &str) -> bool {
-    matches!(name, "pgbouncer" | "pooler")
+/// Whether `name` is the console's: as PgBouncer, only one is.
+pub fn is_console(name: &str, dialect: Dialect) -> bool {
+    name == "pgbouncer" || (name == "pooler" && dialect == Dialect::Native)
 }

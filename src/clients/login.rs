@@ -29,6 +29,7 @@ use crate::protocol::startup::Startup;
 use crate::servers::frames::Frames;
 use crate::servers::server::Reported;
 use crate::stats::arrival::Arrival;
+use crate::telemetry::events::{self, Attempt, Who};
 
 /// Logs a client in. When it fails, the stream is left in `back`, so that the reason can be told.
 ///
@@ -104,7 +105,7 @@ impl Login<'_> {
 
     async fn pass(&mut self, stream: &mut Stream) -> Result<Entry, Error> {
         let settings = self.registry.settings.load_full();
-        let is_console = is_console(&self.startup.database);
+        let is_console = is_console(&self.startup.database, self.dialect);
         self.negotiate(stream).await?;
         if !is_console
             && self.registry.census.sockets.load(Relaxed) > settings.pooler.max_client_conn
@@ -113,6 +114,7 @@ impl Login<'_> {
         }
         let mut given = wishes::parameters(&self.startup, &settings)?;
         wishes::add_host(&mut given, stream, &settings);
+        self.tell_attempt(stream, &settings);
         if is_console {
             return self.pass_to_console(stream, &settings).await;
         }
@@ -166,7 +168,7 @@ impl Login<'_> {
         let claim = Claim {
             database: &self.startup.database,
             user: &self.startup.user,
-            is_console: is_console(&self.startup.database),
+            is_console: is_console(&self.startup.database, self.dialect),
             is_physical: wish.is_some_and(|wish| !wish.eq_ignore_ascii_case("database")),
         };
         let proven = proof::demand(stream, &mut self.frames, self.registry, claim).await?;
@@ -189,6 +191,25 @@ impl Login<'_> {
         self.pool_for(database, user, proven)?;
         let private = self.registry.private_pool(database, user, &startup);
         private.ok_or_else(|| Error::NoSuchDatabase(database.name.clone()))
+    }
+
+    fn tell_attempt(&self, stream: &Stream, settings: &Settings) {
+        if !settings.pooler.log_connections {
+            return;
+        }
+        let (arrival, startup) = (self.arrival, &self.startup);
+        let who = Who {
+            database: &startup.database,
+            user: &startup.user,
+            ..Who::client(arrival.id, &arrival.facts)
+        };
+        let tls = stream.tls_description().unwrap_or_default();
+        let replication = startup.get("replication").map(String::from_utf8_lossy);
+        let attempt = Attempt {
+            tls: &tls,
+            replication: replication.as_deref(),
+        };
+        events::login_attempt(who, attempt);
     }
 
     async fn negotiate(&self, stream: &mut Stream) -> Result<(), Error> {

@@ -1,8 +1,7 @@
 //! A client's entries in the census: they begin when it is logged in and end with it.
 
 use std::sync::Arc;
-
-use tracing::{info, warn};
+use std::time::Duration;
 
 use crate::clients::gate::is_console;
 use crate::clients::wishes;
@@ -17,6 +16,7 @@ use crate::protocol::startup::Startup;
 use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
 use crate::stats::counters::micros;
+use crate::telemetry::events::{self, Who, Wishes};
 
 /// A client's entries in the census; they end with it.
 #[derive(Debug)]
@@ -48,10 +48,7 @@ impl Presence {
         // A reload may have come while the client proved who it is.
         let current = registry.settings.load();
         if current.pooler.log_connections {
-            info!(
-                client = id, database = facts.database, user = facts.user, address = %stream.peer(), tls = facts.tls,
-                "client logged in"
-            );
+            events::client_logged_in(Who::client(id, &facts), &facts.tls);
         }
         let limits = limits(&current, &facts.database, &facts.user);
         let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
@@ -92,36 +89,28 @@ impl Presence {
 
     /// Notes in the log how the session ended.
     pub fn ended(&self, registry: &Registry, result: &Result<(), Error>) {
-        let settings = registry.settings.load();
-        let (facts, id) = (&self.card.facts, self.card.id);
-        let reason = match result {
-            Ok(()) => "client close request".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        match result {
-            Err(error) if *error != Error::ClientGone && settings.pooler.log_pooler_errors => {
-                warn!(
-                    client = id,
-                    database = facts.database,
-                    user = facts.user,
-                    code = error.sqlstate(),
-                    blame = ?error.blame(),
-                    reason,
-                    "client ended"
-                );
-            }
-            Ok(()) | Err(_) if settings.pooler.log_disconnections => {
-                info!(
-                    client = id,
-                    database = facts.database,
-                    user = facts.user,
-                    reason,
-                    "client left"
-                );
-            }
-            Ok(()) | Err(_) => {}
-        }
+        tell_end(registry, &self.card, result);
     }
+}
+
+/// Notes in the log how the session of `card` ended.
+pub fn tell_end(registry: &Registry, card: &ClientCard, result: &Result<(), Error>) {
+    let wishes = log_wishes(&registry.settings.load());
+    let age = age(card.facts.connected);
+    events::client_ended(Who::client(card.id, &card.facts), result, age, wishes);
+}
+
+/// What is logged of clients.
+pub fn log_wishes(settings: &Settings) -> Wishes {
+    Wishes {
+        disconnections: settings.pooler.log_disconnections,
+        errors: settings.pooler.log_pooler_errors,
+    }
+}
+
+/// How long ago it was that many seconds after 1970.
+pub fn age(connected: u64) -> Duration {
+    Duration::from_secs(clock::wall_seconds().saturating_sub(connected))
 }
 
 impl Drop for Presence {
@@ -143,7 +132,7 @@ impl Drop for PrivatePool {
 
 /// The time limits of a client of `database` that is `user`; a guest of the console has none.
 pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
-    if is_console(database) {
+    if is_console(database, settings.dialect) {
         return ClientLimits::default();
     }
     ClientLimits {

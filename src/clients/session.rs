@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clients::again::or_again;
 use crate::clients::answer;
 use crate::clients::buffers::{MARK, with_scratch};
+use crate::clients::presence::tell_end;
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::net::stream::Stream;
@@ -19,7 +20,7 @@ use crate::pools::janitor;
 use crate::pools::lease::Lease;
 use crate::pools::limits::ClientPlaces;
 use crate::pools::line::Spot;
-use crate::pools::pool::{Asked, Pool};
+use crate::pools::pool::{Asked, Asker, Pool};
 use crate::protocol::dialogue::Rules;
 use crate::protocol::offhand;
 use crate::protocol::parameters::Parameters;
@@ -115,7 +116,7 @@ impl Session {
         }
     }
 
-    /// Serves the client until it leaves. The reason is an error where somebody else ended it.
+    /// Serves the client until it leaves. The reason, which the log knows already, is an error where somebody else ended it.
     pub async fn serve(&mut self) -> Result<(), Error> {
         poll_fn(|cx| {
             self.card.wake_by(cx.waker());
@@ -132,6 +133,8 @@ impl Session {
         }
         let is_within_frame = self.is_within_frame();
         self.leave();
+        // Whoever hears of it can read of it in the log.
+        tell_end(&self.pool.registry, &self.card, &result);
         if let Err(error) = &result
             && !is_within_frame
         {
@@ -287,7 +290,7 @@ impl Session {
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
-        match self.pool.ask(cx.waker(), now) {
+        match self.pool.ask(cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {
                 self.link(server);
                 self.client_said(cx, chunk)

@@ -70,6 +70,13 @@ pub fn in_force(old: &Settings, mut new: Settings) -> Settings {
     pooler.listen_backlog = started.listen_backlog;
     pooler.unix_socket_dir.clone_from(&started.unix_socket_dir);
     pooler.unix_socket_mode = started.unix_socket_mode;
+    pooler
+        .unix_socket_group
+        .clone_from(&started.unix_socket_group);
+    pooler.user.clone_from(&started.user);
+    pooler.pidfile.clone_from(&started.pidfile);
+    pooler.job_name.clone_from(&started.job_name);
+    pooler.pkt_buf = started.pkt_buf;
     pooler.threads = started.threads;
     pooler.so_reuseport = started.so_reuseport;
     pooler.disable_pqexec = started.disable_pqexec;
@@ -201,6 +208,11 @@ mod tests {
         new.pooler.listen_backlog = 1;
         new.pooler.unix_socket_dir.clear();
         new.pooler.unix_socket_mode = 0;
+        new.pooler.unix_socket_group = Some("other".into());
+        new.pooler.user = Some("other".into());
+        new.pooler.pidfile = Some("other".into());
+        new.pooler.job_name = "other".into();
+        new.pooler.pkt_buf = 1;
         new.pooler.threads = 9;
         new.pooler.so_reuseport = true;
         new.pooler.disable_pqexec = true;

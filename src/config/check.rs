@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
-use crate::config::settings::{DatabaseSettings, Settings};
-use crate::config::value::TlsMode;
+use crate::config::schema::POOLER;
+use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings};
+use crate::config::unserved;
+use crate::config::value::{Dialect, TlsMode};
 
 mod logins;
 
@@ -30,10 +32,14 @@ pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> 
         found: Vec::new(),
     };
     findings.listening();
-    findings.limits();
     findings.tls();
-    findings.clients_can_log_in();
     findings.auth_type();
+    if settings.dialect == Dialect::Native {
+        findings.limits();
+        findings.unserved();
+        findings.clients_can_log_in();
+        findings.has_databases();
+    }
     findings.auth_query();
     findings.databases();
     findings.peers();
@@ -85,6 +91,21 @@ impl Findings<'_> {
                 &[&["pooler", "unix_socket_dir"]],
                 refusal.hint("name a directory"),
             );
+        }
+    }
+
+    /// Keys that could change nothing, and do not ask for what is done anyhow.
+    fn unserved(&mut self) {
+        let (mut pooler, mut usual) = (self.settings.pooler.clone(), PoolerSettings::default());
+        for key in POOLER.keys {
+            let value = (key.place)(&mut pooler).print();
+            if value == (key.place)(&mut usual).print() {
+                continue;
+            }
+            if let Some(warning) = unserved::warning(key.name, &value) {
+                let refusal = Refusal::new(warning).hint("leave it out");
+                self.note(&[&["pooler", key.name]], refusal);
+            }
         }
     }
 
@@ -182,7 +203,14 @@ impl Findings<'_> {
         }
     }
 
-    fn databases(&mut self) {
+    fn is_console(&self, database: &str) -> bool {
+        match self.settings.dialect {
+            Dialect::Native => CONSOLE_NAMES.contains(&database),
+            Dialect::PgBouncer => database == CONSOLE_NAMES[0],
+        }
+    }
+
+    fn has_databases(&mut self) {
         let settings = self.settings;
         if settings.databases.is_empty() && !self.has_refused("databases") {
             self.note(
@@ -191,6 +219,10 @@ impl Findings<'_> {
                     .hint("add one, for example [databases.app] with host = \"127.0.0.1\""),
             );
         }
+    }
+
+    fn databases(&mut self) {
+        let settings = self.settings;
         for (name, database) in &settings.databases {
             self.database_name(name);
             self.database(name, database);
@@ -198,7 +230,7 @@ impl Findings<'_> {
     }
 
     fn database_name(&mut self, name: &str) {
-        let refusal = if CONSOLE_NAMES.contains(&name) {
+        let refusal = if self.is_console(name) {
             Refusal::new(format!("\"{name}\" is the name of the console"))
                 .hint("give it another name, and the real one as dbname")
         } else if name.is_empty() {
@@ -228,7 +260,9 @@ impl Findings<'_> {
         self.hosts(name, database);
         let least = database.min_pool_size.unwrap_or(pooler.min_pool_size);
         let most = database.pool_size.unwrap_or(pooler.default_pool_size);
-        let is_own = database.min_pool_size.is_some() || database.pool_size.is_some();
+        // PgBouncer takes the smaller one.
+        let is_own = self.settings.dialect == Dialect::Native
+            && (database.min_pool_size.is_some() || database.pool_size.is_some());
         if is_own && most > 0 && least > most {
             self.note(
                 &[&key("min_pool_size"), &key("pool_size")],

@@ -66,7 +66,7 @@ pub fn from_environment(env: &Environment) -> Option<Result<Settings, Problems>>
     settings.pooler = wanted.pooler;
     settings.users.insert(user, client);
     settings.databases.insert(name, wanted.database);
-    Some(finish(reading, &place, here))
+    Some(finish(reading, &place, here).map(|read| read.settings))
 }
 
 /// What the variables ask for.

@@ -9,18 +9,36 @@ use std::path::Path;
 
 use crate::config::check;
 use crate::config::environment::Environment;
+use crate::config::ini::reading as ini;
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
 use crate::config::reading::Reading;
 use crate::config::schema::POOLER;
 use crate::config::settings::Settings;
 use crate::config::slot::Slot;
 use crate::config::source::Source;
+use crate::config::value::Dialect;
 
-/// Reads `pooler.toml` at `file`; paths in it start at its directory.
+/// What was read.
+#[derive(Debug)]
+pub struct Read {
+    /// The settings.
+    pub settings: Settings,
+    /// What was taken, but does not do what it says.
+    pub warnings: Problems,
+}
+
+/// Whether `file` is read as a `pgbouncer.ini`: its name ends in `.ini`.
+pub fn is_ini(file: &Path) -> bool {
+    let extension = file.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("ini"))
+}
+
+/// Reads the configuration at `file`: a `pgbouncer.ini`, where its name ends in `.ini`, else a `pooler.toml`. Paths in the
+/// first start at the current directory, in the second at that of the file.
 ///
 /// # Errors
 /// Everything that is wrong with it, or that it could not be read.
-pub fn load_file(file: &Path, env: &Environment) -> Result<Settings, Problems> {
+pub fn load_file(file: &Path, env: &Environment) -> Result<Read, Problems> {
     let name = file.display().to_string();
     let unreadable = |why: String| {
         let place = Place {
@@ -34,8 +52,31 @@ pub fn load_file(file: &Path, env: &Environment) -> Result<Settings, Problems> {
         let good = why.utf8_error().valid_up_to();
         unreadable(format!("is not UTF-8 after its first {good} bytes"))
     })?;
+    if is_ini(file) {
+        return from_ini(&text, &name, &|file| fs::read_to_string(file), env);
+    }
     let base = file.parent().unwrap_or(Path::new(""));
     from_text(&text, &name, base, env)
+}
+
+/// Reads the text of a `pgbouncer.ini`, called `source_name` in messages; `files` gives the texts that it includes.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn from_ini(
+    text: &str,
+    source_name: &str,
+    files: ini::Files<'_>,
+    env: &Environment,
+) -> Result<Read, Problems> {
+    let mut reading = Reading::new(env, Path::new(""));
+    ini::read(&mut reading, files, source_name, text);
+    let elsewhere = Place {
+        source: source_name.to_owned(),
+        line: 1,
+        column: 1,
+    };
+    finish(reading, &elsewhere, Path::new(""))
 }
 
 /// Reads the text of a `pooler.toml`, called `source_name` in messages; paths in it start at `base_dir`.
@@ -47,7 +88,7 @@ pub fn from_text(
     source_name: &str,
     base_dir: &Path,
     env: &Environment,
-) -> Result<Settings, Problems> {
+) -> Result<Read, Problems> {
     let source = Source {
         name: source_name,
         text,
@@ -66,11 +107,11 @@ pub fn finish(
     mut reading: Reading<'_>,
     elsewhere: &Place,
     base_dir: &Path,
-) -> Result<Settings, Problems> {
+) -> Result<Read, Problems> {
     reading.overrides();
     look_for_files(&mut reading, base_dir);
     let Reading { settings, notes } = reading;
-    let mut problems = notes.problems;
+    let (mut problems, mut warnings) = (notes.problems, notes.warnings);
     for found in check::all_but(&settings, &notes.refused) {
         let place = nearest(&found.key, |key| notes.places.get(key));
         let place = place.unwrap_or(elsewhere).clone();
@@ -81,12 +122,23 @@ pub fn finish(
             ..found
         });
     }
+    if settings.dialect == Dialect::PgBouncer {
+        problems.0.iter_mut().for_each(as_in_ini);
+        warnings.0.iter_mut().for_each(as_in_ini);
+    }
     if problems.is_empty() {
-        return Ok(settings);
+        return Ok(Read { settings, warnings });
     }
     let in_order = |problem: &Problem| (problem.line == 0, problem.line, problem.column);
     problems.0.sort_by_key(in_order);
     Err(problems)
+}
+
+/// Names the key of `problem` as an ini does, where `[pooler]` is `[pgbouncer]`.
+fn as_in_ini(problem: &mut Problem) {
+    if problem.key == "pooler" || problem.key.starts_with("pooler.") {
+        problem.key.replace_range(.."pooler".len(), "pgbouncer");
+    }
 }
 
 /// The place of `key`, else that of the section around it.
@@ -100,13 +152,22 @@ fn nearest<'p>(key: &str, place: impl Fn(&str) -> Option<&'p Place>) -> Option<&
     }
 }
 
+/// Files that the pooler writes, or asks for only when it needs them.
+const WRITTEN: &[&str] = &["logfile", "pidfile", "conffile"];
+
 /// Lets relative paths start at `base`, and complains of files that are not there.
 fn look_for_files(reading: &mut Reading<'_>, base: &Path) {
+    let is_ini = reading.settings.dialect == Dialect::PgBouncer;
     for key in POOLER.keys {
+        // PgBouncer starts without its lists of users and rules; of certificates it says that TLS cannot be set up.
+        let may_be_missing = WRITTEN.contains(&key.name) || (is_ini && key.name != "resolv_conf");
         let Slot::Path(Some(file)) = (key.place)(&mut reading.settings.pooler) else {
             continue;
         };
         *file = base.join(&*file);
+        if may_be_missing {
+            continue;
+        }
         let why = match fs::metadata(&*file) {
             Ok(facts) if facts.is_dir() => "it is a directory".to_owned(),
             Ok(_) => continue,
@@ -131,7 +192,7 @@ mod tests {
     const REST: &str = "\n[users.u]\npassword = \"x\"\n[databases.d]\nhost = \"h\"\n";
 
     fn load_with(text: &str, env: &Environment) -> Result<Settings, Problems> {
-        from_text(text, "pooler.toml", Path::new("/nowhere"), env)
+        from_text(text, "pooler.toml", Path::new("/nowhere"), env).map(|read| read.settings)
     }
 
     fn load(text: &str) -> Result<Settings, Problems> {
@@ -301,10 +362,10 @@ mod tests {
             ],
         ),
         (
-            "[pooler]\npidfile = \"/run/x.pid\"\njob_name = \"x\"",
+            "[pooler]\nserver_fast_close = true\njob_name = \"x\"",
             &[
-                "2:1: pooler.pidfile: known, but not built in this version; leave it out",
-                "3:1: pooler.job_name: known, but not built in this version; leave it out",
+                "2:1: pooler.server_fast_close: known, but not built in this version; leave it out",
+                "3:12: pooler.job_name: \"x\" changes nothing: it names a service of Windows, and this is none; leave it out",
             ],
         ),
         (
@@ -506,7 +567,7 @@ mod tests {
         fs::write(dir.join("pooler.toml"), text("secret")).unwrap();
 
         let env = Environment::default();
-        let settings = load_file(&dir.join("pooler.toml"), &env).unwrap();
+        let settings = load_file(&dir.join("pooler.toml"), &env).unwrap().settings;
         let empty = from_text(&text("empty"), "x", &dir, &env).unwrap_err();
 
         fs::remove_dir_all(&dir).unwrap();

@@ -42,6 +42,8 @@ pub struct Notes<'e> {
     pub places: BTreeMap<String, Place>,
     /// The paths of keys that were given and refused.
     pub refused: BTreeSet<String>,
+    /// What was taken, but does not do what it says.
+    pub warnings: Problems,
     env: &'e Environment,
     base: &'e Path,
 }
@@ -52,11 +54,14 @@ enum Wrong {
     Value(Refusal),
 }
 
-/// A key and its value, and where they stand.
-struct Entry<'a> {
-    parts: &'a [&'a str],
-    key_place: Place,
-    value_place: Place,
+/// A key, and where it and its value stand.
+pub struct Entry<'a> {
+    /// Its section, the name below it where there is one, and the key.
+    pub parts: &'a [&'a str],
+    /// Where the key stands.
+    pub key_place: Place,
+    /// Where the value stands.
+    pub value_place: Place,
 }
 
 impl<'e> Reading<'e> {
@@ -68,6 +73,7 @@ impl<'e> Reading<'e> {
                 problems: Problems::default(),
                 places: BTreeMap::new(),
                 refused: BTreeSet::new(),
+                warnings: Problems::default(),
                 env,
                 base,
             },
@@ -179,6 +185,11 @@ impl<'e> Notes<'e> {
         self.refused.insert(key.to_owned());
     }
 
+    /// Notes something that is taken, but does not do what it says.
+    pub fn warn(&mut self, warning: Refusal, place: &Place, key: &str) {
+        self.warnings.push(warning.at(place, key));
+    }
+
     /// The table that `value` is; a complaint when it is none.
     fn table<'v, 't>(
         &mut self,
@@ -263,7 +274,7 @@ impl<'e> Notes<'e> {
     }
 
     /// Puts one value where it belongs.
-    fn set<S>(
+    pub fn set<S>(
         &mut self,
         section: &Section<S>,
         target: &mut S,

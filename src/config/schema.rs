@@ -97,11 +97,23 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("client_login_timeout", |s| {
             Slot::Span(&mut s.client_login_timeout)
         }),
+        key("client_tls13_ciphers", |s| {
+            Slot::MaybeText(&mut s.client_tls13_ciphers)
+        }),
         key("client_tls_ca_file", |s| {
             Slot::Path(&mut s.client_tls_ca_file)
         }),
         key("client_tls_cert_file", |s| {
             Slot::Path(&mut s.client_tls_cert_file)
+        }),
+        key("client_tls_ciphers", |s| {
+            Slot::Text(&mut s.client_tls_ciphers)
+        }),
+        key("client_tls_dheparams", |s| {
+            Slot::Text(&mut s.client_tls_dheparams)
+        }),
+        key("client_tls_ecdhcurve", |s| {
+            Slot::Text(&mut s.client_tls_ecdhcurve)
         }),
         key("client_tls_key_file", |s| {
             Slot::Path(&mut s.client_tls_key_file)
@@ -112,6 +124,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("client_tls_sslmode", |s| {
             Slot::Word(&mut s.client_tls_sslmode)
         }),
+        key("conffile", |s| Slot::Path(&mut s.conffile)),
         key("default_pool_size", |s| {
             Slot::Count(&mut s.default_pool_size)
         }),
@@ -127,6 +140,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("ignore_startup_parameters", |s| {
             Slot::List(&mut s.ignore_startup_parameters)
         }),
+        fixed("job_name", |s| Slot::Text(&mut s.job_name)),
         fixed("listen_addr", |s| Slot::List(&mut s.listen_addr)),
         fixed("listen_backlog", |s| Slot::Small(&mut s.listen_backlog)),
         fixed("listen_port", |s| Slot::Port(&mut s.listen_port)),
@@ -138,6 +152,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
             Slot::Flag(&mut s.log_pooler_errors)
         }),
         key("log_stats", |s| Slot::Flag(&mut s.log_stats)),
+        key("logfile", |s| Slot::Path(&mut s.logfile)),
         key("login_notify_message", |s| {
             Slot::Text(&mut s.login_notify_message)
         }),
@@ -160,7 +175,9 @@ pub static POOLER: Section<PoolerSettings> = Section {
         }),
         key("min_pool_size", |s| Slot::Count(&mut s.min_pool_size)),
         key("peer_id", |s| Slot::Small(&mut s.peer_id)),
+        fixed("pidfile", |s| Slot::Path(&mut s.pidfile)),
         key("pin_timeout", |s| Slot::Span(&mut s.pin_timeout)),
+        fixed("pkt_buf", |s| Slot::Count(&mut s.pkt_buf)),
         key("pool_idle_timeout", |s| {
             Slot::Span(&mut s.pool_idle_timeout)
         }),
@@ -179,6 +196,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
             Slot::Span(&mut s.reserve_pool_timeout)
         }),
         fixed("resolv_conf", |s| Slot::Path(&mut s.resolv_conf)),
+        key("sbuf_loopcnt", |s| Slot::Count(&mut s.sbuf_loopcnt)),
         key("scram_iterations", |s| Slot::Small(&mut s.scram_iterations)),
         key("server_check_delay", |s| {
             Slot::Span(&mut s.server_check_delay)
@@ -205,11 +223,17 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("server_round_robin", |s| {
             Slot::Flag(&mut s.server_round_robin)
         }),
+        key("server_tls13_ciphers", |s| {
+            Slot::MaybeText(&mut s.server_tls13_ciphers)
+        }),
         key("server_tls_ca_file", |s| {
             Slot::Path(&mut s.server_tls_ca_file)
         }),
         key("server_tls_cert_file", |s| {
             Slot::Path(&mut s.server_tls_cert_file)
+        }),
+        key("server_tls_ciphers", |s| {
+            Slot::Text(&mut s.server_tls_ciphers)
         }),
         key("server_tls_key_file", |s| {
             Slot::Path(&mut s.server_tls_key_file)
@@ -225,6 +249,10 @@ pub static POOLER: Section<PoolerSettings> = Section {
         fixed("so_reuseport", |s| Slot::Flag(&mut s.so_reuseport)),
         key("stats_period", |s| Slot::Span(&mut s.stats_period)),
         key("stats_users", |s| Slot::List(&mut s.stats_users)),
+        key("syslog", |s| Slot::Flag(&mut s.syslog)),
+        key("syslog_facility", |s| Slot::Text(&mut s.syslog_facility)),
+        key("syslog_ident", |s| Slot::Text(&mut s.syslog_ident)),
+        key("tcp_defer_accept", |s| Slot::Flag(&mut s.tcp_defer_accept)),
         key("tcp_keepalive", |s| Slot::Flag(&mut s.tcp_keepalive)),
         key("tcp_keepcnt", |s| Slot::Small(&mut s.tcp_keepcnt)),
         key("tcp_keepidle", |s| Slot::Span(&mut s.tcp_keepidle)),
@@ -243,35 +271,21 @@ pub static POOLER: Section<PoolerSettings> = Section {
             Slot::Span(&mut s.transaction_timeout)
         }),
         fixed("unix_socket_dir", |s| Slot::Text(&mut s.unix_socket_dir)),
+        fixed("unix_socket_group", |s| {
+            Slot::MaybeText(&mut s.unix_socket_group)
+        }),
         fixed("unix_socket_mode", |s| {
             Slot::Permissions(&mut s.unix_socket_mode)
         }),
+        fixed("user", |s| Slot::MaybeText(&mut s.user)),
+        key("verbose", |s| Slot::Small(&mut s.verbose)),
     ],
     unbuilt: &[
-        ("client_tls13_ciphers", &[]),
-        ("client_tls_ciphers", CIPHERS),
-        ("client_tls_dheparams", &["auto", "none"]),
-        ("client_tls_ecdhcurve", &["auto"]),
-        ("conffile", &[]),
         ("daemon", &[]),
-        ("job_name", &[]),
-        ("logfile", &[]),
-        ("pidfile", &[]),
-        ("pkt_buf", &[]),
-        ("sbuf_loopcnt", &[]),
         ("server_fast_close", &[]),
-        ("server_tls13_ciphers", &[]),
-        ("server_tls_ciphers", CIPHERS),
         ("service_name", &[]),
         ("state_dir", &[]),
         ("suspend_timeout", &[]),
-        ("syslog", &[]),
-        ("syslog_facility", &[]),
-        ("syslog_ident", &[]),
-        ("tcp_defer_accept", &[]),
-        ("unix_socket_group", &[]),
-        ("user", &[]),
-        ("verbose", &[]),
     ],
     has_password: false,
 };
@@ -432,9 +446,6 @@ pub const OTHER_NAMES: &[(&str, &str)] = &[
     ("sslmode", "server_tls_sslmode"),
     ("username", "user"),
 ];
-
-/// The words by which PgBouncer means "what the library likes".
-const CIPHERS: &[&str] = &["default", "secure", "normal", "fast"];
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,8 @@ pub struct PoolerSettings {
     pub unix_socket_dir: String,
     /// Permissions of the Unix socket; in a file an octal string or a number. Default `"0777"`. *Restart.*
     pub unix_socket_mode: u32,
+    /// The group that the Unix socket belongs to, by name or number. Default none: the one the process has. *Restart.*
+    pub unix_socket_group: Option<String>,
     /// Worker threads; 0 is one per core. Default 0. *Restart.*
     pub threads: usize,
 
@@ -205,6 +207,28 @@ pub struct PoolerSettings {
 
     /// Startup parameters that are accepted and dropped. Default none.
     pub ignore_startup_parameters: Vec<String>,
+    /// Known for PgBouncer's sake, as those up to `sbuf_loopcnt` below: in `pooler.toml` it may stand only at its default; an ini may set
+    /// it, with a warning, and rustls's own suites are used all the same.
+    pub client_tls_ciphers: String,
+    /// As `client_tls_ciphers`.
+    pub client_tls13_ciphers: Option<String>,
+    /// As `client_tls_ciphers`: keys are agreed on by elliptic curves only.
+    pub client_tls_dheparams: String,
+    /// As `client_tls_ciphers`: the curves are those of rustls.
+    pub client_tls_ecdhcurve: String,
+    /// As `client_tls_ciphers`.
+    pub server_tls_ciphers: String,
+    /// As `client_tls_ciphers`.
+    pub server_tls13_ciphers: Option<String>,
+    /// As `client_tls_ciphers`: the name of a service of Windows. *Restart.*
+    pub job_name: String,
+    /// As `client_tls_ciphers`: buffers have a size of their own here. *Restart.*
+    pub pkt_buf: usize,
+    /// As `client_tls_ciphers`: a connection has one buffer per turn here.
+    pub sbuf_loopcnt: usize,
+    /// As `client_tls_ciphers`: a connection is taken before its first byte is there.
+    pub tcp_defer_accept: bool,
+
     /// Known for PgBouncer's sake: here every parameter that a server reports follows the client, listed or not. Default
     /// `IntervalStyle`. *Restart.*
     pub track_extra_parameters: Vec<String>,
@@ -217,6 +241,23 @@ pub struct PoolerSettings {
     /// A NOTICE that each client gets at login; `""` is none. Default none.
     pub login_notify_message: String,
 
+    /// Become this user once the configuration is read, where the process is started as root. Default none. *Restart.*
+    pub user: Option<String>,
+    /// Holds the process's number while it runs; needed for `-d`. Default none. *Restart.*
+    pub pidfile: Option<PathBuf>,
+    /// Read this file instead at the next reload. Default none: the one that was named at the start.
+    pub conffile: Option<PathBuf>,
+
+    /// A file that the log is written to, beside standard error. It is opened anew at each reload. Default none.
+    pub logfile: Option<PathBuf>,
+    /// Write the log to syslog, too. Default false.
+    pub syslog: bool,
+    /// As what: `auth`, `authpriv`, `daemon`, `user` or `local0` to `local7`. Default `daemon`.
+    pub syslog_facility: String,
+    /// Under which name. Default `pooler`.
+    pub syslog_ident: String,
+    /// How much more is logged: 1 is PgBouncer's DEBUG, 2 its NOISE. Default 0.
+    pub verbose: u32,
     /// Log each login. Default true.
     pub log_connections: bool,
     /// Log each disconnect, with its reason. Default true.
@@ -334,6 +375,7 @@ pub struct TelemetrySettings {
 }
 
 impl Default for PoolerSettings {
+    #[expect(clippy::too_many_lines, reason = "a plain table, one line per key")]
     fn default() -> Self {
         Self {
             listen_addr: vec!["127.0.0.1".to_owned()],
@@ -341,6 +383,7 @@ impl Default for PoolerSettings {
             listen_backlog: 128,
             unix_socket_dir: "/tmp".to_owned(),
             unix_socket_mode: 0o777,
+            unix_socket_group: None,
             threads: 0,
             pool_mode: PoolMode::Transaction,
             default_pool_size: 20,
@@ -409,16 +452,51 @@ impl Default for PoolerSettings {
             resolv_conf: None,
             peer_id: 0,
             ignore_startup_parameters: Vec::new(),
+            client_tls_ciphers: "default".to_owned(),
+            client_tls13_ciphers: None,
+            client_tls_dheparams: "auto".to_owned(),
+            client_tls_ecdhcurve: "auto".to_owned(),
+            server_tls_ciphers: "default".to_owned(),
+            server_tls13_ciphers: None,
+            job_name: "pgbouncer".to_owned(),
+            pkt_buf: 4_096,
+            sbuf_loopcnt: 5,
+            tcp_defer_accept: false,
             track_extra_parameters: vec!["IntervalStyle".to_owned()],
             application_name_add_host: false,
             disable_pqexec: false,
             max_packet_size: 2_147_483_647,
             login_notify_message: String::new(),
+            user: None,
+            pidfile: None,
+            conffile: None,
+            logfile: None,
+            syslog: false,
+            syslog_facility: "daemon".to_owned(),
+            syslog_ident: "pooler".to_owned(),
+            verbose: 0,
             log_connections: true,
             log_disconnections: true,
             log_pooler_errors: true,
             log_stats: true,
             stats_period: Duration::from_secs(60),
+        }
+    }
+}
+
+impl PoolerSettings {
+    /// PgBouncer's defaults, where they are others: those of an empty `pgbouncer.ini`.
+    pub fn of_pgbouncer() -> Self {
+        Self {
+            listen_addr: Vec::new(),
+            threads: 1,
+            pool_mode: PoolMode::Session,
+            max_client_conn: 100,
+            session_state: SessionState::PgBouncer,
+            auth_type: AuthType::Md5,
+            syslog_ident: "pgbouncer".to_owned(),
+            tcp_defer_accept: true,
+            ..Self::default()
         }
     }
 }

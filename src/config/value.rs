@@ -83,6 +83,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// As PgBouncer writes it, for programs that read that.
+    PgBouncer,
 }
 
 /// What becomes of session state (`SET`, temporary tables, advisory locks …) in transaction mode.
@@ -214,6 +216,7 @@ impl LogFormat {
         match self {
             Self::Text => "text",
             Self::Json => "json",
+            Self::PgBouncer => "pgbouncer",
         }
     }
 }
@@ -289,8 +292,7 @@ impl Word for TlsMode {
 }
 
 impl Word for LogFormat {
-    const ALL: &'static [Self] = &[Self::Text, Self::Json];
-    const UNBUILT: &'static [&'static str] = &["pgbouncer"];
+    const ALL: &'static [Self] = &[Self::Text, Self::Json, Self::PgBouncer];
 
     fn word(self) -> &'static str {
         self.as_str()

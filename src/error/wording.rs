@@ -30,6 +30,9 @@ impl Error {
         if let Self::ServerRefused(refusal) | Self::ServerLoginRefused { refusal, .. } = self {
             return Cow::Borrowed(&refusal.message);
         }
+        if let Self::ServerKeepsFailing(_) = self {
+            return self.message().into();
+        }
         cut(self.pgbouncer_words())
     }
 
@@ -50,9 +53,7 @@ impl Error {
             Self::LoginFailed { by, .. } => by.pgbouncer_words(),
             Self::ConsoleRefused(_) => "not allowed",
             Self::OldProtocol => "old V2 protocol not supported",
-            Self::ServerUnreachable { .. } => {
-                "server login has been failing, cached error: connect failed (server_login_retry)"
-            }
+            Self::ServerUnreachable { .. } => "connect failed",
             Self::ServerLost(_) => "server conn crashed?",
             Self::ServerProtocol(_) => "unknown pkt from server",
             Self::InvalidParameter(_) => "invalid server parameter",
@@ -87,6 +88,19 @@ impl Proof {
             Self::Rejected => "login rejected",
             Self::NoRule => "no authentication method is found",
         }
+    }
+}
+
+impl Error {
+    /// What a client is told that asks for a server while they cannot be had for this reason.
+    pub fn cached(&self) -> Self {
+        /// How much of the reason is told, in bytes.
+        const TOLD: usize = 99;
+        let reason = self.pgbouncer_message();
+        let end = (0..=TOLD.min(reason.len()))
+            .rev()
+            .find(|&at| reason.is_char_boundary(at));
+        Self::ServerKeepsFailing(reason[..end.unwrap_or(0)].to_owned())
     }
 }
 

@@ -17,13 +17,15 @@ use crate::servers::dial;
 use crate::servers::login;
 use crate::servers::query;
 use crate::servers::server::Server;
+use crate::telemetry::events::{self, Who};
+use crate::telemetry::log;
 
 /// How long PostgreSQL may take to close its end of a connection that ends.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long the reset or the check query may take.
 const TESTING: Duration = Duration::from_secs(10);
-/// Between two attempts to reach a server.
-const RETRY: Duration = Duration::from_millis(210);
+/// By how much the next attempt to reach a server is later than it may be.
+pub const RETRY_SLACK: Duration = Duration::from_millis(10);
 
 /// Spawns on the calling thread's runtime. Without one (the process ends) the future is dropped.
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {
@@ -49,7 +51,7 @@ impl Drop for Dialing {
 
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
-    let turn = pool.next_turn();
+    let (turn, begun) = (pool.next_turn(), clock::now());
     let mut dialing = Dialing {
         pool,
         turn,
@@ -62,12 +64,33 @@ pub fn dial(pool: Arc<Pool>) {
             Ok(server) => dialing.pool.arrived(server),
             Err(error) => {
                 let pool = &dialing.pool;
-                if pool.failed(&error, turn) {
-                    tracing::warn!(database = %pool.database.name, user = %pool.user, %error, "server login failed");
+                let age = clock::now().since(begun);
+                if log::is_as_pgbouncer() {
+                    // Before anybody hears of it.
+                    tell_failure(pool, &error, turn, age);
+                    let _ = pool.failed(&error, turn);
+                } else if pool.failed(&error, turn) {
+                    tell_failure(pool, &error, turn, age);
                 }
             }
         }
     });
+}
+
+fn tell_failure(pool: &Pool, error: &Error, turn: usize, age: Duration) {
+    let plan = pool.plan.load();
+    let host = plan.target.host(turn);
+    let is_unix = host.name.starts_with(['/', '@']);
+    let who = Who {
+        kind: 'S',
+        id: pool.id,
+        database: &pool.database.name,
+        user: &pool.user,
+        address: if is_unix { "unix" } else { &host.name },
+        port: host.port.into(),
+    };
+    let is_logged = pool.registry.settings.load().pooler.log_disconnections;
+    events::server_failed(who, error, age, is_logged);
 }
 
 async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
@@ -88,6 +111,7 @@ async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
         census: &registry.census,
         interner: &registry.interner,
         generation,
+        is_logged: registry.settings.load().pooler.log_connections,
         pool: pool.id,
         watch: Some(&pool.watch),
     };
@@ -95,10 +119,10 @@ async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
     dialled.unwrap_or_else(|_| Err(dial::too_late(host, plan.target.timeout)))
 }
 
-/// Lets `pool` try again a little later.
-pub fn try_later(pool: Arc<Pool>) {
+/// Lets `pool` try again `after` a while.
+pub fn try_later(pool: Arc<Pool>, after: Duration) {
     spawn(async move {
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(after).await;
         pool.grow();
     });
 }

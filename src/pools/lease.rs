@@ -8,7 +8,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::pools::line::Spot;
 use crate::pools::policy::Reason;
-use crate::pools::pool::{Asked, Pool};
+use crate::pools::pool::{Asked, Asker, Pool};
 use crate::servers::server::Server;
 
 /// A server that a client holds. Given back it is lent again; dropped in any other way it is closed.
@@ -97,7 +97,7 @@ impl Drop for InLine<'_> {
 /// # Errors
 /// Why there is no server to be had.
 pub async fn borrow(pool: &Arc<Pool>) -> Result<Lease, Error> {
-    let asked = poll_fn(|cx| Poll::Ready(pool.ask(cx.waker(), clock::now()))).await;
+    let asked = poll_fn(|cx| Poll::Ready(pool.ask(cx.waker(), clock::now(), Asker::Login))).await;
     let server = match asked {
         Asked::Server(server) => server,
         Asked::Refused(error) => return Err(error),

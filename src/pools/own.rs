@@ -41,6 +41,7 @@ impl Manager for Opener {
             database: &self.database,
             census: &self.registry.own_census,
             interner: &self.registry.interner,
+            is_logged: self.registry.settings.load().pooler.log_connections,
             generation: 0,
             pool: 0,
             watch: None,

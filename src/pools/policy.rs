@@ -49,6 +49,20 @@ impl Reason {
             Self::Abandoned => "its client was ended while it was at work",
         }
     }
+
+    /// The reason, in PgBouncer's words.
+    pub const fn pgbouncer_words(self) -> &'static str {
+        match self {
+            Self::Dirty | Self::Abandoned | Self::Spoiled => {
+                "client disconnect while server was not ready"
+            }
+            Self::Obsolete => "database configuration changed",
+            Self::Unasked => "server conn crashed?",
+            Self::Reset => "reset query failed",
+            Self::Ordered => "pause mode",
+            Self::Lifetime | Self::Idle | Self::TooMany | Self::Evicted => self.as_str(),
+        }
+    }
 }
 
 /// What to do with a server that a client gives back.

@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
+use crate::config::value::Dialect;
 use crate::config::value::LoadBalance;
 use crate::error::Error;
 use crate::pools::dialer;
@@ -34,6 +35,8 @@ use crate::servers::proof::Derived;
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
 use crate::stats::counters::Tally;
+use crate::telemetry::events::Who;
+use crate::telemetry::{events, log};
 use crate::thread;
 
 /// For how long a pool tries again and again before it tells clients that its server cannot be reached.
@@ -260,7 +263,7 @@ impl Pool {
     }
 
     /// Asks for a server: an idle one, or a place in line, where `waker` is woken.
-    pub fn ask(&self, waker: &Waker, now: Moment) -> Asked {
+    pub fn ask(&self, waker: &Waker, now: Moment, asker: Asker) -> Asked {
         loop {
             let mut state = self.lock();
             state.last_used = now;
@@ -280,7 +283,7 @@ impl Pool {
             if state.paused && self.registry.phase() == Phase::Closing {
                 return Asked::Refused(Error::ShuttingDown);
             }
-            if let Some(error) = self.hopeless(&state, now) {
+            if let Some(error) = self.hopeless(&state, now, asker) {
                 return Asked::Refused(error);
             }
             let spot = Arc::new(Spot::new(waker, now));
@@ -329,9 +332,17 @@ impl Pool {
     }
 
     /// The last error, while servers cannot be had and it is too early to try again.
-    fn hopeless(&self, state: &State, now: Moment) -> Option<Error> {
+    ///
+    /// As PgBouncer, a login waits all the same, and nobody else does.
+    fn hopeless(&self, state: &State, now: Moment, asker: Asker) -> Option<Error> {
         let failure = state.failure.as_ref()?;
-        let retry = self.plan.load().login_retry.min(PATIENCE);
+        let plan = self.plan.load();
+        if plan.rules.dialect == Dialect::PgBouncer {
+            let is_early = now.since(failure.last) < plan.login_retry;
+            let is_told = asker == Asker::Client && state.open == 0 && is_early;
+            return is_told.then(|| failure.error.cached());
+        }
+        let retry = plan.login_retry.min(PATIENCE);
         let tried_long = self.was_everywhere(failure.tries)
             && (failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error));
         (state.own() == 0 && tried_long && now.since(failure.last) < retry)
@@ -365,8 +376,13 @@ impl Pool {
         if seat == Seat::None {
             return false;
         }
+        let is_alone = plan.rules.dialect == Dialect::PgBouncer && state.open == state.dialing;
+        if is_alone && state.dialing > 0 {
+            // Whoever waits for a server that refuses everybody hears of one attempt.
+            return false;
+        }
         if let Some(failure) = &state.failure
-            && (state.dialing > 0 || now.since(failure.last) < Duration::from_millis(200))
+            && (state.dialing > 0 || now.since(failure.last) < retry_after(&plan))
         {
             return false;
         }
@@ -380,7 +396,7 @@ impl Pool {
             return false;
         }
         if seat == Seat::Reserve {
-            tracing::warn!(database = %self.database.name, user = %self.user, "taking connection from reserve_pool");
+            events::reserve_taken(&self.database.name, &self.user);
         }
         dialer::dial(self.arc());
         true
@@ -516,8 +532,11 @@ impl Pool {
             self.group.note_welcome(&server.reported);
             self.shelve(server);
         }
-        if was_failing {
+        if was_failing && !log::is_as_pgbouncer() {
             tracing::info!(database = %self.database.name, user = %self.user, "server login works again");
+        }
+        let is_one_by_one = self.plan.load().rules.dialect == Dialect::PgBouncer;
+        if was_failing || is_one_by_one {
             // While the server could not be reached one was dialled at a time; now everybody who waits gets one.
             self.grow();
         }
@@ -564,7 +583,10 @@ impl Pool {
             tries,
             error: error.clone(),
         });
-        let was_patient = now.since(since) >= PATIENCE && !is_starting(error);
+        let plan = self.plan.load();
+        let was_patient = plan.rules.dialect == Dialect::Native
+            && now.since(since) >= PATIENCE
+            && !is_starting(error);
         let give_up = was_everywhere && (is_final(error) || was_patient);
         if give_up && state.own() == 0 {
             state.lines.fail_all(error);
@@ -573,7 +595,7 @@ impl Pool {
         drop(state);
         self.leave_places();
         if retry {
-            dialer::try_later(self.arc());
+            dialer::try_later(self.arc(), retry_after(&plan) + dialer::RETRY_SLACK);
         }
         is_news
     }
@@ -693,10 +715,14 @@ impl Pool {
 
     /// Closes a server. Its seat is free when PostgreSQL has closed its end.
     pub fn close(&self, server: Box<Server>, reason: Reason) {
-        tracing::debug!(
-            server = server.card.id, database = %self.database.name, user = %self.user,
-            reason = reason.as_str(), "server closed"
-        );
+        let words = if log::is_as_pgbouncer() {
+            reason.pgbouncer_words()
+        } else {
+            reason.as_str()
+        };
+        let is_logged = self.registry.settings.load().pooler.log_disconnections;
+        let who = Who::server(server.card.id, &server.card.facts);
+        events::server_closed(who, words, clock::now().since(server.born), is_logged);
         server.card.enter(ServerState::Closing, clock::now());
         self.lock().closing += 1;
         dialer::close(self.arc(), server);
@@ -920,6 +946,23 @@ fn take_or_starve(quota: &Quota, max: usize) -> bool {
 }
 
 /// Whether trying again cannot help: the server itself refused the login.
+/// Who asks for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A client that is logged in.
+    Client,
+    /// A login that waits for the pool's first server, or the pooler itself.
+    Login,
+}
+
+/// How long a server that could not be had is left alone while somebody waits: as PgBouncer, for all of `server_login_retry`.
+fn retry_after(plan: &Plan) -> Duration {
+    match plan.rules.dialect {
+        Dialect::Native => Duration::from_millis(200),
+        Dialect::PgBouncer => plan.login_retry,
+    }
+}
+
 fn is_final(error: &Error) -> bool {
     matches!(
         error,

@@ -34,6 +34,7 @@ use crate::servers::target::{Host, Target};
 use crate::stats::census::{Census, Order, ServerCard};
 use crate::stats::counters::Tally;
 use crate::stats::report::Ledger;
+use crate::telemetry::events;
 
 /// What the process is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ impl Registry {
         }
         let is_auto = !settings.is_listed(name);
         if is_auto {
-            tracing::info!(database = name, "registered new auto-database");
+            events::database_made(name);
         }
         Some(self.add_database(name, is_auto))
     }

@@ -177,6 +177,9 @@ fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
     let _ = fs::remove_file(path);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
+    if let Some(group) = &settings.pooler.unix_socket_group {
+        std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
+    }
     fs::set_permissions(
         path,
         fs::Permissions::from_mode(settings.pooler.unix_socket_mode),
@@ -187,6 +190,16 @@ fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
         format!("unix:{}", path.display()),
         Some(path.clone()),
     )
+}
+
+/// The number of a group that is given by name or number.
+fn group_id(group: &str) -> io::Result<u32> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let found = nix::unistd::Group::from_name(group)?;
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no group \"{group}\""));
+    Ok(found.ok_or_else(unknown)?.gid.as_raw())
 }
 
 fn listen(

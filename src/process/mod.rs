@@ -3,8 +3,10 @@
 pub mod access;
 pub mod lasting;
 pub mod listener;
+pub mod pidfile;
 pub mod reload;
 pub mod run;
 pub mod setting;
+pub mod start;
 pub mod systemd;
 pub mod worker;

@@ -16,11 +16,13 @@ use crate::config::change::{Change, in_force};
 use crate::config::dsn;
 use crate::config::environment::Environment;
 use crate::config::load;
+use crate::config::problem::Problems;
 use crate::config::settings::Settings;
-use crate::config::value::TlsMode;
+use crate::config::value::{Dialect, TlsMode};
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
 use crate::process::access;
+use crate::telemetry::log;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -48,22 +50,32 @@ pub struct Loaded {
     pub server_tls: Option<Arc<ClientConfig>>,
 }
 
+/// Whether variables of the environment are enough to make a configuration.
+pub fn is_in_environment() -> bool {
+    dsn::from_environment(&Environment::of_process()).is_some()
+}
+
 /// Reads and checks everything.
 ///
 /// # Errors
 /// A text that names every problem with its place.
 pub fn read(source: &Source) -> Result<Loaded, String> {
     let environment = Environment::of_process();
-    let settings = match source {
+    let load::Read { settings, warnings } = match source {
         Source::File(path) => {
             load::load_file(path, &environment).map_err(|problems| problems.to_string())?
         }
-        Source::Environment => dsn::from_environment(&environment)
-            .ok_or("no configuration: name a file, or set DATABASE_URL")?
-            .map_err(|problems| problems.to_string())?,
+        Source::Environment => load::Read {
+            settings: dsn::from_environment(&environment)
+                .ok_or("no configuration: name a file, or set DATABASE_URL")?
+                .map_err(|problems| problems.to_string())?,
+            warnings: Problems::default(),
+        },
     };
     let users = read_users(&settings)?;
-    let (access, warnings) = access::read(&settings)?;
+    let (access, more) = access::read(&settings)?;
+    let warnings = warnings.0.iter().map(ToString::to_string);
+    let warnings = warnings.chain(more).collect();
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
     Ok(Loaded {
@@ -79,16 +91,32 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
 pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
     let mut all = Users::default();
     if let Some(path) = &settings.pooler.auth_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            format!("pooler.auth_file: cannot read {}: {error}", path.display())
-        })?;
+        let is_ini = settings.dialect == Dialect::PgBouncer;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            // As in PgBouncer, nobody of the list can log in then, but others can.
+            Err(why) if is_ini => {
+                tracing::error!("could not open auth_file {}: {why}", path.display());
+                String::new()
+            }
+            Err(why) => {
+                return Err(format!(
+                    "pooler.auth_file: cannot read {}: {why}",
+                    path.display()
+                ));
+            }
+        };
         let (listed, bad) = users::parse(&text);
         if let Some(bad) = bad {
-            return Err(format!(
+            let problem = format!(
                 "{}:{}: broken auth file: a line is \"user\" \"password\"",
                 path.display(),
                 bad.line
-            ));
+            );
+            if !is_ini {
+                return Err(problem);
+            }
+            tracing::error!("{problem}; users up to this line are known, later ones are not");
         }
         for (name, secret) in listed {
             all.insert(name, Verifier::parse(secret.expose()));
@@ -120,7 +148,7 @@ pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>
     };
     ServerTls::load(certificates, &files, versions)
         .map(Some)
-        .map_err(|problem| format!("client TLS: {problem}"))
+        .map_err(|problem| tls_problem(settings, "client", &problem.to_string()))
 }
 
 pub(super) fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> {
@@ -142,15 +170,40 @@ pub(super) fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>
     };
     ClientTls::load(verify, &files, versions)
         .map(Some)
-        .map_err(|problem| format!("server TLS: {problem}"))
+        .map_err(|problem| tls_problem(settings, "server", &problem.to_string()))
 }
 
-/// Reads everything again and puts it in force.
+/// What is said of TLS that cannot be set up for one side.
+fn tls_problem(settings: &Settings, side: &str, problem: &str) -> String {
+    match settings.dialect {
+        Dialect::Native => format!("pooler.{side}_tls_sslmode: {side} TLS: {problem}"),
+        Dialect::PgBouncer => format!("TLS setup failed: {side} TLS: {problem}"),
+    }
+}
+
+/// Reads everything again and puts it in force. What comes back are keys that changed and wait for a restart.
 ///
 /// # Errors
 /// As [`read`]; then nothing has changed.
-pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<(), String> {
-    let loaded = read(source)?;
+pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<Vec<String>, String> {
+    let running = registry.settings.load_full();
+    let source = match (source, &running.pooler.conffile) {
+        (Source::File(_), Some(other)) => &Source::File(other.clone()),
+        (source, _) => source,
+    };
+    let mut loaded = read(source)?;
+    if running.dialect != loaded.settings.dialect {
+        return Err(
+            "a running pooler cannot change from pgbouncer.ini to pooler.toml or back".into(),
+        );
+    }
+    if running.dialect == Dialect::PgBouncer {
+        keep_as_pgbouncer(&running, &mut loaded.settings);
+        loaded.users = read_users(&loaded.settings)?;
+        let (access, _) = access::read(&loaded.settings)?;
+        loaded.access = access;
+    }
+    log::follow(&loaded.settings);
     let change = Change::between(&registry.settings.load(), &loaded.settings);
     for key in &change.needs_restart {
         tracing::warn!(
@@ -164,7 +217,39 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<(), String> {
     warn_of(&loaded.warnings);
     put_in_force(registry, settings, loaded.users, loaded.access);
     tracing::info!("configuration reloaded");
-    Ok(())
+    Ok(change.needs_restart)
+}
+
+/// As in PgBouncer, keys that have no default stay what they are when the file does not name them, and a database does not lose its
+/// forced user.
+fn keep_as_pgbouncer(running: &Settings, new: &mut Settings) {
+    fn keep<T: Clone>(old: &Option<T>, new: &mut Option<T>) {
+        if new.is_none() {
+            new.clone_from(old);
+        }
+    }
+    let (old, pooler) = (&running.pooler, &mut new.pooler);
+    keep(&old.auth_file, &mut pooler.auth_file);
+    keep(&old.auth_user, &mut pooler.auth_user);
+    keep(&old.auth_dbname, &mut pooler.auth_dbname);
+    keep(&old.auth_ident_file, &mut pooler.auth_ident_file);
+    keep(&old.auth_ldap_options, &mut pooler.auth_ldap_options);
+    keep(&old.client_tls13_ciphers, &mut pooler.client_tls13_ciphers);
+    keep(&old.server_tls13_ciphers, &mut pooler.server_tls13_ciphers);
+    keep(&old.conffile, &mut pooler.conffile);
+    if pooler.verbose == 0 {
+        pooler.verbose = old.verbose;
+    }
+    for (name, database) in &mut new.databases {
+        let before = running
+            .databases
+            .get(name)
+            .and_then(|old| old.user.as_ref());
+        if let (Some(user), None) = (before, &database.user) {
+            tracing::warn!("{name}: losing forced user not supported, keeping old setting");
+            database.user = Some(user.clone());
+        }
+    }
 }
 
 /// Says what is amiss and no reason to refuse.

@@ -13,15 +13,19 @@ use tracing::{error, info, warn};
 use crate::admin::console;
 use crate::admin::order::{Order, Stop};
 use crate::clients::gate::Gate;
+use crate::config::ini::reading as ini;
 use crate::config::settings::Settings;
+use crate::config::value::{Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::pools::zones;
 use crate::process::lasting;
 use crate::process::listener::{self, Acceptors};
+use crate::process::pidfile::PidFile;
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
+use crate::process::start::{self, Start};
 use crate::process::systemd::{self, Event};
 use crate::process::worker::Worker;
 use crate::stats::census;
@@ -33,34 +37,53 @@ const LOOK: Duration = Duration::from_millis(20);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs the pooler until it is told to stop.
-pub fn run(source: &Source) -> ExitCode {
-    let loaded = match reload::read(source) {
+pub fn run(start: &Start) -> ExitCode {
+    if start.is_ini() {
+        // What is wrong with the file is told in the form of the log, too.
+        log::start(&ini::defaults().telemetry, start.log);
+    }
+    let loaded = match reload::read(&start.source) {
         Ok(loaded) => loaded,
+        Err(problems) if start.is_ini() => {
+            problems.lines().for_each(|problem| error!("{problem}"));
+            return end_with("cannot load config file");
+        }
         Err(problems) => {
             let _ = writeln!(std::io::stderr(), "{problems}");
             return ExitCode::FAILURE;
         }
     };
-    log::start(&loaded.settings.telemetry);
+    log::start(&loaded.settings.telemetry, start.log);
+    // The log file belongs to the user that the pooler runs as.
+    if let Err(problem) = start::take_user(start, &loaded.settings) {
+        return end_with(&problem);
+    }
+    log::follow(&loaded.settings);
+    reload::warn_of(&loaded.warnings);
+    if let Err(problem) = start::prepare(start, &loaded.settings) {
+        return end_with(&problem);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            error!(%error, "the system gives no runtime");
-            return ExitCode::FAILURE;
+            return end_with(&format!("the system gives no runtime: {error}"));
         }
     };
-    let outcome = runtime.block_on(live(loaded, source.clone()));
+    let outcome = runtime.block_on(live(loaded, start.source.clone()));
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            error!("{problem}");
-            ExitCode::FAILURE
-        }
+        Err(problem) => end_with(&problem),
     }
+}
+
+/// The last line of the log of a process that could not start.
+fn end_with(why: &str) -> ExitCode {
+    log::fatal(why);
+    ExitCode::FAILURE
 }
 
 fn worker_count(settings: &Settings) -> usize {
@@ -80,7 +103,6 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         workers,
     );
     registry.access.store(Arc::new(loaded.access));
-    reload::warn_of(&loaded.warnings);
     let (orders, inbox) = unbounded_channel();
     let gate = Arc::new(Gate {
         registry: Arc::clone(&registry),
@@ -104,8 +126,15 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     lasting::task("statistics", move || {
         console::log_stats(Arc::clone(&shared))
     });
+    let settings = registry.settings.load_full();
+    let pidfile = settings.pooler.pidfile.as_deref();
+    let pidfile = pidfile.map(PidFile::write).transpose()?;
+    let as_pgbouncer = match settings.dialect {
+        Dialect::Native => String::new(),
+        Dialect::PgBouncer => format!("PgBouncer {PGBOUNCER_VERSION}, "),
+    };
     info!(
-        "process up: pooler {}, {} worker threads",
+        "process up: {as_pgbouncer}pooler {}, {} worker threads",
         env!("CARGO_PKG_VERSION"),
         workers.len()
     );
@@ -122,6 +151,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     end(&registry, stop).await;
     acceptors.stop();
     drop(signals);
+    drop(pidfile);
     Ok(())
 }
 
@@ -237,16 +267,22 @@ fn watch_signals(
     orders: &UnboundedSender<Order>,
 ) -> Result<JoinSet<()>, String> {
     let mut watchers = JoinSet::new();
-    let stops = [
-        (
-            SignalKind::terminate(),
+    let terminate = match registry.settings.load().dialect {
+        Dialect::Native => (
             Stop::Drain,
             "got SIGTERM, shutting down, each client leaves at its next idle point",
         ),
+        Dialect::PgBouncer => (
+            Stop::WaitForClients,
+            "got SIGTERM, shutting down, waiting for all clients disconnect",
+        ),
+    };
+    let stops = [
+        (SignalKind::terminate(), terminate.0, terminate.1),
         (
             SignalKind::interrupt(),
             Stop::WaitForServers,
-            "got SIGINT, shutting down, waiting for all servers to be released",
+            "got SIGINT, shutting down, waiting for all servers connections to be released",
         ),
         (SignalKind::quit(), Stop::Now, "got SIGQUIT, fast exit"),
     ];

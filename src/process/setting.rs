@@ -81,7 +81,8 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refu
     let nowhere = Path::new("");
     let mut reading = Reading::new(&environment, nowhere);
     reading.settings = settings.clone();
-    load::finish(reading, &Place::default(), nowhere).map_err(|problems| {
+    let read = load::finish(reading, &Place::default(), nowhere);
+    read.map(|read| read.settings).map_err(|problems| {
         let said: Vec<_> = problems.0.into_iter().map(said).collect();
         Refusal {
             detail: said.join("\n"),

@@ -23,6 +23,7 @@ use crate::servers::query::{self, refusal_of};
 use crate::servers::server::Server;
 use crate::servers::target::{Host, Target};
 use crate::stats::census::{Census, ServerCard, ServerFacts};
+use crate::telemetry::events::{self, Who};
 use crate::thread;
 
 /// The largest message of a login.
@@ -70,6 +71,8 @@ pub struct Login<'a> {
     pub interner: &'a Interner,
     /// The pool's reign.
     pub generation: u64,
+    /// `log_connections`.
+    pub is_logged: bool,
     /// Whether it shall notice that its client is gone.
     pub watch: Option<&'a Watch>,
     /// The pool's number.
@@ -101,6 +104,7 @@ async fn attempt(login: &Login<'_>) -> Result<Box<Server>, Error> {
     let (names, census) = (login.names, login.census);
     let mut stream =
         dial::connect(login.target, login.host, login.tls.clone(), names, census).await?;
+    tell_connection(login, &stream, entry.card.id);
     let mut out = BytesMut::new();
     let target = login.target;
     let mut params: Vec<(&[u8], &[u8])> = vec![
@@ -155,6 +159,27 @@ fn of_login(login: &Login<'_>, error: Error) -> Error {
         },
         error => error,
     }
+}
+
+/// Says in the log that a connection stands.
+fn tell_connection(login: &Login<'_>, stream: &Stream, id: u64) {
+    if !login.is_logged {
+        return;
+    }
+    let (address, port) = match stream.peer() {
+        Address::Tcp(address) => (address.ip().to_string(), address.port()),
+        Address::Unix => ("unix".to_owned(), login.host.port),
+    };
+    let who = Who {
+        kind: 'S',
+        id,
+        database: login.database,
+        user: &login.target.user,
+        address: &address,
+        port: port.into(),
+    };
+    let tls = stream.tls_description().unwrap_or_default();
+    events::server_connected(who, &stream.local().to_string(), &tls);
 }
 
 /// What `connect_query` set is what the server is like from now on: clients are welcomed with it.

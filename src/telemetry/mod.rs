@@ -1,3 +1,6 @@
-//! What is told to the outside.
+//! The log: what a line looks like, where it goes, and the events that are told of clients and servers.
 
+pub mod events;
+pub mod lines;
 pub mod log;
+pub mod sinks;

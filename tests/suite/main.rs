@@ -30,6 +30,7 @@ mod cost;
 mod demo;
 mod ending;
 mod hosts;
+mod ini;
 mod isolation;
 mod limits;
 mod parameters;

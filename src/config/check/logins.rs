@@ -1,6 +1,6 @@
 //! The rules about logins: what each `auth_type` needs, and what `auth_query` needs.
 
-use crate::config::check::{CONSOLE_NAMES, Findings};
+use crate::config::check::Findings;
 use crate::config::problem::{Refusal, path};
 use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect, TlsMode};
@@ -115,14 +115,24 @@ impl Findings<'_> {
         let all = own.chain([(vec!["pooler"], &pooler.auth_user, &pooler.auth_dbname)]);
         for (section, user, database) in all {
             let key = |name| [section.as_slice(), &[name]].concat();
-            if let Some(user) = user {
+            if let Some(user) = user
+                && settings.dialect == Dialect::Native
+            {
                 self.auth_user(&key("auth_user"), user);
             }
             let Some(database) = database else { continue };
-            if CONSOLE_NAMES.contains(&database.as_str()) {
-                let refusal = Refusal::new(format!("\"{database}\" is the console"));
+            if self.is_console(database) {
+                let refusal = match settings.dialect {
+                    Dialect::Native => Refusal::new(format!("\"{database}\" is the console")),
+                    Dialect::PgBouncer => Refusal::new(format!(
+                        "cannot use the reserved \"{database}\" database as an auth_dbname"
+                    )),
+                };
                 self.note(&[&key("auth_dbname")], refusal);
-            } else if settings.database(database).is_none() && !self.has_refused("databases") {
+            } else if settings.dialect == Dialect::Native
+                && settings.database(database).is_none()
+                && !self.has_refused("databases")
+            {
                 let refusal = Refusal::new(format!("there is no database \"{database}\" here"));
                 let hint = format!("add [databases.{}]", path(&[database]));
                 self.note(&[&key("auth_dbname")], refusal.hint(hint));

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -478,6 +479,66 @@ impl Drop for Pooler {
     }
 }
 
+/// A pooler that serves a `pgbouncer.ini`: `files` with `{folder}`, `{port}` and `{server}` filled in, `p.ini` among them.
+#[track_caller]
+pub fn start_ini(arguments: &[&str], files: &[(&str, &str)]) -> Pooler {
+    let (folder, port) = (folder("ini"), free_port().expect("a free port"));
+    open_to_all(&folder);
+    for (name, content) in files {
+        fs::write(folder.join(name), filled(content, &folder, port))
+            .expect("the folder is writable");
+    }
+    let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
+    let child = Command::new(binary())
+        .args(as_somebody())
+        .args(arguments)
+        .arg("p.ini")
+        .current_dir(&folder)
+        .env_remove("DATABASE_URL")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("one more descriptor"))
+        .stderr(log)
+        .spawn()
+        .expect("the pooler's binary starts");
+    guard(child.id());
+    let pooler = Pooler {
+        child: Mutex::new(child),
+        folder,
+        port,
+    };
+    eventually(PATIENCE, "the pooler is up or has ended", || {
+        !pooler.is_running() || pooler.log().contains("process up: ")
+    });
+    assert!(pooler.is_running(), "pooler ended:\n{}", pooler.log());
+    pooler
+}
+
+/// `content` with the folder, the port and the shared PostgreSQL in their places.
+pub fn filled(content: &str, folder: &Path, port: u16) -> String {
+    let server = postgres().server();
+    content
+        .replace(
+            "{folder}",
+            folder.to_str().expect("paths of tests are plain"),
+        )
+        .replace("{port}", &port.to_string())
+        .replace(
+            "{server}",
+            &format!("host={} port={}", server.host, server.port),
+        )
+}
+
+/// PgBouncer's file is not served as root: where the tests run as root, the pooler becomes somebody else.
+pub fn as_somebody() -> &'static [&'static str] {
+    let uid = fs::metadata("/proc/self").expect("the system tells").uid();
+    if uid == 0 { &["-u", "nobody"] } else { &[] }
+}
+
+fn open_to_all(folder: &Path) {
+    let all = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder, all).expect("the folder is ours");
+}
+
 /// Two servers, of which one is always held by somebody else: a client's next request goes where the test wants it.
 pub struct Shuttle {
     pub pooler: Pooler,
@@ -510,6 +571,7 @@ pub struct Ran {
 /// Runs `pooler ARGUMENTS` in a folder of its own that holds `files`, to its end.
 pub fn run(arguments: &[&str], files: &[(&str, &str)], environment: &[(&str, &str)]) -> Ran {
     let folder = folder("run");
+    open_to_all(&folder);
     for (name, content) in files {
         fs::write(folder.join(name), content).expect("the folder is writable");
     }

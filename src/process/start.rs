@@ -1,0 +1,147 @@
+//! From the command line to a process that may listen: who it runs as, whether another one runs already, in the background or not.
+//!
+//! All of this happens before the first thread is started: a process with threads must not fork.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use daemonize::Daemonize;
+use nix::unistd::{Gid, Uid, User, getuid, initgroups, setgid, setuid};
+use tracing::info;
+
+use crate::config::settings::Settings;
+use crate::config::value::Dialect;
+use crate::process::pidfile;
+use crate::process::reload::Source;
+use crate::telemetry::log;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// `-d`: go into the background.
+    pub is_daemon: bool,
+    /// `-R`: take over from a process that runs.
+    pub is_takeover: bool,
+    /// `-u`: run as this user, whatever the configuration says.
+    pub user: Option<String>,
+    /// What it says about the log.
+    pub log: log::Wishes,
+}
+
+impl Start {
+    /// A start with nothing but a configuration.
+    pub fn from(source: Source) -> Self {
+        Self {
+            source,
+            is_daemon: false,
+            is_takeover: false,
+            user: None,
+            log: log::Wishes::default(),
+        }
+    }
+
+    /// Whether PgBouncer's file is read.
+    pub fn is_ini(&self) -> bool {
+        match &self.source {
+            Source::File(file) => crate::config::load::is_ini(file),
+            Source::Environment => false,
+        }
+    }
+}
+
+/// Becomes the user that the command line or the settings name.
+///
+/// # Errors
+/// Why that cannot be.
+pub fn take_user(start: &Start, settings: &Settings) -> Result<(), String> {
+    match start.user.as_ref().or(settings.pooler.user.as_ref()) {
+        Some(user) => become_user(user),
+        None => Ok(()),
+    }
+}
+
+/// Does what must be done before anything listens. When it comes back, this is the process that serves.
+///
+/// # Errors
+/// Why the process cannot start.
+pub fn prepare(start: &Start, settings: &Settings) -> Result<(), String> {
+    let pooler = &settings.pooler;
+    if settings.dialect == Dialect::PgBouncer && getuid().is_root() {
+        return Err("PgBouncer should not run as root; set user, or start it with -u USER".into());
+    }
+    let socket = socket_path(settings);
+    // Sockets that systemd hands over answer already, and are ours.
+    let has_sockets = std::env::var_os("LISTEN_FDS").is_some();
+    let is_taken = !has_sockets && socket.as_deref().is_some_and(is_answered);
+    if start.is_takeover && is_taken {
+        return Err(
+            "-R cannot take over from a process that runs: start a second one with so_reuseport and peer_id, then stop the first with SIGTERM"
+                .into(),
+        );
+    }
+    if start.is_takeover {
+        info!("old process not found, try to continue normally");
+    }
+    if settings.dialect == Dialect::PgBouncer && is_taken {
+        return Err("unix socket is in use, cannot continue".into());
+    }
+    match &pooler.pidfile {
+        Some(path) => pidfile::make_way(path)?,
+        None if start.is_daemon => return Err("daemon needs pidfile configured".into()),
+        None => {}
+    }
+    if start.is_daemon {
+        go_into_background()?;
+    }
+    Ok(())
+}
+
+/// Where the Unix socket lies, if there is to be one in a directory.
+fn socket_path(settings: &Settings) -> Option<PathBuf> {
+    let pooler = &settings.pooler;
+    let directory = &pooler.unix_socket_dir;
+    let is_file = !directory.is_empty() && !directory.starts_with('@');
+    is_file.then(|| Path::new(directory).join(format!(".s.PGSQL.{}", pooler.listen_port)))
+}
+
+fn is_answered(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+/// Gives up root's rights for those of `name`.
+fn become_user(name: &str) -> Result<(), String> {
+    let problem = |why| format!("could not become user '{name}': {why}");
+    let user = User::from_name(name).map_err(|why| problem(why.to_string()))?;
+    let user = user.ok_or_else(|| problem("there is no such user".to_owned()))?;
+    if getuid() == user.uid {
+        return Ok(());
+    }
+    let drop_all = |uid: Uid, gid: Gid| -> nix::Result<()> {
+        let name = std::ffi::CString::new(name).map_err(|_| nix::errno::Errno::EINVAL)?;
+        initgroups(&name, gid)?;
+        setgid(gid)?;
+        setuid(uid)
+    };
+    drop_all(user.uid, user.gid).map_err(|why| problem(why.to_string()))
+}
+
+/// Forks twice; the parent ends here. The current directory and the mask of permissions stay.
+fn go_into_background() -> Result<(), String> {
+    let problem = |why: String| format!("could not go into the background: {why}");
+    let directory = std::env::current_dir().map_err(|why| problem(why.to_string()))?;
+    Daemonize::new()
+        .working_directory(directory)
+        .umask(umask())
+        .start()
+        .map_err(|why| problem(why.to_string()))
+}
+
+/// The process's mask of permissions, as the system tells it; the usual one where it does not.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let mask = line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok());
+    mask.unwrap_or(0o022)
+}
