@@ -142,6 +142,37 @@ fn each_sslmode_asks_of_postgres_what_it_says() {
 }
 
 #[test]
+fn verify_full_asks_for_the_name_of_the_host_that_is_used() {
+    let both = |list: &str| trusting(before(list, "tls_user", "verify-full"), &scene().authority);
+    works(&both("127.0.0.1,localhost"), "true");
+    fails(&both("127.0.0.1,127.0.0.1"), "08");
+}
+
+#[test]
+fn a_certificate_whose_time_is_over_is_worth_nothing_to_who_verifies() {
+    let authority = Authority::new("an old authority");
+    let postgres = Postgres::start_of(postgres_with_tls(), &[]);
+    let identity = authority.sign_expired("a server", &["localhost"]);
+    for (name, file, content) in [
+        ("ssl_cert_file", "own.crt", &identity.certificate),
+        ("ssl_key_file", "own.key", &identity.key),
+    ] {
+        let path = postgres.private_file(file, content);
+        postgres.run(&format!("alter system set {name} = '{}'", path.display()));
+    }
+    postgres.run("alter system set ssl = on");
+    postgres.again();
+    let before = |mode: &str| {
+        let config = config().server("app", postgres.server(), "app");
+        let config = config.database("app", "host", "localhost");
+        config.pooler("server_tls_sslmode", mode)
+    };
+    works(&before("require"), "true");
+    fails(&trusting(before("verify-ca"), &authority), "08");
+    fails(&trusting(before("verify-full"), &authority), "08");
+}
+
+#[test]
 fn prefer_speaks_in_clear_only_with_a_server_that_has_no_tls() {
     fails(&before("localhost", "clear_user", "prefer"), "28000");
     works(&before("localhost", "clear_user", "disable"), "false");

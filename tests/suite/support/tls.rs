@@ -8,7 +8,7 @@ use std::thread;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SanType,
+    SanType, date_time_ymd,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -53,7 +53,24 @@ impl Authority {
 
     /// A certificate for `common_name`, valid as the host names and addresses `hosts`.
     pub fn sign(&self, common_name: &str, hosts: &[&str]) -> Identity {
+        let params = CertificateParams::new(Vec::new()).expect("no names to refuse");
+        self.sign_as(params, common_name, hosts)
+    }
+
+    /// The same, of a certificate whose time is over.
+    pub fn sign_expired(&self, common_name: &str, hosts: &[&str]) -> Identity {
         let mut params = CertificateParams::new(Vec::new()).expect("no names to refuse");
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign_as(params, common_name, hosts)
+    }
+
+    fn sign_as(
+        &self,
+        mut params: CertificateParams,
+        common_name: &str,
+        hosts: &[&str],
+    ) -> Identity {
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
