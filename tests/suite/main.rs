@@ -20,6 +20,7 @@ mod auth_query;
 mod auth_rules;
 mod badinput;
 mod bench_pgbench;
+mod beside_pgbouncer;
 mod cancel;
 mod chaos;
 mod config_check;

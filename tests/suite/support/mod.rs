@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod dns;
 pub mod packages;
+pub mod pgbouncer;
 pub mod pooler;
 pub mod postgres;
 pub mod relay;
