@@ -11,9 +11,11 @@ use tracing::{info, warn};
 use crate::admin::order::Refusal;
 use crate::config::change::Change;
 use crate::config::environment::Environment;
+use crate::config::ini::value::{self, Within};
 use crate::config::load;
-use crate::config::problem::{Place, Problem};
+use crate::config::problem::{self, Place, Problem};
 use crate::config::reading::Reading;
+use crate::config::schema::POOLER;
 use crate::config::settings::Settings;
 use crate::config::value::Dialect;
 use crate::pools::registry::Registry;
@@ -74,13 +76,23 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     Ok(notice)
 }
 
-/// The settings with another value for a key of `[pooler]`, read and checked as if the environment had set it.
+/// The settings with another value for a key of `[pooler]`, read and checked as if the environment had set it; under a
+/// `pgbouncer.ini`, as if it stood there.
 fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refusal> {
+    let is_pgbouncer = settings.dialect == Dialect::PgBouncer;
     let variable = format!("POOLER__POOLER__{}", key.to_uppercase());
-    let environment = Environment::from([(variable.as_str(), value)]);
+    let set = Environment::from([(variable.as_str(), value)]);
+    let environment = if is_pgbouncer {
+        Environment::default()
+    } else {
+        set
+    };
     let nowhere = Path::new("");
     let mut reading = Reading::new(&environment, nowhere);
     reading.settings = settings.clone();
+    if is_pgbouncer {
+        write(&mut reading.settings, key, value)?;
+    }
     let read = load::finish(reading, &Place::default(), nowhere);
     read.map(|read| read.settings).map_err(|problems| {
         let said: Vec<_> = problems.0.into_iter().map(said).collect();
@@ -89,6 +101,24 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refu
             hint: None,
         }
     })
+}
+
+/// Puts a value that is written as in a `pgbouncer.ini` in its place.
+fn write(settings: &mut Settings, key: &str, text: &str) -> Result<(), Refusal> {
+    let known = POOLER.key(key).filter(|_| !is_own(key));
+    let known = known.ok_or_else(|| Refusal::from("there is no such key"))?;
+    let refuse = |why: problem::Refusal| Refusal {
+        detail: format!("{key}: {}", why.message),
+        hint: None,
+    };
+    let slot = (known.place)(&mut settings.pooler);
+    let given = value::given(&slot, text, Within::Line).map_err(refuse)?;
+    given.map_or(Ok(()), |given| slot.read(&given).map_err(refuse))
+}
+
+/// Whether PgBouncer has no such key.
+fn is_own(key: &str) -> bool {
+    matches!(key, "session_state" | "shutdown_timeout" | "threads")
 }
 
 fn said(problem: Problem) -> String {
@@ -103,7 +133,7 @@ mod tests {
     use super::{changed, set};
     use crate::auth::users::Users;
     use crate::config::settings::{DatabaseSettings, Settings};
-    use crate::config::value::AuthType;
+    use crate::config::value::{AuthType, Dialect};
     use crate::pools::registry::Registry;
 
     fn settings() -> Settings {
@@ -120,6 +150,22 @@ mod tests {
         let new = changed(&settings(), "default_pool_size", "7").unwrap();
         assert_eq!(new.pooler.default_pool_size, 7);
         assert_eq!(new.databases, settings().databases);
+    }
+
+    #[test]
+    fn under_an_ini_values_are_written_as_in_it() {
+        let mut settings = settings();
+        settings.dialect = Dialect::PgBouncer;
+        let new = changed(&settings, "default_pool_size", "0x10").unwrap();
+        assert_eq!(new.pooler.default_pool_size, 16);
+        for (key, value) in [
+            ("query_timeout", "5s"),
+            ("log_connections", "true"),
+            ("threads", "2"),
+            ("nix", "1"),
+        ] {
+            assert!(changed(&settings, key, value).is_err(), "{key}={value}");
+        }
     }
 
     #[test]
