@@ -244,3 +244,12 @@ fn a_database_called_pooler_is_none_of_the_consoles() {
     let settings = load("[databases]\npooler = host=x\n[pgbouncer]\n");
     assert!(settings.databases.contains_key("pooler"));
 }
+
+#[test]
+fn the_example_loads_without_a_warning() {
+    let text = include_str!("../../../../examples/pgbouncer.ini");
+    let read = read(text).unwrap();
+    assert!(read.warnings.is_empty(), "{}", read.warnings);
+    assert_eq!(read.settings.pooler.pool_mode, PoolMode::Transaction);
+    assert_eq!(read.settings.databases.len(), 2);
+}
