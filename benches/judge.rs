@@ -66,6 +66,7 @@ impl Link {
                 max_packet: 1 << 30,
                 no_simple_query: false,
                 state: SessionState::PgBouncer,
+                is_followed: false,
                 dialect: Dialect::Native,
             },
             dictionary: &self.dictionary,

@@ -231,6 +231,17 @@ pub enum Error {
     Console(String),
     /// `auth_query` could not be run.
     AuthQuery(String),
+    /// No node of the cluster is known to take writes, and the client has waited as long as it may.
+    NoPrimary {
+        /// The cluster.
+        cluster: String,
+        /// How it stands, for people.
+        standing: String,
+    },
+    /// The server was lost after it had been sent what may have been committed.
+    OutcomeUnknown,
+    /// The server was lost inside a transaction, of which nothing is committed.
+    TransactionLost,
     /// The client went away.
     ClientGone,
     /// A panic, stopped at the client's border.
@@ -253,7 +264,9 @@ impl Error {
             Self::ClientIdleTimeout(_) | Self::PinTimeout(..) => "57P05",
             Self::LoginTimeout(_) | Self::ServerDownAtLogin(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
-            Self::DatabaseDisabled(_) => "57P03",
+            Self::DatabaseDisabled(_) | Self::NoPrimary { .. } => "57P03",
+            Self::OutcomeUnknown => "08007",
+            Self::TransactionLost => "40001",
             Self::DatabaseRemoved(_)
             | Self::ServersReplaced
             | Self::ShuttingDown
@@ -297,7 +310,14 @@ impl Error {
 
     /// Whether the session ends: all of the pooler's own errors end it, but those of the console.
     pub fn severity(&self) -> Severity {
-        if matches!(self, Self::Console(_)) {
+        let is_survived = matches!(
+            self,
+            Self::Console(_)
+                | Self::NoPrimary { .. }
+                | Self::OutcomeUnknown
+                | Self::TransactionLost
+        );
+        if is_survived {
             Severity::Error
         } else {
             Severity::Fatal
@@ -353,6 +373,7 @@ impl Error {
             | Self::AuthQuery(_)
             | Self::LoginMisconfigured
             | Self::Internal => Blame::Pooler,
+            Self::NoPrimary { .. } | Self::OutcomeUnknown | Self::TransactionLost => Blame::Server,
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
             | Self::AuthDatabaseDisabled(_)
@@ -452,6 +473,16 @@ impl Error {
             Self::Killed => "admin forced disconnect".into(),
             Self::Console(what) => what.clone(),
             Self::AuthQuery(_) => "auth_query failed".into(),
+            Self::NoPrimary { cluster, .. } => {
+                format!("no node of the cluster \"{cluster}\" takes writes")
+            }
+            Self::OutcomeUnknown => {
+                "the server was lost before it answered: whether this was committed is not known"
+                    .into()
+            }
+            Self::TransactionLost => {
+                "the server was lost: nothing of this transaction was committed".into()
+            }
             Self::ClientGone => "client unexpected eof".into(),
             Self::Internal => "internal error of the pooler".into(),
         }
@@ -489,6 +520,7 @@ impl Error {
                 if why.is_some() { " " } else { "" },
                 why.unwrap_or_default()
             )),
+            Self::NoPrimary { standing, .. } => Some(standing.clone()),
             _ => None,
         }
     }
@@ -519,6 +551,8 @@ impl Error {
             Self::NoSuchDatabase(_) => Some(
                 "Add it under [databases] in the pooler's configuration, or add a \"*\" entry.",
             ),
+            Self::OutcomeUnknown => Some("Check whether it was done before it is done again."),
+            Self::TransactionLost => Some("Roll it back and run it again."),
             Self::TlsRequired => Some("Connect with sslmode=require."),
             Self::TransactionInStatementMode => {
                 Some("Use pool_mode = \"transaction\" for this database.")

@@ -10,7 +10,7 @@
 //! | 9 | [`process`], [`cli`] | how to build, reload, drain, stop; the demo |
 //! | 8 | [`admin`] | the operator's side: the console |
 //! | 7 | [`clients`] | the application's side |
-//! | 6 | [`pools`] | servers on loan |
+//! | 6 | [`pools`], [`discovery`] | servers on loan; asking nodes what they are |
 //! | 5 | [`servers`] | one PostgreSQL connection |
 //! | 4 | [`net`], [`telemetry`] | sockets and TLS; the log |
 //! | 3 | [`protocol`]*, [`auth`]*, [`topology`]* | frames; proofs; the state of a cluster |
@@ -45,6 +45,7 @@ pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 pub mod error;
 pub mod net;
 pub mod pools;

@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("admin", 8),
     ("clients", 7),
     ("pools", 6),
+    ("discovery", 6),
     ("servers", 5),
     ("telemetry", 4),
     ("net", 4),

@@ -21,14 +21,18 @@ pub enum Role {
 pub enum Show {
     ActiveSockets,
     Clients,
+    Clusters,
     Config,
     Databases,
     DnsHosts,
     DnsZones,
+    Failovers,
     Fds,
     Help,
+    Lag,
     Lists,
     Mem,
+    Nodes,
     PeerPools,
     Peers,
     Pins,
@@ -80,6 +84,10 @@ pub enum Command {
     Reconnect(Option<String>),
     /// Wait until all servers are replaced.
     WaitClose(Option<String>),
+    /// Tell a cluster that a switchover is coming.
+    Switchover(String),
+    /// Tell a cluster that the highest timeline seen so far counts no longer.
+    Unfence(String),
     /// End the process.
     Shutdown(Stop),
 }
@@ -128,6 +136,8 @@ const COMMANDS: &[Entry] = &[
     ),
     nothing("suspend", || Command::Suspend, "SUSPEND"),
     entry("shutdown", Role::Acts, Argument::Way, SHUTDOWN_HELP),
+    database("switchover", Command::Switchover, "SWITCHOVER <cluster>"),
+    database("unfence", Command::Unfence, "UNFENCE <cluster>"),
     any_database("wait_close", Command::WaitClose, "WAIT_CLOSE [<db>]"),
 ];
 
@@ -135,6 +145,7 @@ const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|
 \tSHOW PEERS|PEER_POOLS|PINS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
+\tSHOW CLUSTERS|NODES|LAG|FAILOVERS
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
 
 const SHUTDOWN_HELP: &str = "SHUTDOWN
@@ -168,14 +179,18 @@ const fn entry(word: &'static str, role: Role, argument: Argument, help: &'stati
 const SUBJECTS: &[(&str, Role, Show)] = &[
     ("active_sockets", Role::Looks, Show::ActiveSockets),
     ("clients", Role::Looks, Show::Clients),
+    ("clusters", Role::Looks, Show::Clusters),
     ("config", Role::Looks, Show::Config),
     ("databases", Role::Looks, Show::Databases),
     ("dns_hosts", Role::Looks, Show::DnsHosts),
     ("dns_zones", Role::Looks, Show::DnsZones),
+    ("failovers", Role::Looks, Show::Failovers),
     ("fds", Role::Acts, Show::Fds),
     ("help", Role::Looks, Show::Help),
+    ("lag", Role::Looks, Show::Lag),
     ("lists", Role::Looks, Show::Lists),
     ("mem", Role::Looks, Show::Mem),
+    ("nodes", Role::Looks, Show::Nodes),
     ("peer_pools", Role::Looks, Show::PeerPools),
     ("peers", Role::Looks, Show::Peers),
     ("pins", Role::Looks, Show::Pins),

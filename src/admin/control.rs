@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use tracing::info;
 
+use crate::admin::clusters;
 use crate::admin::command::Command;
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::pause::{self, Wait};
@@ -68,6 +69,14 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
             issued("WAIT_CLOSE", name.as_deref());
             let database = find_any(registry, name.as_deref(), "wait in")?;
             Ok(Outcome::Wait("WAIT_CLOSE", Wait::Replaced(database)))
+        }
+        Command::Switchover(name) => {
+            clusters::tell(registry, name, clusters::Word::Switchover)?;
+            Ok(Outcome::Done("SWITCHOVER"))
+        }
+        Command::Unfence(name) => {
+            clusters::tell(registry, name, clusters::Word::Unfence)?;
+            Ok(Outcome::Done("UNFENCE"))
         }
         Command::Show(_)
         | Command::SetIgnored

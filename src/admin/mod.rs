@@ -1,5 +1,6 @@
 //! The operator's side: the console on the virtual database.
 
+pub mod clusters;
 pub mod command;
 pub mod complaint;
 pub mod console;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::admin::clusters;
 use crate::admin::command::Show;
 use crate::admin::gather::Look;
 use crate::admin::numbers;
@@ -21,12 +22,16 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
     Some(match show {
         Show::ActiveSockets => sockets::sockets(look, Which::Active),
         Show::Clients => sockets::clients(look),
+        Show::Clusters => clusters::clusters(look),
         Show::Config => config(look),
         Show::Databases => databases(look),
         Show::DnsHosts => dns_hosts(look),
         Show::DnsZones => dns_zones(look),
+        Show::Failovers => clusters::failovers(look),
+        Show::Lag => clusters::lag(look),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
+        Show::Nodes => clusters::nodes(look),
         Show::PeerPools => peer_pools(look),
         Show::Peers => peers(look),
         Show::Pins => pins(look),

@@ -83,9 +83,19 @@ impl Session {
 }
 
 /// What a poll of a session came to, where a lost server may be replaced.
-pub(super) fn or_again(session: &mut Session, result: Result<Next, Error>) -> Result<Next, Error> {
+pub(super) fn or_again(
+    session: &mut Session,
+    cx: &mut Context<'_>,
+    result: Result<Next, Error>,
+) -> Result<Next, Error> {
     match result {
-        Err(Error::ServerLost(_)) if session.take_back() => Ok(Next::On),
+        Err(Error::ServerLost(_)) if session.take_back() => {
+            if let Some(course) = &session.course {
+                course.bad_sign("a server was lost");
+            }
+            Ok(Next::On)
+        }
+        Err(Error::ServerLost(_)) if session.survive(cx)? => Ok(Next::On),
         other => other,
     }
 }

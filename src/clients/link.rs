@@ -31,6 +31,9 @@ impl Session {
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         loop {
             self.obey()?;
+            if self.course.is_some() && self.server().card.is_fenced() {
+                return Poll::Ready(Err(LOST));
+            }
             let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
             if self.server().side.pipeline.len() >= MOST_OWED && self.side.walk.body == 0 {
                 // The replies may lie in the server's buffer, waiting for a Sync that we do not read.
@@ -58,7 +61,7 @@ impl Session {
     pub(super) fn server(&mut self) -> &mut Server {
         match &mut self.standing {
             Standing::Linked(lease) => lease.server(),
-            Standing::Idle | Standing::Waiting(_) => {
+            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
                 unreachable!("only a linked session asks for its server")
             }
         }
@@ -148,6 +151,9 @@ impl Session {
                 self.query_begins();
             }
             self.let_cancels_in();
+            if self.course.is_some() {
+                self.note_commit(bytes);
+            }
             if !is_first || !answers.is_empty() {
                 self.pass_last_words(cx)?;
             }
@@ -225,6 +231,9 @@ impl Session {
 
     /// Judges what the server answered and sends it on.
     pub(super) fn server_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<(), Error> {
+        if self.course.is_some() && self.server().card.is_fenced() {
+            return Err(LOST);
+        }
         if self.server().kept.is_kept() {
             if self.server().kept.hold_last_words(chunk) {
                 return Ok(());

@@ -3,17 +3,22 @@
 //! The password is asked for before anything is said about databases, so that a stranger learns nothing. A client is welcomed with
 //! the parameters of its pool's first server; before one has logged in, it waits for one.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::clients::answer;
+use crate::clients::course::{self, Course};
 use crate::clients::credentials;
 use crate::clients::gate::{Entered, Gate, Guest, is_console};
 use crate::clients::presence::{Presence, PrivatePool};
 use crate::clients::proof::{self, Claim, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
+use crate::clock;
+use crate::config::node::Node;
 use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
@@ -30,6 +35,8 @@ use crate::servers::frames::Frames;
 use crate::servers::server::Reported;
 use crate::stats::arrival::Arrival;
 use crate::telemetry::events::{self, Attempt, Who};
+use crate::topology::board::{Board, Held};
+use crate::topology::node::NodeId;
 
 /// Logs a client in. When it fails, the stream is left in `back`, so that the reason can be told.
 ///
@@ -75,8 +82,25 @@ enum Entry {
         pool: Arc<Pool>,
         places: ClientPlaces,
         params: Arc<Parameters>,
+        course: Option<Course>,
         presence: Presence,
     },
+}
+
+/// Pool, a private one's guard, parameters still to be set, the course in a cluster, and what the client is welcomed with.
+type Arranged = (
+    Arc<Pool>,
+    Option<PrivatePool>,
+    Vec<(String, String)>,
+    Option<Course>,
+    Reported,
+);
+
+/// The writer of a cluster.
+struct Writer {
+    board: Arc<Board>,
+    node: NodeId,
+    place: Node,
 }
 
 impl Login<'_> {
@@ -93,11 +117,12 @@ impl Login<'_> {
                 pool,
                 places,
                 params,
+                course,
                 presence,
             } => {
                 let side = ClientSide::new(params);
                 let card = Arc::clone(&presence.card);
-                let session = Session::new(stream, side, card, pool, places, rest);
+                let session = Session::new(stream, side, card, pool, places, course, rest);
                 Entered::Client(Box::new(session), presence)
             }
         }
@@ -123,22 +148,8 @@ impl Login<'_> {
         let (database, user) = (self.startup.database.clone(), self.startup.user.clone());
         let places = self.take_places(&settings, &database)?;
         let database = Arc::clone(&places.database);
-        let (pool, private, given) = match wish {
-            None => (self.pool_for(&database, &user, proven)?, None, given),
-            Some(wish) => {
-                let pool = self.private_pool_for(&database, &user, proven, wish, given)?;
-                (Arc::clone(&pool), Some(PrivatePool(pool)), Vec::new())
-            }
-        };
-        let welcome = self.welcome_of(&pool, &settings).await;
-        let welcome = welcome.map_err(|error| match error {
-            Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }
-                if private.is_some() =>
-            {
-                Error::ReplicationRefused(refusal)
-            }
-            other => other,
-        })?;
+        let arranged = self.arrange(&database, &user, &proven, (wish, given), &settings);
+        let (pool, private, given, course, welcome) = arranged.await?;
         pool.tally().logins.add(1);
         let reported: Vec<_> = welcome
             .iter()
@@ -159,6 +170,7 @@ impl Login<'_> {
             pool,
             places,
             params,
+            course,
             presence,
         })
     }
@@ -178,18 +190,66 @@ impl Login<'_> {
         Ok(proven)
     }
 
+    /// Finds the client's pool, where there are several nodes that of the writer, and what it is welcomed with.
+    async fn arrange(
+        &self,
+        database: &Arc<Database>,
+        user: &str,
+        proven: &Proven,
+        (wish, given): (Option<String>, Vec<(String, String)>),
+        settings: &Settings,
+    ) -> Result<Arranged, Error> {
+        loop {
+            let writer = self.writer_of(&database.name).await?;
+            let at = writer
+                .as_ref()
+                .map_or(Node::Own, |writer| writer.place.clone());
+            let (pool, private, rest) = match wish.clone() {
+                None => (
+                    self.pool_for(database, user, proven, &at)?,
+                    None,
+                    given.clone(),
+                ),
+                Some(wish) => {
+                    let startup = (wish, given.clone());
+                    let pool = self.private_pool_for(database, user, proven, &at, startup)?;
+                    (Arc::clone(&pool), Some(PrivatePool(pool)), Vec::new())
+                }
+            };
+            let welcome = self.welcome_of(&pool, settings).await;
+            let course = writer
+                .map(|writer| Course::new(writer.board, Arc::clone(&pool.group), writer.node));
+            match (welcome, &course) {
+                (Ok(welcome), _) => {
+                    let course = course.filter(|_| private.is_none());
+                    return Ok((pool, private, rest, course, welcome));
+                }
+                // The writer was lost meanwhile: the login waits for the next one.
+                (Err(error), Some(course)) if course::is_passing(&error) => {
+                    course.bad_sign("a server could not be opened");
+                    course.board.next().await;
+                }
+                (
+                    Err(Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }),
+                    _,
+                ) if private.is_some() => return Err(Error::ReplicationRefused(refusal)),
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
     /// A connection that speaks the replication protocol has a server of its own, opened with its parameters.
     fn private_pool_for(
         &self,
         database: &Arc<Database>,
         user: &str,
-        proven: Proven,
-        wish: String,
-        mut startup: Vec<(String, String)>,
+        proven: &Proven,
+        node: &Node,
+        (wish, mut startup): (String, Vec<(String, String)>),
     ) -> Result<Arc<Pool>, Error> {
         startup.push(("replication".into(), wish));
-        self.pool_for(database, user, proven)?;
-        let private = self.registry.private_pool(database, user, &startup);
+        let host = self.pool_for(database, user, proven, node)?;
+        let private = self.registry.private_pool(&host, &startup);
         private.ok_or_else(|| Error::NoSuchDatabase(database.name.clone()))
     }
 
@@ -342,19 +402,55 @@ impl Login<'_> {
         &self,
         database: &Arc<Database>,
         user: &str,
-        proven: Proven,
+        proven: &Proven,
+        node: &Node,
     ) -> Result<Arc<Pool>, Error> {
         let gone = || Error::NoSuchDatabase(database.name.clone());
-        let pool = self
-            .registry
-            .pool(database, user, proven.verifier)
-            .ok_or_else(gone)?;
-        if let Some(keys) = proven.keys
+        let verifier = proven.verifier.clone();
+        let pool = match node {
+            Node::Own => self.registry.pool(database, user, verifier),
+            Node::At { .. } => {
+                let group = self.registry.group(database, user, verifier);
+                group.and_then(|group| self.registry.pool_at(&group, node))
+            }
+        };
+        let pool = pool.ok_or_else(gone)?;
+        if let Some(keys) = &proven.keys
             && pool.user == user
         {
-            pool.group.learn_keys(keys);
+            pool.group.learn_keys(Arc::clone(keys));
         }
         Ok(pool)
+    }
+
+    /// The writer of the cluster that the database belongs to, if it belongs to one; waits until there is one.
+    async fn writer_of(&self, database: &str) -> Result<Option<Writer>, Error> {
+        let settings = self.registry.settings.load_full();
+        let Some((cluster, _)) = settings.cluster_of(database) else {
+            return Ok(None);
+        };
+        let Some(board) = self.registry.board_of(database) else {
+            let (cluster, standing) = (cluster.to_owned(), "It is not watched.".to_owned());
+            return Err(Error::NoPrimary { cluster, standing });
+        };
+        let since = clock::now();
+        loop {
+            let view = board.view();
+            let writer = view.primary_at(clock::now()).and_then(|id| view.node(id));
+            if let Some(node) = writer {
+                let place = Node::at(&node.place.host, node.place.port);
+                let node = node.id;
+                return Ok(Some(Writer { board, node, place }));
+            }
+            let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
+            let called = match &hold {
+                Some(hold) => poll_fn(|cx| hold.poll(cx)).await,
+                None => Held::TimedOut,
+            };
+            if called == Held::TimedOut {
+                return Err(course::no_primary(&board));
+            }
+        }
     }
 
     /// The parameters of the pool's servers; waits for the first server where none has logged in yet.

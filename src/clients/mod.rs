@@ -2,8 +2,10 @@
 
 pub mod again;
 pub mod answer;
+pub mod bereft;
 pub mod buffers;
 pub mod cancel;
+pub mod course;
 pub mod credentials;
 pub mod entrance;
 pub mod gate;

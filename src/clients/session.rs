@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::clients::again::or_again;
 use crate::clients::answer;
+use crate::clients::bereft::Bereft;
 use crate::clients::buffers::{MARK, with_scratch};
+use crate::clients::course::Course;
 use crate::clients::presence::tell_end;
 use crate::clock::{self, Moment};
 use crate::error::Error;
@@ -29,6 +31,7 @@ use crate::protocol::sides::ClientSide;
 use crate::servers::server::Server;
 use crate::stats::census::{ClientCard, ClientState, Order, ServerState};
 use crate::stats::counters::micros;
+use crate::topology::board::Hold;
 
 const QUEUED: &str = "No server connection available in postgres backend, client being queued";
 
@@ -41,6 +44,10 @@ pub(super) enum Standing {
     Waiting(Arc<Spot<Server>>),
     /// Tied to a server.
     Linked(Lease),
+    /// In line for a primary.
+    Holding(Hold),
+    /// Its server was lost, or there is none; the pooler answers.
+    Bereft(Box<Bereft>),
 }
 
 /// What the client does next.
@@ -77,6 +84,10 @@ pub struct Session {
     pub(super) query: Option<Moment>,
     /// When the transaction under way began.
     pub(super) xact: Option<Moment>,
+    /// Which node to go to, where there are several.
+    pub(super) course: Option<Box<Course>>,
+    /// What is under way may end the transaction with a COMMIT.
+    pub(super) may_have_committed: bool,
     _places: ClientPlaces,
 }
 
@@ -94,6 +105,7 @@ impl Session {
         card: Arc<ClientCard>,
         pool: Arc<Pool>,
         places: ClientPlaces,
+        course: Option<Course>,
         rest: Vec<u8>,
     ) -> Self {
         let rules = pool.plan.load().rules;
@@ -112,6 +124,8 @@ impl Session {
             asked: None,
             query: None,
             xact: None,
+            course: course.map(Box::new),
+            may_have_committed: false,
             _places: places,
         }
     }
@@ -158,8 +172,10 @@ impl Session {
                 Standing::Idle => self.poll_idle(cx),
                 Standing::Waiting(_) => self.poll_waiting(cx),
                 Standing::Linked(_) => self.poll_link(cx),
+                Standing::Holding(_) => self.poll_holding(cx),
+                Standing::Bereft(_) => self.poll_bereft(cx),
             };
-            if or_again(self, ready!(polled))? == Next::Left {
+            if or_again(self, cx, ready!(polled))? == Next::Left {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -189,9 +205,11 @@ impl Session {
 
     /// Whether the client has got the beginning of a message whose rest will never come: an error in its place would be taken
     /// for that rest.
-    fn is_within_frame(&mut self) -> bool {
+    pub(super) fn is_within_frame(&mut self) -> bool {
         match &mut self.standing {
-            Standing::Idle | Standing::Waiting(_) => false,
+            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+                false
+            }
             Standing::Linked(lease) => {
                 let walk = &lease.server().side.walk;
                 walk.body > 0 && !walk.hide
@@ -212,7 +230,7 @@ impl Session {
             Order::Drain => {
                 let is_at_rest = match &mut self.standing {
                     Standing::Idle => self.side.walk.is_between(),
-                    Standing::Waiting(_) => false,
+                    Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => false,
                     Standing::Linked(lease) => {
                         lease.server().side.is_free() && self.side.walk.is_between()
                     }
@@ -290,6 +308,10 @@ impl Session {
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
+        if !self.steer(now)? {
+            self.held.extend_from_slice(chunk);
+            return self.hold(cx, now);
+        }
         match self.pool.ask(cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {
                 self.link(server);
@@ -300,6 +322,10 @@ impl Session {
                 self.card.enter(ClientState::Waiting, now);
                 self.standing = Standing::Waiting(spot);
                 Ok(Next::On)
+            }
+            Asked::Refused(error) if self.may_weather(&error) => {
+                self.held.extend_from_slice(chunk);
+                self.hold(cx, now)
             }
             Asked::Refused(error) => Err(error),
         }
@@ -335,10 +361,21 @@ impl Session {
         };
         let since = spot.since;
         if let Poll::Ready(given) = self.poll_given(cx) {
+            if let Err(error) = &given
+                && self.may_weather(error)
+            {
+                self.standing = Standing::Idle;
+                return Poll::Ready(self.hold(cx, clock::now()));
+            }
             let Some(server) = given? else {
                 self.standing = Standing::Idle;
                 return Poll::Ready(Ok(Next::On));
             };
+            if self.has_lost_its_way() {
+                self.pool.give_back(server);
+                self.standing = Standing::Idle;
+                return Poll::Ready(Ok(Next::On));
+            }
             let now = clock::now();
             let waited = micros(now.since(since));
             self.pool.tally().wait_micros.add(waited);
@@ -352,7 +389,11 @@ impl Session {
             answer::notice(&mut self.out, QUEUED, self.rules.dialect);
             return Poll::Ready(Ok(Next::On));
         }
-        // A client that went away must leave the line.
+        self.poll_in_line(cx)
+    }
+
+    /// A client that went away must leave the line.
+    pub(super) fn poll_in_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         if self.held.len() > MARK {
             return Poll::Pending;
         }
@@ -377,6 +418,11 @@ impl Session {
         server.card.lend_to(self.card.id);
         self.card.link_to(server.card.id);
         self.rules = self.pool.plan.load().rules;
+        if let Some(course) = &mut self.course {
+            course.arrived();
+            course.params_before = Some(Arc::clone(&self.side.params));
+        }
+        self.may_have_committed = false;
         self.is_fresh = true;
         self.standing = Standing::Linked(Lease::new(&self.pool, server));
     }
@@ -405,7 +451,7 @@ impl Session {
             self.dialogue(|dialogue| dialogue.leave_behind());
         }
         match std::mem::replace(&mut self.standing, Standing::Idle) {
-            Standing::Idle => {}
+            Standing::Idle | Standing::Holding(_) | Standing::Bereft(_) => {}
             Standing::Waiting(spot) => {
                 if let Some(server) = spot.leave() {
                     self.pool.give_back(server);

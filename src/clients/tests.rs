@@ -74,6 +74,7 @@ impl Client {
             Arc::clone(&card),
             Arc::clone(&pool),
             places,
+            None,
             Vec::new(),
         );
         Self {

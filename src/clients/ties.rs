@@ -28,7 +28,9 @@ impl Session {
     pub(super) fn note_pins(&mut self) {
         let pins = match self.standing {
             Standing::Linked(_) => self.side.keeps.pins,
-            Standing::Idle | Standing::Waiting(_) => Pins::NONE,
+            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+                Pins::NONE
+            }
         };
         if self.card.pins() != pins.bits() {
             self.card.set_pins(pins.bits());

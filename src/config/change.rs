@@ -81,6 +81,7 @@ pub fn in_force(old: &Settings, mut new: Settings) -> Settings {
     pooler.so_reuseport = started.so_reuseport;
     pooler.disable_pqexec = started.disable_pqexec;
     pooler.resolv_conf.clone_from(&started.resolv_conf);
+    pooler.state_dir.clone_from(&started.state_dir);
     let tracked = &started.track_extra_parameters;
     pooler.track_extra_parameters.clone_from(tracked);
     new
@@ -101,7 +102,7 @@ fn target(database: &DatabaseSettings) -> impl PartialEq + '_ {
             &database.host,
             (database.port, &database.more_ports),
             &database.dbname,
-            &database.user,
+            (&database.user, &database.cluster),
         ),
         (&database.connect_query, &database.client_encoding),
         (
@@ -218,6 +219,7 @@ mod tests {
         new.pooler.disable_pqexec = true;
         new.pooler.resolv_conf = Some("other".into());
         new.pooler.track_extra_parameters.clear();
+        new.pooler.state_dir = Some("other".into());
 
         let named = Change::between(&old, &new).needs_restart;
 

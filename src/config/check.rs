@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::clusters;
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
 use crate::config::schema::POOLER;
 use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings};
@@ -42,6 +43,7 @@ pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> 
     }
     findings.auth_query();
     findings.databases();
+    findings.clusters();
     findings.peers();
     findings.users();
     findings.log_level();
@@ -250,7 +252,8 @@ impl Findings<'_> {
         let pooler = &self.settings.pooler;
         let within = ["databases", name];
         let key = |key| [within.as_slice(), &[key]].concat();
-        if database.host.is_none() && pooler.unix_socket_dir.is_empty() {
+        let is_nowhere = database.host.is_none() && database.cluster.is_none();
+        if is_nowhere && pooler.unix_socket_dir.is_empty() {
             self.note(
                 &[&within, &key("host"), &["pooler", "unix_socket_dir"]],
                 Refusal::new("has no host, and there is no unix_socket_dir to look in")
@@ -301,6 +304,17 @@ impl Findings<'_> {
                 &[&key("port"), &key("host")],
                 refusal.hint("give one port, or one for each host"),
             );
+        }
+    }
+
+    fn clusters(&mut self) {
+        for (parts, refusal) in clusters::wrongs(self.settings) {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            // A cluster whose section was refused is not missing.
+            let is_echo = parts.last() == Some(&"cluster") && self.has_refused("clusters");
+            if !is_echo {
+                self.note(&[&parts], refusal);
+            }
         }
     }
 

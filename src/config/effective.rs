@@ -51,6 +51,10 @@ impl Settings {
 
     /// Where the servers are: each host of the list, with its port.
     pub fn server_hosts(&self, database: &str) -> Vec<(String, u16)> {
+        if let Some((_, cluster)) = self.cluster_of(database) {
+            let nodes = cluster.nodes.iter();
+            return nodes.map(|node| (node.host.clone(), node.port)).collect();
+        }
         let (first, others) = self
             .database(database)
             .map_or((5432, [].as_slice()), |d| (d.port, &d.more_ports));

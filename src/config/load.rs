@@ -168,7 +168,10 @@ fn look_for_files(reading: &mut Reading<'_>, base: &Path) {
         if may_be_missing {
             continue;
         }
+        let is_folder = key.name == "state_dir";
         let why = match fs::metadata(&*file) {
+            Ok(facts) if is_folder && facts.is_dir() => continue,
+            Ok(_) if is_folder => "it is no directory".to_owned(),
             Ok(facts) if facts.is_dir() => "it is a directory".to_owned(),
             Ok(_) => continue,
             Err(why) => why.to_string(),
@@ -246,7 +249,7 @@ mod tests {
             .replace("\n#", "\n")
             .replace("\n ", "\n# ")
             .replace("\n--", "\n# ");
-        let env = Environment::from([("APP_OWNER_PASSWORD", "x")]);
+        let env = Environment::from([("APP_OWNER_PASSWORD", "x"), ("PROBE_PASSWORD", "x")]);
         let problems = load_with(&text, &env).unwrap_err();
         let keys: Vec<_> = problems
             .0
@@ -376,8 +379,11 @@ mod tests {
             ],
         ),
         (
-            "[clusters.main]\nnodes = [\"a:5432\"]",
-            &["1:11: clusters.main: known, but not built in this version; leave it out"],
+            "[clusters.main]\nnodes = [\"a:x\"]\nprobe_user = \"p\"\netcd = \"e\"",
+            &[
+                "2:9: clusters.main.nodes: \"a:x\" is no node; a node is \"host\" or \"host:port\"; an IPv6 address stands in brackets",
+                "4:1: clusters.main.etcd: known, but not built in this version; leave it out",
+            ],
         ),
         (
             "[pooler]\nlisten_port = 6432\nlisten_port = 6433",

@@ -10,6 +10,7 @@
 
 pub mod change;
 pub mod check;
+pub mod clusters;
 pub mod dsn;
 pub mod effective;
 pub mod environment;

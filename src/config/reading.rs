@@ -13,6 +13,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
 use crate::config::problem::{Place, Problems, Refusal, did_you_mean, path};
 use crate::config::schema::{
@@ -105,6 +106,9 @@ impl<'e> Reading<'e> {
                     notes.sections(source, &DATABASE, &mut settings.databases, name, table);
                 }
                 "peers" => notes.sections(source, &PEER, &mut settings.peers, name, table),
+                "clusters" => {
+                    notes.sections(source, &CLUSTER, &mut settings.clusters, name, table);
+                }
                 _ => notes.unbuilt_section(source, name, table),
             }
         }
@@ -165,6 +169,14 @@ impl<'e> Reading<'e> {
                     let target = settings.databases.entry(name.clone()).or_default();
                     let parts = [section, &name, key];
                     notes.set(&DATABASE, target, &entry(&parts), || Ok(value));
+                }
+                Err(refusal) => refuse(notes, section, refusal),
+            },
+            ("clusters", Some(name)) => match listed(&settings.clusters, name) {
+                Ok(name) => {
+                    let target = settings.clusters.entry(name.clone()).or_default();
+                    let parts = [section, &name, key];
+                    notes.set(&CLUSTER, target, &entry(&parts), || Ok(value));
                 }
                 Err(refusal) => refuse(notes, section, refusal),
             },
@@ -387,7 +399,9 @@ fn no_such_variable(section: &str) -> Refusal {
         return unbuilt();
     }
     let form = match section {
-        "users" | "databases" | "peers" => format!("{PREFIX}{}__NAME__KEY", section.to_uppercase()),
+        "users" | "databases" | "peers" | "clusters" => {
+            format!("{PREFIX}{}__NAME__KEY", section.to_uppercase())
+        }
         "pooler" | "telemetry" | "web" | "routing" => {
             format!("{PREFIX}{}__KEY", section.to_uppercase())
         }

@@ -51,7 +51,8 @@ impl<S> Section<S> {
 /// Names the file that holds a password.
 pub const PASSWORD_FILE: &str = "password_file";
 
-const fn key<S>(name: &'static str, place: for<'a> fn(&'a mut S) -> Slot<'a>) -> Key<S> {
+/// A key that a reload changes.
+pub const fn key<S>(name: &'static str, place: for<'a> fn(&'a mut S) -> Slot<'a>) -> Key<S> {
     Key {
         name,
         needs_restart: false,
@@ -247,6 +248,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("session_state", |s| Slot::Word(&mut s.session_state)),
         key("shutdown_timeout", |s| Slot::Span(&mut s.shutdown_timeout)),
         fixed("so_reuseport", |s| Slot::Flag(&mut s.so_reuseport)),
+        fixed("state_dir", |s| Slot::Path(&mut s.state_dir)),
         key("stats_period", |s| Slot::Span(&mut s.stats_period)),
         key("stats_users", |s| Slot::List(&mut s.stats_users)),
         key("syslog", |s| Slot::Flag(&mut s.syslog)),
@@ -284,7 +286,6 @@ pub static POOLER: Section<PoolerSettings> = Section {
         ("daemon", &[]),
         ("server_fast_close", &[]),
         ("service_name", &[]),
-        ("state_dir", &[]),
         ("suspend_timeout", &[]),
     ],
     has_password: false,
@@ -302,6 +303,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("client_encoding", |s| {
             Slot::MaybeText(&mut s.client_encoding)
         }),
+        key("cluster", |s| Slot::MaybeText(&mut s.cluster)),
         key("connect_query", |s| Slot::MaybeText(&mut s.connect_query)),
         key("datestyle", |s| Slot::MaybeText(&mut s.datestyle)),
         key("dbname", |s| Slot::MaybeText(&mut s.dbname)),
@@ -334,7 +336,6 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("user", |s| Slot::MaybeText(&mut s.user)),
     ],
     unbuilt: &[
-        ("cluster", &[]),
         ("consistency", &["none"]),
         ("max_lag", &[]),
         ("max_lag_bytes", &[]),
@@ -421,7 +422,7 @@ pub static ROUTING: Section<()> = Section {
 };
 
 /// Sections that this version does not have; they may stand empty.
-pub const UNBUILT_SECTIONS: &[&str] = &["clusters"];
+pub const UNBUILT_SECTIONS: &[&str] = &[];
 
 /// Every section there is, for suggestions.
 pub const SECTIONS: &[&str] = &[

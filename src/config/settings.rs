@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::clusters::ClusterSettings;
 use crate::config::value::{
     AuthType, Dialect, LoadBalance, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols,
 };
@@ -35,6 +36,8 @@ pub struct Settings {
     pub databases: BTreeMap<String, DatabaseSettings>,
     /// `[peers.NUMBER]`: other poolers behind the same address, by their `peer_id`.
     pub peers: BTreeMap<String, PeerSettings>,
+    /// `[clusters.NAME]`: nodes that replicate, by the name that databases call them.
+    pub clusters: BTreeMap<String, ClusterSettings>,
     /// `[telemetry]`: what is told to the outside.
     pub telemetry: TelemetrySettings,
 }
@@ -266,6 +269,9 @@ pub struct PoolerSettings {
     pub log_pooler_errors: bool,
     /// Log a line of totals every `stats_period`. Default true.
     pub log_stats: bool,
+    /// Where the highest timeline seen of each cluster is kept over a restart. Relative paths start at the directory of
+    /// `pooler.toml`. Default none, with a warning where clusters are used. *Restart.*
+    pub state_dir: Option<PathBuf>,
     /// Over how long averages are taken, and how often they are logged. Default 60s.
     pub stats_period: Duration,
 }
@@ -286,6 +292,8 @@ pub struct DatabaseSettings {
     pub dbname: Option<String>,
     /// Log in to the server as this user, whoever the client is. `None`: as the client.
     pub user: Option<String>,
+    /// The cluster it belongs to, in place of a host. Default none.
+    pub cluster: Option<String>,
     /// The password of `user`. `None`: the one of `[users]` or `auth_file`.
     pub password: Option<Secret>,
     /// Who runs `auth_query` here.
@@ -479,6 +487,7 @@ impl Default for PoolerSettings {
             log_disconnections: true,
             log_pooler_errors: true,
             log_stats: true,
+            state_dir: None,
             stats_period: Duration::from_secs(60),
         }
     }
@@ -510,6 +519,7 @@ impl Default for DatabaseSettings {
             load_balance_hosts: None,
             dbname: None,
             user: None,
+            cluster: None,
             password: None,
             auth_user: None,
             auth_query: None,

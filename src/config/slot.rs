@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::clusters::{self, NodeSettings};
 use crate::config::problem::Refusal;
 use crate::config::value::{self, TlsProtocols, UnknownWord, Word};
 use crate::secret::Secret;
@@ -28,8 +29,8 @@ pub enum Given {
     Flag(bool),
     /// A list.
     List(Vec<Given>),
-    /// A table, which no setting is.
-    Table,
+    /// A table, as `nodes` may hold.
+    Table(Vec<(String, Given)>),
     /// A date or a time, which no setting is.
     Date,
 }
@@ -68,6 +69,8 @@ pub enum Slot<'a> {
     Millis(&'a mut Duration),
     /// Texts.
     List(&'a mut Vec<String>),
+    /// Nodes of a cluster.
+    Nodes(&'a mut Vec<NodeSettings>),
     /// Versions of TLS.
     Protocols(&'a mut TlsProtocols),
     /// One of a few words.
@@ -136,6 +139,7 @@ impl Slot<'_> {
             Self::MaybeSpan(place) => *place = Some(span(given, Duration::from_secs(1))?),
             Self::Millis(place) => *place = span(given, Duration::from_millis(1))?,
             Self::List(place) => *place = list(given)?,
+            Self::Nodes(place) => *place = clusters::nodes(given)?,
             Self::Protocols(place) => {
                 let words = list(given)?.join(",");
                 *place = words.parse().map_err(|why: String| Refusal::new(why))?;
@@ -172,6 +176,12 @@ impl Slot<'_> {
             Self::MaybeSpan(place) => place.map(value::seconds).unwrap_or_default(),
             Self::Millis(place) => place.as_millis().to_string(),
             Self::List(place) => place.join(","),
+            Self::Nodes(place) => {
+                let all = place
+                    .iter()
+                    .map(|node| format!("{}:{}", node.host, node.port));
+                all.collect::<Vec<_>>().join(",")
+            }
             Self::Protocols(place) => place.as_str().to_owned(),
             Self::Word(place) => place.chosen().to_owned(),
         }
@@ -188,7 +198,7 @@ impl Given {
             Self::Fraction(number) => *number == 0.0,
             Self::Flag(is_on) => !is_on,
             Self::List(items) => items.is_empty(),
-            Self::Table | Self::Date => false,
+            Self::Table(_) | Self::Date => false,
         }
     }
 
@@ -197,7 +207,7 @@ impl Given {
         match self {
             Self::Text(text) | Self::Loose(text) => Some(text),
             Self::Whole(_) | Self::Fraction(_) | Self::Flag(_) => None,
-            Self::List(_) | Self::Table | Self::Date => None,
+            Self::List(_) | Self::Table(_) | Self::Date => None,
         }
     }
 
@@ -208,7 +218,7 @@ impl Given {
             Self::Fraction(_) => "a number with a fraction",
             Self::Flag(_) => "a boolean",
             Self::List(_) => "a list",
-            Self::Table => "a table",
+            Self::Table(_) => "a table",
             Self::Date => "a date or time",
         }
     }
@@ -269,7 +279,7 @@ fn flag(given: &Given) -> Result<bool, Refusal> {
             _ => {}
         },
         Given::Text(_) | Given::Whole(_) | Given::Fraction(_) => {}
-        Given::List(_) | Given::Table | Given::Date => {}
+        Given::List(_) | Given::Table(_) | Given::Date => {}
     }
     Err(expected("true or false", "true", given))
 }
@@ -284,7 +294,7 @@ fn whole<N: TryFrom<i64> + std::fmt::Display>(
         Given::Whole(number) => Some(*number),
         Given::Loose(text) => text.trim().parse().ok(),
         Given::Text(_) | Given::Fraction(_) | Given::Flag(_) => None,
-        Given::List(_) | Given::Table | Given::Date => None,
+        Given::List(_) | Given::Table(_) | Given::Date => None,
     };
     let number = number.ok_or_else(|| expected(what, example, given))?;
     N::try_from(number).map_err(|_| {
@@ -318,7 +328,7 @@ fn ports(given: &Given) -> Result<Vec<u16>, Refusal> {
         Given::Text(_) | Given::Loose(_) | Given::Whole(_) | Given::Fraction(_) => {
             vec![whole(given, u16::MAX, "a port", "5432")?]
         }
-        Given::Flag(_) | Given::Table | Given::Date => return Err(refuse()),
+        Given::Flag(_) | Given::Table(_) | Given::Date => return Err(refuse()),
     };
     if all.is_empty() {
         Err(refuse())
@@ -331,7 +341,9 @@ fn bytes(given: &Given) -> Result<usize, Refusal> {
     match given {
         Given::Text(text) | Given::Loose(text) => value::bytes(text),
         Given::Whole(number) => usize::try_from(*number).ok(),
-        Given::Fraction(_) | Given::Flag(_) | Given::List(_) | Given::Table | Given::Date => None,
+        Given::Fraction(_) | Given::Flag(_) | Given::List(_) | Given::Table(_) | Given::Date => {
+            None
+        }
     }
     .ok_or_else(|| expected("a size in bytes", "\"16MB\"", given))
 }
@@ -343,7 +355,9 @@ fn permissions(given: &Given) -> Result<u32, Refusal> {
             u32::from_str_radix(digits, 8).ok()
         }
         Given::Whole(number) => u32::try_from(*number).ok(),
-        Given::Fraction(_) | Given::Flag(_) | Given::List(_) | Given::Table | Given::Date => None,
+        Given::Fraction(_) | Given::Flag(_) | Given::List(_) | Given::Table(_) | Given::Date => {
+            None
+        }
     }
     .filter(|&mode| mode <= 0o777)
     .ok_or_else(|| expected("permissions in octal", "\"0777\" or 0o777", given))
@@ -354,7 +368,7 @@ fn span(given: &Given, unit: Duration) -> Result<Duration, Refusal> {
         Given::Text(text) | Given::Loose(text) => value::duration(text, unit),
         Given::Whole(number) => value::duration(&number.to_string(), unit),
         Given::Fraction(number) => Duration::try_from_secs_f64(*number * unit.as_secs_f64()).ok(),
-        Given::Flag(_) | Given::List(_) | Given::Table | Given::Date => None,
+        Given::Flag(_) | Given::List(_) | Given::Table(_) | Given::Date => None,
     }
     .ok_or_else(|| {
         let counted = if unit.as_millis() == 1 {
@@ -385,7 +399,7 @@ fn list(given: &Given) -> Result<Vec<String>, Refusal> {
             .map(|item| text(item).map_err(|_| refuse(format!("{} in it", item.kind()))))
             .collect(),
         Given::Whole(_) | Given::Fraction(_) | Given::Flag(_) => Err(refuse(given.kind().into())),
-        Given::Table | Given::Date => Err(refuse(given.kind().into())),
+        Given::Table(_) | Given::Date => Err(refuse(given.kind().into())),
     }
 }
 

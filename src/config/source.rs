@@ -74,7 +74,13 @@ pub fn given(value: &DeValue<'_>, env: &Environment) -> Result<Given, Refusal> {
             let items = items.iter().map(|item| given(item.get_ref(), env));
             Given::List(items.collect::<Result<_, _>>()?)
         }
-        DeValue::Table(_) => Given::Table,
+        DeValue::Table(entries) => {
+            let entries = entries.iter().map(|(name, value)| {
+                let name: &str = name.get_ref();
+                Ok((name.to_owned(), given(value.get_ref(), env)?))
+            });
+            Given::Table(entries.collect::<Result<_, _>>()?)
+        }
     })
 }
 

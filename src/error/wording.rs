@@ -159,41 +159,6 @@ mod tests {
     }
 
     #[test]
-    fn logins_that_fail_are_told_in_its_words() {
-        let failed = |by| Error::LoginFailed {
-            user: "u".into(),
-            by,
-        };
-        let given_up = Error::ServerLoginRefused {
-            refusal: Refusal {
-                code: "28P01".into(),
-                message: "server login failed: wrong password type".into(),
-            },
-            why: Some("The server asks for SCRAM."),
-            address: "db:5432".into(),
-            user: "u".into(),
-        };
-        for (error, words) in [
-            (failed(Proof::Scram), "SASL authentication failed"),
-            (failed(Proof::NoRule), "no authentication method is found"),
-            (
-                Error::EmptyPassword("u".into()),
-                "empty password returned by client",
-            ),
-            (Error::NoSuchUser("u".into()), "no such user"),
-            (Error::LoginMisconfigured, "bouncer config error"),
-            (
-                Error::AuthDatabaseDisabled("d".into()),
-                "authentication database \"d\" is disabled",
-            ),
-            (given_up, "server login failed: wrong password type"),
-        ] {
-            assert_eq!(error.pgbouncer_message(), words);
-            assert_eq!(error.pgbouncer_code(), "08P01");
-        }
-    }
-
-    #[test]
     fn a_long_message_is_cut_between_two_characters() {
         let error = Error::NoSuchDatabase("ä".repeat(100));
         let said = error.pgbouncer_message();

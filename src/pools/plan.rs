@@ -98,6 +98,7 @@ pub fn plan(
             max_packet: all.max_packet_size,
             no_simple_query: all.disable_pqexec,
             state: settings.effective_session_state(name, user),
+            is_followed: settings.cluster_of(name).is_some(),
             dialect: settings.dialect,
         },
         size: settings.effective_pool_size(name, user),

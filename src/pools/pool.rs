@@ -8,7 +8,7 @@
 //! freed and serve who waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -189,6 +189,7 @@ pub struct Pool {
     pub watch: Watch,
     /// What all pools share.
     pub registry: Arc<Registry>,
+    retired: AtomicBool,
     state: Mutex<State>,
     turn: AtomicUsize,
     /// Set where it is one client's own.
@@ -245,6 +246,7 @@ impl Pool {
             derived: Derived::default(),
             watch: Watch::default(),
             registry: Arc::clone(registry),
+            retired: AtomicBool::new(false),
             state: Mutex::new(state),
             turn: AtomicUsize::new(0),
             guest,
@@ -267,6 +269,11 @@ impl Pool {
         loop {
             let mut state = self.lock();
             state.last_used = now;
+            if self.is_retired() {
+                let cluster = self.database.name.clone();
+                let standing = "The writer has changed.".to_owned();
+                return Asked::Refused(Error::NoPrimary { cluster, standing });
+            }
             if !state.paused && !state.lines.has_waiting() {
                 let round_robin = self.plan.load().round_robin;
                 if let Some(server) = take_idle(&mut state, thread::worker(), round_robin) {
@@ -854,6 +861,31 @@ impl Pool {
             self.dismiss(&Error::ServersReplaced);
             self.pause(true);
         }
+    }
+
+    /// Whether its node is the writer no longer: then nobody may ask it for a server.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(SeqCst)
+    }
+
+    /// Its node is the writer no longer: who waits looks for another, idle servers are closed, and nothing that busy ones say
+    /// counts any more.
+    pub fn fence(&self) {
+        self.retired.store(true, SeqCst);
+        let cluster = self.database.name.clone();
+        let standing = "The writer has changed.".to_owned();
+        self.lock()
+            .lines
+            .fail_all(&Error::NoPrimary { cluster, standing });
+        for card in &self.registry.census.servers {
+            if card.facts.pool == self.id {
+                card.fence();
+                if let Some(client) = self.registry.census.client(card.lent_to()) {
+                    client.wake();
+                }
+            }
+        }
+        self.reconnect();
     }
 
     /// Its database is gone: nobody gets a server any more, and who waits is told.

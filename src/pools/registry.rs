@@ -35,6 +35,7 @@ use crate::stats::census::{Census, Order, ServerCard};
 use crate::stats::counters::Tally;
 use crate::stats::report::Ledger;
 use crate::telemetry::events;
+use crate::topology::board::Board;
 
 /// What the process is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Registry {
     pub census: Census,
     /// All parameter sets.
     pub interner: Interner,
+    /// Where the views of clusters hang, by the clusters' names.
+    pub boards: DashMap<String, Arc<Board>>,
     /// Other poolers behind the same address.
     pub peers: Peers,
     /// The addresses of servers' names.
@@ -102,6 +105,7 @@ impl Registry {
     ) -> Arc<Self> {
         let registry = Self {
             names: Names::new(name_rules(&settings)),
+            boards: DashMap::new(),
             peers: Peers::default(),
             peer_tls: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
@@ -332,6 +336,40 @@ impl Registry {
         }
     }
 
+    /// The board of the cluster that `database` belongs to.
+    pub fn board_of(&self, database: &str) -> Option<Arc<Board>> {
+        let settings = self.settings.load();
+        let (cluster, _) = settings.cluster_of(database)?;
+        self.boards.get(cluster).map(|board| Arc::clone(&board))
+    }
+
+    /// The groups whose databases belong to `cluster`.
+    pub fn groups_of_cluster(&self, cluster: &str) -> Vec<Arc<Group>> {
+        let settings = self.settings.load();
+        let mut groups = self.groups();
+        groups.retain(|group| {
+            let of = settings.cluster_of(&group.database.name);
+            of.is_some_and(|(name, _)| name == cluster)
+        });
+        groups
+    }
+
+    /// Opens the pools at `node` that the databases of `cluster` are to keep without clients.
+    pub fn open_forced_pools_of(self: &Arc<Self>, cluster: &str, node: &Node) {
+        let settings = self.settings.load_full();
+        for (name, user) in forced(&settings) {
+            let is_of = settings
+                .cluster_of(name)
+                .is_some_and(|(of, _)| of == cluster);
+            if is_of
+                && let Some(database) = self.database(name)
+                && let Some(group) = self.group(&database, user, None)
+            {
+                self.pool_at(&group, node);
+            }
+        }
+    }
+
     /// The pool at a database's own address, for clients of `database` that are `user`; as [`Registry::group`].
     pub fn pool(
         self: &Arc<Self>,
@@ -384,16 +422,14 @@ impl Registry {
         Some(plan)
     }
 
-    /// A pool of one server for one client (see `guest.rs`), which begins with `startup`.
+    /// A pool of one server for one client, at the node of `host` (see `guest.rs`), which begins with `startup`.
     pub fn private_pool(
         self: &Arc<Self>,
-        database: &Arc<Database>,
-        user: &str,
+        host: &Arc<Pool>,
         startup: &[(String, String)],
     ) -> Option<Arc<Pool>> {
-        let host = self.pool(database, user, None)?;
         let open = &host.group;
-        let mut plan = self.plan_for(open, &Node::Own)?;
+        let mut plan = self.plan_for(open, &host.node)?;
         let mut target = (*plan.target).clone();
         target.startup.extend_from_slice(startup);
         plan.target = Arc::new(target);
@@ -402,12 +438,12 @@ impl Registry {
         (plan.size, plan.reserve, plan.min_size) = (1, 0, 0);
         plan.check_query = None;
         let (owner, tallies) = (Arc::clone(&open.owner), Arc::clone(&open.tallies));
-        let (database, password) = (Arc::clone(database), open.password());
+        let (database, password) = (Arc::clone(&host.database), open.password());
         let group = Group::new(database, &open.user, owner, tallies, password);
         if let Some(keys) = open.keys() {
             group.learn_keys(keys);
         }
-        let pool = Pool::guest(&host, &group, plan);
+        let pool = Pool::guest(host, &group, plan);
         let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         private.retain(|known| known.strong_count() > 0);
         private.push(Arc::downgrade(&pool));
@@ -416,13 +452,11 @@ impl Registry {
 
     fn open_forced_pools(self: &Arc<Self>) {
         let settings = self.settings.load_full();
-        for (name, entry) in settings
-            .databases
-            .iter()
-            .filter(|(name, _)| *name != FALLBACK)
-        {
-            let wants = entry.min_pool_size.unwrap_or(settings.pooler.min_pool_size) > 0;
-            if let (Some(user), true, Some(database)) = (&entry.user, wants, self.database(name)) {
+        for (name, user) in forced(&settings) {
+            // Those of a cluster follow its writer.
+            if settings.cluster_of(name).is_none()
+                && let Some(database) = self.database(name)
+            {
                 self.pool(&database, user, None);
             }
         }
@@ -595,4 +629,16 @@ impl Registry {
             database.is_auto && !settings.is_listed(name) && database.clients.used() == 0
         });
     }
+}
+
+/// The databases whose pools are kept without clients, and their forced users.
+fn forced(settings: &Settings) -> impl Iterator<Item = (&str, &str)> {
+    let listed = settings.databases.iter();
+    listed
+        .filter(|(name, _)| *name != FALLBACK)
+        .filter_map(|(name, entry)| {
+            let least = entry.min_pool_size.unwrap_or(settings.pooler.min_pool_size);
+            let user = entry.user.as_deref().filter(|_| least > 0)?;
+            Some((name.as_str(), user))
+        })
 }

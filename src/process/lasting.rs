@@ -36,6 +36,18 @@ where
     tokio::spawn(lasting).abort_handle()
 }
 
+/// Runs a task without which the process is of no use: a panic ends it.
+pub async fn needed(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    if tokio::spawn(work).await.is_err_and(|end| end.is_panic()) {
+        error!(
+            task = name,
+            hint = HINT,
+            "a panic ended a task that cannot be begun again: the process ends"
+        );
+        exit(70);
+    }
+}
+
 /// Runs `work`, which is begun again after a panic, until it returns.
 pub fn until_done(name: &'static str, work: impl Fn()) {
     while catch_unwind(AssertUnwindSafe(&work)).is_err() {

@@ -19,6 +19,7 @@ use crate::config::load;
 use crate::config::problem::Problems;
 use crate::config::settings::Settings;
 use crate::config::value::{Dialect, TlsMode};
+use crate::discovery::memory;
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
 use crate::process::access;
@@ -76,6 +77,7 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
     let (access, more) = access::read(&settings)?;
     let warnings = warnings.0.iter().map(ToString::to_string);
     let warnings = warnings.chain(more).collect();
+    read_memories(&settings)?;
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
     Ok(Loaded {
@@ -128,6 +130,17 @@ pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
         }
     }
     Ok(all)
+}
+
+/// What is remembered of clusters must be readable.
+fn read_memories(settings: &Settings) -> Result<(), String> {
+    let Some(folder) = &settings.pooler.state_dir else {
+        return Ok(());
+    };
+    for name in settings.clusters.keys() {
+        memory::read(&memory::file(folder, name))?;
+    }
+    Ok(())
 }
 
 pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {

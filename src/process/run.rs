@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::pools::zones;
+use crate::process::clusters::Clusters;
 use crate::process::lasting;
 use crate::process::listener::{self, Acceptors};
 use crate::process::pidfile::PidFile;
@@ -103,6 +104,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         workers,
     );
     registry.access.store(Arc::new(loaded.access));
+    let clusters = Clusters::start(&registry)?;
     let (orders, inbox) = unbounded_channel();
     let gate = Arc::new(Gate {
         registry: Arc::clone(&registry),
@@ -145,7 +147,7 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         systemd::give_signs_of_life(Arc::clone(&threads))
     });
     systemd::tell(Event::Ready);
-    let stop = obey(&registry, inbox, &source).await;
+    let stop = obey(&registry, inbox, &source, &clusters).await;
     systemd::tell(Event::Stopping);
     acceptors.stop_tcp();
     end(&registry, stop).await;
@@ -168,6 +170,7 @@ async fn obey(
     registry: &Arc<Registry>,
     mut inbox: UnboundedReceiver<Order>,
     source: &Source,
+    clusters: &Clusters,
 ) -> (Stop, UnboundedReceiver<Order>) {
     loop {
         match inbox.recv().await {
@@ -176,6 +179,7 @@ async fn obey(
             Some(Order::Reload(answer)) => {
                 systemd::tell(Event::Reloading);
                 let result = reload::reload(source, registry);
+                let result = result.and_then(|told| clusters.follow(registry).map(|()| told));
                 systemd::tell(Event::Ready);
                 if let Err(problems) = &result {
                     error!("reload refused, the old configuration stays: {problems}");

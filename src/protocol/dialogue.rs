@@ -29,6 +29,8 @@ pub struct Rules {
     pub no_simple_query: bool,
     /// What becomes of session state.
     pub state: SessionState,
+    /// Whether the client outlives its server: what a dying one says last is not for it.
+    pub is_followed: bool,
     /// In whose words the client is told what went wrong.
     pub dialect: Dialect,
 }

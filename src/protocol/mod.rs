@@ -11,6 +11,7 @@ pub mod message;
 pub mod offhand;
 pub mod parameters;
 pub mod peering;
+pub mod phantom;
 pub mod pins;
 pub mod pipeline;
 pub mod prepared;

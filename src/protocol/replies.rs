@@ -225,6 +225,11 @@ impl Dialogue<'_> {
         run: &mut Run<'_>,
     ) -> Result<Look, Error> {
         let code = error_field(&view[5..], b'C').unwrap_or(b"XX000");
+        let is_last = error_field(&view[5..], b'V').is_some_and(|severity| severity == b"FATAL");
+        if self.rules.is_followed && is_last {
+            self.server.doomed = Some("it said its last words");
+            return Ok(Look::Hide(size));
+        }
         match self.server.pipeline.front() {
             None => {
                 self.server.doomed = Some("the server said an error that nobody asked for");

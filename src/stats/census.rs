@@ -450,6 +450,7 @@ pub struct ServerCard {
     /// The client whose query runs (0 for none), and in the lowest bits how many cancel requests are under way.
     work: AtomicU64,
     close_needed: AtomicBool,
+    fenced: AtomicBool,
     prepared: AtomicUsize,
     application_name: Mutex<String>,
 }
@@ -466,9 +467,21 @@ impl ServerCard {
             lent_to: AtomicU64::new(0),
             work: AtomicU64::new(0),
             close_needed: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
             application_name: Mutex::new(String::new()),
         }
+    }
+
+    /// Notes that its node is the writer no longer: nothing that it says counts any more.
+    pub fn fence(&self) {
+        self.fenced.store(true, SeqCst);
+    }
+
+    /// Whether nothing that it says counts any more.
+    #[inline]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Relaxed)
     }
 
     /// Notes that the server is in `state` since `now`.
@@ -613,6 +626,11 @@ impl Census {
                 card.need_close();
             }
         }
+    }
+
+    /// The client with this id, while it lives.
+    pub fn client(&self, id: u64) -> Option<Arc<ClientCard>> {
+        self.clients.get(&id).map(|card| Arc::clone(&card))
     }
 
     /// The next id; clients and servers share one counter.

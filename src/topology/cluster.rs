@@ -462,6 +462,7 @@ impl Cluster {
 
     /// A snapshot.
     pub fn view(&self) -> ClusterView {
+        let facts = self.writer.and_then(|id| self.roster[id].facts.as_ref());
         ClusterView {
             name: Arc::clone(&self.name),
             epoch: self.epoch,
@@ -472,6 +473,9 @@ impl Cluster {
             timeline: self.memory.timeline,
             system: self.memory.system,
             holding_since: self.story.holding_since,
+            fresh_until: facts.map_or(self.born, |(sent, _)| {
+                sent.after(self.rules.shelf_life() * 2)
+            }),
             sample: self.writer.and_then(|_| self.ring.newest()),
             floor: self.ring.floor(),
             nodes: self.roster.view(&self.memory, self.writer),

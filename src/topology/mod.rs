@@ -2,6 +2,7 @@
 //!
 //! Pure: it is told the time with every fact, asks nobody, and waits for nothing. `discovery/` feeds it.
 
+pub mod board;
 pub mod choice;
 pub mod cluster;
 pub mod lag;

@@ -15,7 +15,7 @@ const A: NodeId = NodeId(0);
 const B: NodeId = NodeId(1);
 const C: NodeId = NodeId(2);
 
-const RULES: Rules = Rules {
+pub(super) const RULES: Rules = Rules {
     probe_interval: Duration::from_millis(250),
     probe_timeout: Duration::from_millis(500),
     lag: LagLimits {
@@ -35,7 +35,7 @@ struct Picture {
     now: u64,
 }
 
-fn places() -> Vec<Place> {
+pub(super) fn places() -> Vec<Place> {
     ["a", "b", "c"]
         .into_iter()
         .map(|host| Place {

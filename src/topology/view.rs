@@ -29,6 +29,9 @@ pub struct ClusterView {
     pub system: u64,
     /// Since when there has been no writer in use; none while there is one.
     pub holding_since: Option<Moment>,
+    /// Until when the writer may be called primary without being heard again: a pooler that was stopped itself must not trust
+    /// what it knew.
+    pub fresh_until: Moment,
     /// The newest position of the writer in this reign, and when it was asked for.
     pub sample: Option<Sample>,
     /// The first position of the writer that was seen in this reign: whoever has replayed it has everything of the reigns before.
@@ -85,6 +88,11 @@ impl ClusterView {
             | Phase::Conflict
             | Phase::Orphan => None,
         }
+    }
+
+    /// The node that new transactions go to at `now`.
+    pub fn primary_at(&self, now: Moment) -> Option<NodeId> {
+        self.primary().filter(|_| now <= self.fresh_until)
     }
 
     /// What is seen of `id`.

@@ -205,7 +205,8 @@ fn allocations(first: &[u8], request: &[u8], times: usize) -> u64 {
             };
             let side = ClientSide::new(registry.interner.make([("TimeZone", "UTC")]));
             let stream = Stream::from_accepted_tcp(ours).unwrap();
-            let mut session = Session::new(stream, side, Arc::new(card), pool, places, vec![]);
+            let mut session =
+                Session::new(stream, side, Arc::new(card), pool, places, None, vec![]);
             session.serve().await.unwrap();
         });
     });

@@ -23,6 +23,7 @@ mod bench_pgbench;
 mod beside_pgbouncer;
 mod cancel;
 mod chaos;
+mod cluster;
 mod config_check;
 mod console_rows;
 mod control;

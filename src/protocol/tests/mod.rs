@@ -50,6 +50,7 @@ pub(super) fn linked() -> Link {
             max_packet: usize::MAX,
             no_simple_query: false,
             state: SessionState::PgBouncer,
+            is_followed: false,
             dialect: Dialect::Native,
         },
         dictionary: Dictionary::default(),

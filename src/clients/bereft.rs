@@ -1,0 +1,277 @@
+//! A client whose server is lost stays: it is told what became of its request, and goes on.
+//!
+//! What it must never do: call a write done that may be lost, call one failed that may be done, or run anything of a lost
+//! transaction on another server. What was sent and not answered outside a transaction, or may have been a COMMIT, is answered with
+//! 08007: nobody knows. Inside a transaction nothing is committed: 40001, so that a driver repeats it, and the session is in
+//! a failed transaction until the client ends it.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+
+use crate::clients::answer;
+use crate::clients::buffers::{MARK, with_gathered, with_scratch};
+use crate::clients::session::{Next, Session, Standing};
+use crate::clock;
+use crate::config::value::PoolMode;
+use crate::error::Error;
+use crate::pools::policy::Reason;
+use crate::protocol::dialogue::Dialogue;
+use crate::protocol::phantom::Phantom;
+use crate::protocol::pipeline::Owed;
+use crate::protocol::requests::Flow;
+use crate::protocol::run::Run;
+use crate::protocol::sides::{ServerSide, Walk};
+use crate::stats::census::ClientState;
+
+/// What stands in for a server.
+#[derive(Debug)]
+pub struct Bereft {
+    side: ServerSide,
+    phantom: Phantom,
+}
+
+impl Session {
+    /// Answers the client's request, of which no server has seen a byte, with `error`; the session goes on.
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<Next, Error> {
+        if self.rules.mode == PoolMode::Session {
+            return Err(error.clone());
+        }
+        let mut reason = Vec::new();
+        answer::tell(&mut reason, error, self.rules.dialect);
+        let bereft = Bereft {
+            side: ServerSide::new(self.side.params.clone()),
+            phantom: Phantom::refusing(reason),
+        };
+        if let Some(course) = &mut self.course {
+            course.arrived();
+        }
+        self.standing = Standing::Bereft(Box::new(bereft));
+        let held = std::mem::take(&mut self.held);
+        self.bereft_said(cx, &held)
+    }
+
+    /// The server is lost. True when the client stays all the same, and has been told.
+    pub(super) fn survive(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let is_followed = self.course.is_some() && self.rules.mode != PoolMode::Session;
+        if !is_followed || !matches!(self.standing, Standing::Linked(_)) {
+            return Ok(false);
+        }
+        // What ties it to its server is gone with it, and cannot be given back.
+        if !self.side.keeps.pins.is_empty() {
+            return Ok(false);
+        }
+        // What it answered before it went is the client's.
+        self.hear_out(cx);
+        if self.is_within_frame() || !matches!(self.standing, Standing::Linked(_)) {
+            return Ok(!matches!(self.standing, Standing::Linked(_)));
+        }
+        let may_have_committed = self.may_have_committed;
+        let status = self.server().side.status;
+        let was_fenced = self.server().card.is_fenced();
+        let mut side = ServerSide::new(self.side.params.clone());
+        std::mem::swap(&mut side, &mut self.server().side);
+        (side.walk, side.doomed) = (Walk::default(), None);
+        (side.copying, side.doubtful_syncs) = (false, 0);
+        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+            lease.end(Reason::Dirty);
+        }
+        self.card.link_to(0);
+        self.is_trying = false;
+        if let Some(course) = &self.course
+            && !was_fenced
+        {
+            course.bad_sign("a server was lost");
+        }
+        let is_owed = !side.pipeline.is_empty() || side.batch_open;
+        let is_inside = status != b'I';
+        if let Some(course) = &mut self.course
+            && is_inside
+            && let Some(before) = course.params_before.take()
+        {
+            // What the lost transaction SET is rolled back with it.
+            self.side.params = before;
+        }
+        let error = if is_owed && (!is_inside || may_have_committed) {
+            Error::OutcomeUnknown
+        } else {
+            Error::TransactionLost
+        };
+        let mut reason = Vec::new();
+        answer::tell(&mut reason, &error, self.rules.dialect);
+        let mut phantom = if is_inside && !(is_owed && may_have_committed) {
+            Phantom::in_lost_transaction((!is_owed).then(|| reason.clone()))
+        } else {
+            Phantom::refusing(reason.clone())
+        };
+        let after = if is_inside && !(is_owed && may_have_committed) {
+            b'E'
+        } else {
+            b'I'
+        };
+        let mut bereft = Bereft {
+            side,
+            phantom: Phantom::refusing(Vec::new()),
+        };
+        let told = self.tell_what_is_owed(cx, &mut bereft.side, &reason, after);
+        if bereft.side.batch_open || bereft.side.skipping {
+            phantom.skip_to_sync();
+        }
+        bereft.side.status = after;
+        bereft.phantom = phantom;
+        self.standing = Standing::Bereft(Box::new(bereft));
+        told?;
+        self.end_bereft();
+        Ok(true)
+    }
+
+    /// Answers all that the server owed with `reason`.
+    fn tell_what_is_owed(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: &mut ServerSide,
+        reason: &[u8],
+        status: u8,
+    ) -> Result<(), Error> {
+        let mut ready = BytesMut::new();
+        crate::protocol::message::ready_for_query(&mut ready, status);
+        while !side.pipeline.is_empty() || (side.batch_open && !side.skipping) {
+            let is_lonely = side.pipeline.is_empty();
+            self.phantom_said(cx, side, reason)?;
+            let is_ready_owed = matches!(
+                side.pipeline.front(),
+                Some(Owed::Query | Owed::Ours | Owed::Function | Owed::Sync)
+            );
+            if is_ready_owed {
+                self.phantom_said(cx, side, &ready)?;
+            }
+            if is_lonely {
+                (side.skipping, side.batch_open) = (true, false);
+            }
+        }
+        side.doomed = None;
+        Ok(())
+    }
+
+    /// Judges what the phantom said, and passes it on.
+    fn phantom_said(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: &mut ServerSide,
+        said: &[u8],
+    ) -> Result<(), Error> {
+        if said.is_empty() {
+            return Ok(());
+        }
+        with_gathered(|gathered| {
+            let mut run = Run::new(said, gathered);
+            let registry = &self.pool.registry;
+            let mut dialogue = Dialogue {
+                client: &mut self.side,
+                server: side,
+                rules: self.rules,
+                dictionary: &self.pool.group.dictionary,
+                interner: &registry.interner,
+                tally: self.pool.tally(),
+            };
+            dialogue.from_server(said, &mut run)?;
+            let bytes = run.finish();
+            self.send_to_client(cx, bytes)
+        })
+    }
+
+    /// A client without a server says something.
+    fn bereft_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<Next, Error> {
+        let Standing::Bereft(mut bereft) = std::mem::replace(&mut self.standing, Standing::Idle)
+        else {
+            return Ok(Next::On);
+        };
+        let (mut said, mut answers) = (BytesMut::new(), Vec::new());
+        let flow = with_gathered(|gathered| {
+            let mut run = Run::new(chunk, gathered);
+            let registry = &self.pool.registry;
+            let mut dialogue = Dialogue {
+                client: &mut self.side,
+                server: &mut bereft.side,
+                rules: self.rules,
+                dictionary: &self.pool.group.dictionary,
+                interner: &registry.interner,
+                tally: self.pool.tally(),
+            };
+            let flow = dialogue.from_client(chunk, &mut run, &mut answers);
+            bereft.phantom.take(run.finish(), &mut said);
+            flow
+        })?;
+        self.send_to_client(cx, &answers)?;
+        let said = said.freeze();
+        let told = self.phantom_said(cx, &mut bereft.side, &said);
+        self.standing = Standing::Bereft(bereft);
+        told?;
+        if flow == Flow::Left {
+            return Ok(Next::Left);
+        }
+        self.end_bereft();
+        Ok(Next::On)
+    }
+
+    /// Goes on as an idle client, once nothing is owed and no transaction is open.
+    fn end_bereft(&mut self) {
+        let Standing::Bereft(bereft) = &mut self.standing else {
+            return;
+        };
+        let side = &bereft.side;
+        let now = clock::now();
+        if side.is_quiet() {
+            self.query = None;
+            self.asked = None;
+        }
+        if side.status != b'I' {
+            self.card.enter(ClientState::Holding, now);
+            return;
+        }
+        if side.is_quiet() && self.side.walk.body == 0 {
+            self.xact = None;
+            self.standing = Standing::Idle;
+            self.card.enter(ClientState::Idle, now);
+        }
+    }
+
+    /// Waits for what a client without a server says next.
+    pub(super) fn poll_bereft(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
+        if self.out.len() > MARK {
+            return Poll::Pending;
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            return Poll::Ready(self.bereft_said(cx, &held));
+        }
+        with_scratch(|scratch| {
+            let count =
+                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            if count == 0 {
+                return Poll::Ready(Err(Error::ClientGone));
+            }
+            Poll::Ready(self.bereft_said(cx, &scratch[..count]))
+        })
+    }
+
+    /// Notes whether what is sent to the server may end its transaction with a COMMIT: its words are looked for, since to say too often that
+    /// nobody knows is safe.
+    pub(super) fn note_commit(&mut self, sent: &[u8]) {
+        if self.server().side.is_quiet() {
+            self.may_have_committed = false;
+        }
+        // A statement that was prepared before may be one.
+        let is_bound = matches!(sent.first(), Some(b'B'));
+        self.may_have_committed |= is_bound
+            || has_word(sent, b"commit")
+            || has_word(sent, b"end")
+            || has_word(sent, b"prepare");
+    }
+}
+
+/// Whether `word`, in small letters, stands in `bytes`, whatever its capitals.
+fn has_word(bytes: &[u8], word: &[u8]) -> bool {
+    let mut windows = bytes.windows(word.len());
+    windows.any(|window| window.eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,324 @@
+//! `[clusters.NAME]`: nodes that replicate, and how the one that takes writes is found and followed.
+//!
+//! Roles are found out, never configured. Where the keys of the other sections stand in `schema.rs`, those of this one stand here,
+//! with what they are read into.
+
+use std::time::Duration;
+
+use crate::config::problem::{Refusal, path};
+use crate::config::schema::{Key, Section, key};
+use crate::config::settings::Settings;
+use crate::config::slot::{Given, Slot};
+use crate::secret::Secret;
+
+/// `[clusters.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterSettings {
+    /// The nodes: `"host:port"`, or a table with `host` and `port`. At least one.
+    pub nodes: Vec<NodeSettings>,
+    /// Who asks the nodes about their state; no privilege is needed. `None`: the forced user of the first database of this cluster
+    /// that has one.
+    pub probe_user: Option<String>,
+    /// That user's password. `None`: the one of `[users]`, `auth_file`, or the database's.
+    pub probe_password: Option<Secret>,
+    /// The database in which they are asked. Default `postgres`.
+    pub probe_dbname: String,
+    /// Between two questions to a node while all is well; 20 ms for the first seconds when something is wrong. Default 250ms.
+    pub probe_interval: Duration,
+    /// How long an answer may take. Default 500ms.
+    pub probe_timeout: Duration,
+    /// How long a client waits for a node that takes writes. Default 30s.
+    pub hold_timeout: Duration,
+    /// How many clients may wait so; those beyond are refused at once. Default 10000.
+    pub hold_max_clients: usize,
+}
+
+/// One of `nodes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// A name, an address, or the directory of a Unix socket.
+    pub host: String,
+    /// Its port. Default 5432.
+    pub port: u16,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            probe_user: None,
+            probe_password: None,
+            probe_dbname: "postgres".to_owned(),
+            probe_interval: Duration::from_millis(250),
+            probe_timeout: Duration::from_millis(500),
+            hold_timeout: Duration::from_secs(30),
+            hold_max_clients: 10_000,
+        }
+    }
+}
+
+/// `[clusters.NAME]`.
+pub static CLUSTER: Section<ClusterSettings> = Section {
+    keys: &[
+        cluster_key("hold_max_clients", |s| Slot::Count(&mut s.hold_max_clients)),
+        cluster_key("hold_timeout", |s| Slot::Span(&mut s.hold_timeout)),
+        cluster_key("nodes", |s| Slot::Nodes(&mut s.nodes)),
+        cluster_key("probe_dbname", |s| Slot::Text(&mut s.probe_dbname)),
+        cluster_key("probe_interval", |s| Slot::Span(&mut s.probe_interval)),
+        cluster_key("probe_password", |s| Slot::Hidden(&mut s.probe_password)),
+        cluster_key("probe_timeout", |s| Slot::Span(&mut s.probe_timeout)),
+        cluster_key("probe_user", |s| Slot::MaybeText(&mut s.probe_user)),
+    ],
+    unbuilt: &[
+        ("drain_grace", &[]),
+        ("etcd", &[]),
+        ("fence_on_lease_loss", &[]),
+        ("max_lag", &[]),
+        ("max_lag_bytes", &[]),
+        ("patroni", &[]),
+        ("readmit_after", &[]),
+        ("server_tls_ca_file", &[]),
+        ("server_tls_cert_file", &[]),
+        ("server_tls_key_file", &[]),
+        ("server_tls_protocols", &[]),
+        ("server_tls_sslmode", &[]),
+        ("zone", &[]),
+    ],
+    has_password: false,
+};
+
+const fn cluster_key(
+    name: &'static str,
+    place: for<'a> fn(&'a mut ClusterSettings) -> Slot<'a>,
+) -> Key<ClusterSettings> {
+    key(name, place)
+}
+
+/// Reads the list of nodes.
+///
+/// # Errors
+/// A [`Refusal`] that names the entry.
+pub fn nodes(given: &Given) -> Result<Vec<NodeSettings>, Refusal> {
+    let example = "for example [\"10.0.0.11:5432\", { host = \"10.0.0.12\", port = 5432 }]";
+    match given {
+        Given::List(items) => items.iter().map(node).collect(),
+        Given::Text(text) | Given::Loose(text) => {
+            let each = text.split(',').map(str::trim);
+            each.filter(|one| !one.is_empty()).map(address).collect()
+        }
+        Given::Whole(_) | Given::Fraction(_) | Given::Flag(_) | Given::Table(_) | Given::Date => {
+            Err(Refusal::new("expected a list of nodes").hint(example))
+        }
+    }
+}
+
+fn node(given: &Given) -> Result<NodeSettings, Refusal> {
+    match given {
+        Given::Text(text) | Given::Loose(text) => address(text),
+        Given::Table(entries) => table(entries),
+        Given::Whole(_) | Given::Fraction(_) | Given::Flag(_) | Given::List(_) | Given::Date => {
+            Err(Refusal::new("expected a node").hint("for example \"10.0.0.11:5432\""))
+        }
+    }
+}
+
+fn table(entries: &[(String, Given)]) -> Result<NodeSettings, Refusal> {
+    let mut node = NodeSettings {
+        host: String::new(),
+        port: 5432,
+    };
+    for (name, value) in entries {
+        match name.as_str() {
+            "host" => Slot::Text(&mut node.host).read(value)?,
+            "port" => Slot::Port(&mut node.port).read(value)?,
+            "zone" | "weight" => {
+                return Err(Refusal::new(format!(
+                    "\"{name}\" of a node is known, but not built in this version"
+                ))
+                .hint("leave it out"));
+            }
+            other => {
+                return Err(Refusal::new(format!("a node has no \"{other}\""))
+                    .hint("a node has host and port"));
+            }
+        }
+    }
+    checked(node)
+}
+
+fn address(text: &str) -> Result<NodeSettings, Refusal> {
+    let refuse = || {
+        Refusal::new(format!("{text:?} is no node"))
+            .hint("a node is \"host\" or \"host:port\"; an IPv6 address stands in brackets")
+    };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or_else(refuse)?;
+            (
+                host,
+                port.strip_prefix(':')
+                    .or(Some("5432").filter(|_| port.is_empty())),
+            )
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => return Err(refuse()),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, Some("5432")),
+        },
+    };
+    let port = port.and_then(|port| port.parse().ok()).ok_or_else(refuse)?;
+    checked(NodeSettings {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
+    if node.host.is_empty() {
+        return Err(Refusal::new("a node needs a host"));
+    }
+    if node.host.contains(',') {
+        let refusal = Refusal::new(format!("{:?} is no host", node.host));
+        return Err(refusal.hint("each node is an entry of its own"));
+    }
+    if node.port == 0 {
+        return Err(Refusal::new("the port of a node may not be 0"));
+    }
+    Ok(node)
+}
+
+impl Settings {
+    /// The cluster that `database` belongs to, by its name.
+    pub fn cluster_of(&self, database: &str) -> Option<(&str, &ClusterSettings)> {
+        let name = self.database(database)?.cluster.as_deref()?;
+        Some((name, self.clusters.get(name)?))
+    }
+
+    /// Who probes the cluster `name`, and with what password: its own keys, else the forced user of the first of its databases that
+    /// has one. Passwords of `[users]` and `auth_file` are not looked at here.
+    pub fn prober(&self, name: &str) -> Option<(&str, Option<&Secret>)> {
+        let cluster = self.clusters.get(name)?;
+        if let Some(user) = &cluster.probe_user {
+            return Some((user, cluster.probe_password.as_ref()));
+        }
+        let mut databases = self.databases.values();
+        let forced =
+            databases.find(|one| one.cluster.as_deref() == Some(name) && one.user.is_some())?;
+        let password = cluster.probe_password.as_ref().or(forced.password.as_ref());
+        Some((forced.user.as_deref()?, password))
+    }
+}
+
+/// Everything that is wrong with the clusters: a key, as its parts, and why.
+pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
+    let mut found = Vec::new();
+    let mut note = |parts: &[&str], refusal| {
+        found.push((
+            parts.iter().map(|part| (*part).to_owned()).collect(),
+            refusal,
+        ));
+    };
+    for (name, cluster) in &settings.clusters {
+        let key = |key| ["clusters", name.as_str(), key];
+        if cluster.nodes.is_empty() {
+            let refusal = Refusal::new("has no nodes");
+            note(
+                &key("nodes"),
+                refusal.hint("for example nodes = [\"10.0.0.11:5432\"]"),
+            );
+        }
+        let is_twice = |index: usize| cluster.nodes[..index].contains(&cluster.nodes[index]);
+        if (0..cluster.nodes.len()).any(is_twice) {
+            note(&key("nodes"), Refusal::new("names a node twice"));
+        }
+        let spans = [
+            ("probe_interval", cluster.probe_interval),
+            ("probe_timeout", cluster.probe_timeout),
+            ("hold_timeout", cluster.hold_timeout),
+        ];
+        for (what, _) in spans.iter().filter(|(_, span)| span.is_zero()) {
+            note(&key(what), Refusal::new("may not be 0"));
+        }
+        if settings.prober(name).is_none() {
+            let refusal = Refusal::new("nobody is named who asks the nodes about their state");
+            let hint = "set probe_user, a role without any privilege";
+            note(&key("probe_user"), refusal.hint(hint));
+        }
+    }
+    for (name, database) in &settings.databases {
+        let key = |key| ["databases", name.as_str(), key];
+        let Some(cluster) = &database.cluster else {
+            continue;
+        };
+        if !settings.clusters.contains_key(cluster) {
+            let refusal = Refusal::new(format!("there is no cluster \"{cluster}\""));
+            let hint = format!("add [clusters.{}] with its nodes", path(&[cluster]));
+            note(&key("cluster"), refusal.hint(hint));
+        }
+        if database.host.is_some() {
+            let refusal = Refusal::new("stands beside host");
+            let hint = "a database is in a cluster, or on a host: keep one of the two";
+            note(&key("cluster"), refusal.hint(hint));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterSettings, NodeSettings, nodes, wrongs};
+    use crate::config::settings::{DatabaseSettings, Settings};
+    use crate::config::slot::Given;
+
+    fn text(text: &str) -> Given {
+        Given::Text(text.to_owned())
+    }
+
+    fn read(given: &Given) -> Vec<String> {
+        let nodes = nodes(given).unwrap().into_iter();
+        nodes
+            .map(|node| format!("{} {}", node.host, node.port))
+            .collect()
+    }
+
+    #[test]
+    fn nodes_are_addresses_or_tables() {
+        let table = Given::Table(vec![
+            ("host".to_owned(), text("/run")),
+            ("port".to_owned(), Given::Whole(5433)),
+        ]);
+        let list = Given::List(vec![text("a:1"), text("b"), text("[::1]:7"), table]);
+        assert_eq!(read(&list), ["a 1", "b 5432", "::1 7", "/run 5433"]);
+        for wrong in ["a:x", "::1", "a:0", ":5"] {
+            assert!(nodes(&Given::List(vec![text(wrong)])).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_needs_nodes_and_a_prober_and_a_database_one_place() {
+        let mut settings = Settings::default();
+        let database = DatabaseSettings {
+            cluster: Some("main".to_owned()),
+            host: Some("a".to_owned()),
+            ..DatabaseSettings::default()
+        };
+        settings.databases.insert("app".to_owned(), database);
+        let keys = |settings: &Settings| -> Vec<String> {
+            let all = wrongs(settings).into_iter();
+            all.map(|(parts, _)| parts.join(".")).collect()
+        };
+        let both = ["databases.app.cluster", "databases.app.cluster"];
+        assert_eq!(keys(&settings), both);
+        let cluster = ClusterSettings::default();
+        settings.clusters.insert("main".to_owned(), cluster);
+        settings.databases.get_mut("app").unwrap().host = None;
+        let missing = ["clusters.main.nodes", "clusters.main.probe_user"];
+        assert_eq!(keys(&settings), missing);
+        settings.databases.get_mut("app").unwrap().user = Some("ann".to_owned());
+        settings.clusters.get_mut("main").unwrap().nodes = vec![NodeSettings {
+            host: "a".to_owned(),
+            port: 5432,
+        }];
+        assert_eq!(keys(&settings), [""; 0]);
+    }
+}

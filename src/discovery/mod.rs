@@ -1,0 +1,7 @@
+//! Asking nodes what they are, and telling the machine: sockets, clocks and files on the outside of `topology/`.
+//!
+//! It all happens on one thread of its own, so that a busy worker never delays a probe, nor a probe a client.
+
+pub mod memory;
+pub mod probe;
+pub mod watcher;

@@ -1,0 +1,250 @@
+//! One node is asked, again and again, on a connection of its own.
+//!
+//! A probe is one round trip and needs no privilege. It proves that the node takes writes, or that it does not; nothing else does.
+//! Every node has a task of its own, so a node that does not answer delays nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
+
+use crate::clock::{self, Moment};
+use crate::error::Error;
+use crate::net::names::Names;
+use crate::protocol::parameters::Interner;
+use crate::servers::login::{self, Login};
+use crate::servers::proof::Derived;
+use crate::servers::query::{self, Row};
+use crate::servers::server::Server;
+use crate::servers::target::Target;
+use crate::stats::census::Census;
+use crate::topology::node::{Facts, Lsn, NodeId, Observation, Trouble};
+
+/// Between two probes while something is wrong.
+const BURST: Duration = Duration::from_millis(20);
+/// For how long they come so fast.
+pub const BURST_LASTS: Duration = Duration::from_secs(5);
+/// Between two probes when that did not help.
+const TROUBLED: Duration = Duration::from_millis(100);
+
+/// `CASE` keeps what only a primary may be asked away from replicas. The role may change in between: 55000, and one asks again.
+const QUESTION: &str = "SELECT pg_is_in_recovery(), \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END, \
+    CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()),1,8) \
+    ELSE lpad(to_hex(coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
+    (SELECT min_recovery_end_timeline FROM pg_control_recovery()))),8,'0') END, \
+    (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time(), \
+    (SELECT count(*) FROM pg_stat_wal_receiver), \
+    pg_size_bytes(current_setting('wal_segment_size'))";
+
+/// What the tasks of one cluster share.
+#[derive(Debug)]
+pub struct Pace {
+    /// Between two probes while all is well, in microseconds.
+    pub interval: AtomicU64,
+    /// How long an answer may take, in microseconds.
+    pub limit: AtomicU64,
+    /// Until when probes come fast.
+    pub burst_until: AtomicU64,
+    /// 1 while there is no primary.
+    pub is_troubled: AtomicU64,
+}
+
+impl Pace {
+    fn pause(&self, now: Moment) -> Duration {
+        let interval = Duration::from_micros(self.interval.load(SeqCst));
+        if now.as_micros() < self.burst_until.load(SeqCst) {
+            return BURST.min(interval);
+        }
+        if self.is_troubled.load(SeqCst) == 1 {
+            return TROUBLED.min(interval);
+        }
+        interval
+    }
+}
+
+/// What a prober needs.
+#[derive(Debug)]
+pub struct Prober {
+    /// Who is asked.
+    pub node: NodeId,
+    /// Where it is, and who asks.
+    pub target: Target,
+    /// TLS, where it is not off.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How fast.
+    pub pace: Arc<Pace>,
+    /// Asks at once when told.
+    pub bell: Arc<Notify>,
+    /// Where outcomes go.
+    pub outcomes: UnboundedSender<Observation>,
+    /// Who knows the addresses of names.
+    pub names: Arc<Names>,
+}
+
+impl Prober {
+    /// Asks for ever.
+    pub async fn run(self) {
+        let (census, interner, derived) =
+            (Census::default(), Interner::default(), Derived::default());
+        let mut server = None;
+        loop {
+            let sent = clock::now();
+            let limit = Duration::from_micros(self.pace.limit.load(SeqCst));
+            let asked = async {
+                if server.is_none() {
+                    server = Some(self.connect(&census, &interner, &derived).await?);
+                }
+                let server = server.as_mut().expect("it was just put there");
+                ask(server, &interner).await
+            };
+            let outcome = timeout(limit, Box::pin(asked)).await;
+            let observation = match outcome.unwrap_or(Err(Trouble::Timeout)) {
+                Ok(facts) => Observation::Answered {
+                    node: self.node,
+                    sent,
+                    at: clock::now(),
+                    facts,
+                },
+                Err(trouble) => {
+                    if let Some(lost) = server.take() {
+                        census.servers.remove(&lost.card.id);
+                    }
+                    Observation::Failed {
+                        node: self.node,
+                        sent,
+                        at: clock::now(),
+                        trouble,
+                    }
+                }
+            };
+            if self.outcomes.send(observation).is_err() {
+                return;
+            }
+            let pause = self.pace.pause(clock::now());
+            let _ = timeout(pause, self.bell.notified()).await;
+        }
+    }
+
+    async fn connect(
+        &self,
+        census: &Census,
+        interner: &Interner,
+        derived: &Derived,
+    ) -> Result<Box<Server>, Trouble> {
+        let login = Login {
+            target: &self.target,
+            host: self.target.host(0),
+            names: &self.names,
+            tls: self.tls.clone(),
+            keys: None,
+            derived,
+            database: &self.target.dbname,
+            census,
+            interner,
+            generation: 0,
+            watch: None,
+            is_logged: false,
+            pool: 0,
+        };
+        login::log_in(login).await.map_err(|error| trouble(&error))
+    }
+}
+
+fn trouble(error: &Error) -> Trouble {
+    let text = match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.message()),
+        None => error.message(),
+    };
+    match error {
+        Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }
+            if refusal.code == "57P03" =>
+        {
+            Trouble::Starting(text)
+        }
+        Error::ServerRefused(_) | Error::ServerLoginRefused { .. } | Error::ServerProtocol(_) => {
+            Trouble::Denied(text)
+        }
+        Error::ServerUnreachable { .. } => Trouble::Refused(text),
+        _ => Trouble::Lost(text),
+    }
+}
+
+async fn ask(server: &mut Server, interner: &Interner) -> Result<Facts, Trouble> {
+    let rows = loop {
+        match query::ask(server, interner, QUESTION).await {
+            Ok(rows) => break rows,
+            // Its role changed while it answered.
+            Err(Error::ServerRefused(refusal)) if refusal.code == "55000" => {}
+            Err(error) => return Err(trouble(&error)),
+        }
+    };
+    let row = rows.first();
+    row.and_then(facts)
+        .ok_or_else(|| Trouble::Denied("its answer to the probe makes no sense".into()))
+}
+
+/// The facts in an answer.
+fn facts(row: &Row) -> Option<Facts> {
+    let [
+        recovery,
+        lsn,
+        received,
+        timeline,
+        system,
+        started,
+        receivers,
+        segment,
+    ] = row.as_slice()
+    else {
+        return None;
+    };
+    let in_recovery = recovery.as_deref()? == "t";
+    // A replica that has replayed nothing yet says nothing: it is behind everything.
+    let lsn = match lsn {
+        Some(lsn) => Lsn::parse(lsn)?,
+        None if in_recovery => Lsn(0),
+        None => return None,
+    };
+    Some(Facts {
+        in_recovery,
+        lsn,
+        received: received.as_deref().and_then(Lsn::parse),
+        timeline: u32::from_str_radix(timeline.as_deref()?, 16).ok()?,
+        system: system.as_deref()?.parse::<u64>().ok()?,
+        started: started.clone().unwrap_or_default(),
+        is_receiving: receivers.as_deref()? != "0",
+        segment: segment.as_deref()?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::facts;
+    use crate::topology::node::Lsn;
+
+    #[test]
+    fn answers_are_read() {
+        let text = |text: &str| Some(text.to_owned());
+        let row = vec![
+            text("f"),
+            text("0/3000060"),
+            None,
+            text("0000000A"),
+            text("7711354323366779064"),
+            text("2026-11-23 13:13:13+00"),
+            text("0"),
+            text("16777216"),
+        ];
+        let facts = facts(&row).unwrap();
+        assert!(!facts.in_recovery && !facts.is_receiving);
+        assert_eq!(facts.lsn, Lsn(0x300_0060));
+        assert_eq!(facts.timeline, 10);
+        assert_eq!(facts.system, 7_711_354_323_366_779_064);
+    }
+}

@@ -1,0 +1,342 @@
+//! Watches one cluster: probes in, the machine in the middle, the view on the board.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::discovery::memory;
+use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
+use crate::net::names::{self, Names};
+use crate::servers::target::{Host, Target};
+use crate::topology::board::{Board, HoldLimits};
+use crate::topology::choice::Memory;
+use crate::topology::cluster::{Cluster, Rules};
+use crate::topology::node::{NodeId, Observation, Place};
+use crate::topology::phase::{Change, Phase};
+
+/// How often it is looked for clients that have waited long enough, at least.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How a cluster is to be watched.
+#[derive(Debug, Clone)]
+pub struct Watching {
+    /// The cluster's name.
+    pub name: String,
+    /// The machine's rules.
+    pub rules: Rules,
+    /// The nodes.
+    pub places: Vec<Place>,
+    /// The limits of waiting for a primary.
+    pub limits: HoldLimits,
+    /// Who asks, and how; its hosts are replaced by each node's.
+    pub target: Target,
+    /// How names of hosts are looked up.
+    pub names: names::Rules,
+    /// TLS towards the nodes, where it is not off.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl Watching {
+    fn has_same_way(&self, other: &Self) -> bool {
+        let tls = match (&self.tls, &other.tls) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let (one, other) = (&self.target, &other.target);
+        tls && one.is_same_place(other) && one.password == other.password
+    }
+}
+
+/// A cluster that is being watched. Dropped, it is watched no longer.
+#[derive(Debug)]
+pub struct Watch {
+    /// Where its views hang.
+    pub board: Arc<Board>,
+    orders: UnboundedSender<Box<Watching>>,
+}
+
+impl Watch {
+    /// Puts other settings in force.
+    pub fn follow(&self, watching: Watching) {
+        self.board.set_limits(watching.limits);
+        let _ = self.orders.send(Box::new(watching));
+    }
+}
+
+/// Begins to watch; runs on the calling thread's runtime. `file` keeps what must outlive the process.
+///
+/// # Errors
+/// What is wrong with that file.
+pub fn watch(watching: Watching, file: Option<PathBuf>) -> Result<(Watch, Watcher), String> {
+    let known = match &file {
+        Some(file) => memory::read(file)?,
+        None => Memory::default(),
+    };
+    let now = clock::now();
+    let machine = Cluster::new(
+        &watching.name,
+        watching.rules,
+        watching.places.clone(),
+        known.clone(),
+        now,
+    );
+    let (outcomes, inbox) = unbounded_channel();
+    let (orders, order_inbox) = unbounded_channel();
+    let teller = outcomes.clone();
+    let board = Board::new(
+        machine.view(),
+        watching.limits,
+        Box::new(move |observation| {
+            let _ = teller.send(observation);
+        }),
+    );
+    let pace = Arc::new(Pace {
+        interval: AtomicU64::new(micros(watching.rules.probe_interval)),
+        limit: AtomicU64::new(micros(watching.rules.probe_timeout)),
+        burst_until: AtomicU64::new(now.after(BURST_LASTS).as_micros()),
+        is_troubled: AtomicU64::new(1),
+    });
+    let names = Arc::new(Names::new(watching.names.clone()));
+    let watcher = Watcher {
+        machine,
+        watching,
+        board: Arc::clone(&board),
+        inbox,
+        outcomes,
+        orders: order_inbox,
+        pace,
+        probers: Vec::new(),
+        names,
+        remembered: known.clone(),
+        keeper: watch::Sender::new(known),
+        file,
+    };
+    Ok((Watch { board, orders }, watcher))
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+struct Probing {
+    node: NodeId,
+    address: String,
+    bell: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task that watches.
+pub struct Watcher {
+    machine: Cluster,
+    watching: Watching,
+    board: Arc<Board>,
+    inbox: UnboundedReceiver<Observation>,
+    outcomes: UnboundedSender<Observation>,
+    orders: UnboundedReceiver<Box<Watching>>,
+    pace: Arc<Pace>,
+    probers: Vec<Probing>,
+    names: Arc<Names>,
+    remembered: Memory,
+    keeper: watch::Sender<Memory>,
+    file: Option<PathBuf>,
+}
+
+impl Watcher {
+    /// Watches until nobody looks at the board's cluster any more.
+    pub async fn run(mut self) {
+        let saving = self
+            .file
+            .take()
+            .map(|file| tokio::spawn(save(file, self.keeper.subscribe())));
+        self.send_probers();
+        loop {
+            let now = clock::now();
+            let tick = self.machine.next_tick(now).map(|moment| moment.since(now));
+            let pause = tick.map_or(LOOK, |tick| tick.min(LOOK));
+            tokio::select! {
+                observation = self.inbox.recv() => match observation {
+                    Some(observation) => self.observe(observation),
+                    None => break,
+                },
+                order = self.orders.recv() => match order {
+                    Some(watching) => self.follow(*watching),
+                    None => break,
+                },
+                () = tokio::time::sleep(pause) => {
+                    self.machine.tick(clock::now());
+                    self.board.expire(clock::now());
+                    self.settle(false);
+                }
+            }
+        }
+        if let Some(saving) = saving {
+            saving.abort();
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let is_sign = !matches!(
+            observation,
+            Observation::Answered { .. } | Observation::Failed { .. }
+        );
+        self.machine.observe(observation);
+        // What has come meanwhile belongs to the same picture.
+        while let Ok(observation) = self.inbox.try_recv() {
+            self.machine.observe(observation);
+        }
+        self.board.expire(clock::now());
+        self.settle(true);
+        if is_sign && self.machine.view().phase == Phase::Suspect {
+            self.ring();
+        }
+    }
+
+    /// Lets everybody be asked at once.
+    fn ring(&self) {
+        for prober in &self.probers {
+            prober.bell.notify_one();
+        }
+    }
+
+    /// Tells what has changed, and hangs up the view.
+    fn settle(&mut self, has_news: bool) {
+        let news = self.machine.news();
+        if news.is_empty() && !has_news {
+            return;
+        }
+        let view = self.machine.view();
+        let now = clock::now();
+        self.pace
+            .is_troubled
+            .store(u64::from(view.primary().is_none()), SeqCst);
+        let story = (!news.is_empty()).then(|| {
+            self.pace
+                .burst_until
+                .store(now.after(BURST_LASTS).as_micros(), SeqCst);
+            self.ring();
+            self.machine.changes().cloned().collect()
+        });
+        if *self.machine.memory() != self.remembered {
+            self.remembered = self.machine.memory().clone();
+            self.keeper.send_replace(self.remembered.clone());
+        }
+        for change in &news {
+            self.log(change);
+        }
+        self.board.publish(view, story);
+    }
+
+    fn log(&self, change: &Change) {
+        let view = self.machine.view();
+        let node = change.node.and_then(|id| view.node(id));
+        let node = node.map_or_else(String::new, |node| node.place.address());
+        let (cluster, epoch) = (&self.watching.name, change.epoch.0);
+        let (from, to) = (change.from.as_str(), change.to.as_str());
+        if change.to == Phase::Conflict {
+            tracing::error!(
+                cluster,
+                epoch,
+                from,
+                to,
+                node,
+                why = change.why,
+                "cluster has two primaries"
+            );
+        } else {
+            tracing::warn!(
+                cluster,
+                epoch,
+                from,
+                to,
+                node,
+                why = change.why,
+                "cluster changed its phase"
+            );
+        }
+    }
+
+    fn follow(&mut self, watching: Watching) {
+        let has_same_way = watching.has_same_way(&self.watching);
+        self.watching = watching;
+        let rules = self.watching.rules;
+        self.pace
+            .interval
+            .store(micros(rules.probe_interval), SeqCst);
+        self.pace.limit.store(micros(rules.probe_timeout), SeqCst);
+        self.names.follow(self.watching.names.clone());
+        self.machine.set_rules(rules);
+        self.machine
+            .list(self.watching.places.clone(), clock::now());
+        if !has_same_way {
+            self.probers.clear();
+        }
+        self.send_probers();
+        self.settle(true);
+    }
+
+    /// Sends a prober to each node that has none, and calls back those of nodes that are gone.
+    fn send_probers(&mut self) {
+        let places = &self.watching.places;
+        self.probers
+            .retain(|prober| places.iter().any(|place| place.address() == prober.address));
+        for place in places {
+            let address = place.address();
+            let Some(node) = self.machine.id(&address) else {
+                continue;
+            };
+            if self.probers.iter().any(|prober| prober.node == node) {
+                continue;
+            }
+            let mut target = self.watching.target.clone();
+            target.hosts = vec![Host {
+                name: place.host.clone(),
+                port: place.port,
+            }];
+            let bell = Arc::new(Notify::new());
+            let prober = Prober {
+                node,
+                target,
+                tls: self.watching.tls.clone(),
+                pace: Arc::clone(&self.pace),
+                bell: Arc::clone(&bell),
+                outcomes: self.outcomes.clone(),
+                names: Arc::clone(&self.names),
+            };
+            self.probers.push(Probing {
+                node,
+                address,
+                bell,
+                task: tokio::spawn(prober.run()),
+            });
+        }
+    }
+}
+
+/// Writes down what must outlive the process, the newest when there is more than one.
+async fn save(file: PathBuf, mut memory: watch::Receiver<Memory>) {
+    while memory.changed().await.is_ok() {
+        let newest = memory.borrow_and_update().clone();
+        let path = file.clone();
+        let written = tokio::task::spawn_blocking(move || memory::write(&path, &newest)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(
+                file = %file.display(), %error,
+                "cannot write down the highest timeline seen: after a restart an old primary could be taken for the writer"
+            );
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Clusters are watched on a thread of their own; a reload changes what is watched.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use crate::auth::password::Verifier;
+use crate::config::settings::Settings;
+use crate::config::value::LoadBalance;
+use crate::discovery::memory;
+use crate::discovery::watcher::{self, Watch, Watcher, Watching};
+use crate::pools::follow;
+use crate::pools::plan::{name_rules, socket_options};
+use crate::pools::registry::Registry;
+use crate::process::lasting;
+use crate::servers::target::Target;
+use crate::topology::board::HoldLimits;
+use crate::topology::cluster::Rules;
+use crate::topology::lag::LagLimits;
+use crate::topology::node::Place;
+
+/// The task that lets pools follow a cluster; ended when dropped.
+#[derive(Debug)]
+struct Follower(AbortHandle);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// All clusters that are watched.
+#[derive(Debug)]
+pub struct Clusters {
+    watches: Mutex<HashMap<String, (Watch, Follower)>>,
+    thread: UnboundedSender<Watcher>,
+}
+
+impl Clusters {
+    /// Begins to watch every cluster of the settings.
+    ///
+    /// # Errors
+    /// What is wrong with a file in `state_dir`, or that the system gives no thread.
+    pub fn start(registry: &Arc<Registry>) -> Result<Self, String> {
+        let (thread, mut arrivals) = unbounded_channel::<Watcher>();
+        let settings = registry.settings.load_full();
+        let clusters = Self {
+            watches: Mutex::default(),
+            thread,
+        };
+        if !settings.clusters.is_empty() && settings.pooler.state_dir.is_none() {
+            tracing::warn!(
+                "pooler.state_dir is not set: the highest timeline seen is not kept over a restart, so a pooler that is restarted \
+                 while an old primary is up again could take that one for the writer"
+            );
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()
+            .map_err(|error| format!("cannot watch clusters: {error}"))?;
+        let work = move || {
+            runtime.block_on(async move {
+                while let Some(watcher) = arrivals.recv().await {
+                    tokio::spawn(lasting::needed("cluster", watcher.run()));
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name("discovery".to_owned())
+            .spawn(work)
+            .map_err(|error| format!("cannot watch clusters: {error}"))?;
+        clusters.follow(registry)?;
+        Ok(clusters)
+    }
+
+    /// Watches what the settings say now.
+    ///
+    /// # Errors
+    /// What is wrong with a file in `state_dir`; the other clusters are watched all the same.
+    pub fn follow(&self, registry: &Arc<Registry>) -> Result<(), String> {
+        let settings = registry.settings.load_full();
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.retain(|name, _| settings.clusters.contains_key(name));
+        registry
+            .boards
+            .retain(|name, _| settings.clusters.contains_key(name));
+        let mut problems = Vec::new();
+        for name in settings.clusters.keys() {
+            let Some(watching) = watching(registry, &settings, name) else {
+                continue;
+            };
+            if let Some((known, _)) = watches.get(name) {
+                known.follow(watching);
+                continue;
+            }
+            let folder = settings.pooler.state_dir.as_deref();
+            let file = folder.map(|folder| memory::file(folder, name));
+            match watcher::watch(watching, file) {
+                Ok((watch, watcher)) => {
+                    let board = Arc::clone(&watch.board);
+                    registry.boards.insert(name.clone(), Arc::clone(&board));
+                    let shared = Arc::clone(registry);
+                    let task = lasting::task("follow a cluster", move || {
+                        follow::follow(Arc::clone(&shared), Arc::clone(&board))
+                    });
+                    let follower = Follower(task);
+                    let _ = self.thread.send(watcher);
+                    watches.insert(name.clone(), (watch, follower));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("\n"))
+        }
+    }
+}
+
+/// How the cluster `name` is to be watched.
+fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watching> {
+    let cluster = settings.clusters.get(name)?;
+    let (user, password) = settings.prober(name)?;
+    let password = password.map(|secret| Verifier::parse(secret.expose()));
+    let password = password.or_else(|| registry.users.load().get(user).cloned());
+    let target = Target {
+        hosts: Vec::new(),
+        balance: LoadBalance::default(),
+        dbname: cluster.probe_dbname.clone(),
+        user: user.to_owned(),
+        password,
+        tls: settings.pooler.server_tls_sslmode,
+        startup: vec![("application_name".to_owned(), "pooler probe".to_owned())],
+        connect_query: None,
+        timeout: cluster.probe_timeout,
+        socket: socket_options(settings),
+    };
+    let places = cluster.nodes.iter().map(|node| Place {
+        host: node.host.clone(),
+        port: node.port,
+        zone: String::new(),
+        weight: 1,
+    });
+    Some(Watching {
+        name: name.to_owned(),
+        rules: Rules {
+            probe_interval: cluster.probe_interval,
+            probe_timeout: cluster.probe_timeout,
+            lag: LagLimits {
+                time: std::time::Duration::from_secs(1),
+                bytes: 16 << 20,
+                readmit_after: std::time::Duration::from_secs(1),
+            },
+            fence_on_lease_loss: true,
+        },
+        places: places.collect(),
+        limits: HoldLimits {
+            timeout: cluster.hold_timeout,
+            clients: cluster.hold_max_clients,
+        },
+        target,
+        names: name_rules(settings),
+        tls: registry.server_tls.load_full(),
+    })
+}

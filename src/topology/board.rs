@@ -1,0 +1,333 @@
+//! Where the newest view of a cluster hangs, and where clients wait for one with a primary.
+//!
+//! The line is fair and bounded: first come, first served; who comes when it is full is told so at once. When a primary appears
+//! a few are let go, and each that goes lets the next one go: thousands of clients do not fall upon a fresh primary in one instant.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Moment;
+use crate::topology::node::{NodeId, Observation};
+use crate::topology::phase::Change;
+use crate::topology::view::ClusterView;
+
+/// How many are let go at once when a primary appears.
+const FIRST_WAVE: usize = 32;
+
+/// The limits of waiting for a primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// How long one client waits.
+    pub timeout: Duration,
+    /// How many wait.
+    pub clients: usize,
+}
+
+/// What becomes of a client that waits for a primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// There may be one now: look again.
+    Go,
+    /// It has waited for as long as it may.
+    TimedOut,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Waiting(Waker),
+    Called(Held),
+    Left,
+}
+
+/// One client's place in the line.
+#[derive(Debug)]
+struct Place {
+    until: Moment,
+    standing: Mutex<Standing>,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls it, if it still waits.
+    fn call(&self, held: Held) -> bool {
+        let mut standing = self.lock();
+        if !matches!(*standing, Standing::Waiting(_)) {
+            return false;
+        }
+        let before = std::mem::replace(&mut *standing, Standing::Called(held));
+        drop(standing);
+        if let Standing::Waiting(waker) = before {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// A place in line, left when dropped.
+pub struct Hold {
+    board: Arc<Board>,
+    place: Arc<Place>,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(out)
+    }
+}
+
+impl Hold {
+    /// Whether it is called.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Held> {
+        let mut standing = self.place.lock();
+        match &mut *standing {
+            Standing::Waiting(waker) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            Standing::Called(held) => Poll::Ready(*held),
+            Standing::Left => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let before = std::mem::replace(&mut *self.place.lock(), Standing::Left);
+        self.board.waiting.fetch_sub(1, SeqCst);
+        if matches!(before, Standing::Called(Held::Go)) {
+            self.board.let_go(1);
+        }
+    }
+}
+
+/// Takes what must be told to the machine.
+pub type Teller = Box<dyn Fn(Observation) + Send + Sync>;
+
+/// The board of one cluster.
+pub struct Board {
+    view: ArcSwap<ClusterView>,
+    story: ArcSwap<Vec<Change>>,
+    limits: ArcSwap<HoldLimits>,
+    line: Mutex<VecDeque<Arc<Place>>>,
+    waiting: AtomicUsize,
+    followers: Mutex<Vec<Waker>>,
+    teller: Teller,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Board")
+            .field("view", &self.view)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Board {
+    /// A board with a first view on it. What is seen of the cluster on the way is told to `teller`.
+    pub fn new(view: ClusterView, limits: HoldLimits, teller: Teller) -> Arc<Self> {
+        Arc::new(Self {
+            view: ArcSwap::from_pointee(view),
+            story: ArcSwap::default(),
+            limits: ArcSwap::from_pointee(limits),
+            line: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            followers: Mutex::default(),
+            teller,
+        })
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<ClusterView> {
+        self.view.load_full()
+    }
+
+    /// The node that new transactions go to, and the reign: none while they wait.
+    pub fn primary(&self, now: Moment) -> Option<NodeId> {
+        self.view.load().primary_at(now)
+    }
+
+    /// Puts other limits of waiting in force.
+    pub fn set_limits(&self, limits: HoldLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// The limits of waiting.
+    pub fn limits(&self) -> HoldLimits {
+        **self.limits.load()
+    }
+
+    /// Hangs up a new view, with the changes of phase so far.
+    pub fn publish(&self, view: ClusterView, story: Option<Vec<Change>>) {
+        let has_primary = view.primary().is_some();
+        self.view.store(Arc::new(view));
+        if let Some(story) = story {
+            self.story.store(Arc::new(story));
+        }
+        let followers = std::mem::take(&mut *lock(&self.followers));
+        followers.into_iter().for_each(Waker::wake);
+        if has_primary {
+            self.let_go(FIRST_WAVE);
+        }
+    }
+
+    /// The changes of phase, oldest first.
+    pub fn story(&self) -> Arc<Vec<Change>> {
+        self.story.load_full()
+    }
+
+    /// Wakes `waker` at the next view.
+    fn wake_at_next(&self, waker: &Waker) {
+        lock(&self.followers).push(waker.clone());
+    }
+
+    /// Resolves at the next view.
+    pub fn next(&self) -> impl Future<Output = ()> + '_ {
+        self.next_after(&self.view())
+    }
+
+    /// Resolves when a view later than `before` hangs here.
+    pub fn next_after(&self, before: &Arc<ClusterView>) -> impl Future<Output = ()> + use<'_> {
+        let before = Arc::clone(before);
+        poll_fn(move |cx| {
+            if !Arc::ptr_eq(&before, &self.view()) {
+                return Poll::Ready(());
+            }
+            self.wake_at_next(cx.waker());
+            // One that was hung up in between has woken nobody.
+            if Arc::ptr_eq(&before, &self.view()) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+    }
+
+    /// Tells the machine something that was seen on the way.
+    pub fn tell(&self, observation: Observation) {
+        (self.teller)(observation);
+    }
+
+    /// Joins the line for a primary; none when it is full. Whoever has waited already says since when.
+    pub fn hold(self: &Arc<Self>, since: Moment, waker: &Waker) -> Option<Hold> {
+        let limits = self.limits();
+        let is_in = self.waiting.fetch_update(SeqCst, SeqCst, |waiting| {
+            (waiting < limits.clients).then_some(waiting + 1)
+        });
+        is_in.ok()?;
+        let place = Arc::new(Place {
+            until: since.after(limits.timeout),
+            standing: Mutex::new(Standing::Waiting(waker.clone())),
+        });
+        lock(&self.line).push_back(Arc::clone(&place));
+        Some(Hold {
+            board: Arc::clone(self),
+            place,
+        })
+    }
+
+    /// How many wait for a primary.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Calls those whose time is over.
+    pub fn expire(&self, now: Moment) {
+        let mut over = Vec::new();
+        lock(&self.line).retain(|place| {
+            let is_waiting = matches!(*place.lock(), Standing::Waiting(_));
+            let is_over = is_waiting && now >= place.until;
+            if is_over {
+                over.push(Arc::clone(place));
+            }
+            is_waiting && !is_over
+        });
+        for place in over {
+            place.call(Held::TimedOut);
+        }
+    }
+
+    /// Lets so many go, the first first.
+    fn let_go(&self, count: usize) {
+        for _ in 0..count {
+            loop {
+                let Some(place) = lock(&self.line).pop_front() else {
+                    return;
+                };
+                if place.call(Held::Go) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Board, Held, HoldLimits};
+    use crate::clock::Moment;
+    use crate::topology::choice::Memory;
+    use crate::topology::cluster::Cluster;
+    use crate::topology::tests::{RULES, places};
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    fn board(clients: usize) -> Arc<Board> {
+        let now = Moment::from_micros(0);
+        let cluster = Cluster::new("main", RULES, places(), Memory::default(), now);
+        let limits = HoldLimits {
+            timeout: Duration::from_secs(1),
+            clients,
+        };
+        Board::new(cluster.view(), limits, Box::new(|_| {}))
+    }
+
+    #[test]
+    fn the_line_is_bounded_and_who_leaves_makes_room() {
+        let board = board(1);
+        let now = Moment::from_micros(0);
+        let hold = board.hold(now, Waker::noop()).unwrap();
+        assert!(board.hold(now, Waker::noop()).is_none());
+        drop(hold);
+        assert!(board.hold(now, Waker::noop()).is_some());
+    }
+
+    #[test]
+    fn each_that_goes_lets_the_next_go() {
+        let board = board(100);
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = Moment::from_micros(0);
+        let first = board.hold(now, Waker::noop()).unwrap();
+        let second = board.hold(now, Waker::noop()).unwrap();
+        board.let_go(1);
+        assert_eq!(first.poll(&mut cx), Poll::Ready(Held::Go));
+        assert_eq!(second.poll(&mut cx), Poll::Pending);
+        drop(first);
+        assert_eq!(second.poll(&mut cx), Poll::Ready(Held::Go));
+    }
+
+    #[test]
+    fn who_has_waited_long_enough_is_told() {
+        let board = board(100);
+        let mut cx = Context::from_waker(Waker::noop());
+        let hold = board.hold(Moment::from_micros(0), Waker::noop()).unwrap();
+        board.expire(Moment::from_micros(999_999));
+        assert_eq!(hold.poll(&mut cx), Poll::Pending);
+        board.expire(Moment::from_micros(1_000_000));
+        assert_eq!(hold.poll(&mut cx), Poll::Ready(Held::TimedOut));
+    }
+}

@@ -1,0 +1,387 @@
+//! A cluster has one writer at a time, clients follow it through a failover, and nothing that was acknowledged is lost, doubled or split.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pooler::cli::cluster::{Cluster, Options, Stop};
+
+use crate::support::pooler::{Config, Pooler, config};
+use crate::support::postgres::binaries;
+use crate::support::wire::{Client, batch};
+use crate::support::{Raise, eventually};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A primary (node 0) that waits for its replica node 1, and another replica.
+struct Scene {
+    cluster: Mutex<Cluster>,
+    ports: Vec<u16>,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let options = Options {
+            replicas: 2,
+            settings: vec![
+                ("synchronous_standby_names".into(), "ANY 1 (node1)".into()),
+                ("wal_log_hints".into(), "on".into()),
+                ("log_min_messages".into(), "warning".into()),
+            ],
+            ..Options::default()
+        };
+        let cluster =
+            Cluster::start(binaries(), &options).unwrap_or_else(|problem| panic!("{problem}"));
+        let ports = (0..3).map(|node| cluster.port(node)).collect();
+        let scene = Self {
+            cluster: Mutex::new(cluster),
+            ports,
+        };
+        scene.sql(
+            0,
+            "create table t (id bigint, at timestamptz default now())",
+        );
+        // Whoever is promoted has nobody to wait for.
+        for node in [1, 2] {
+            scene.sql(node, "alter system set synchronous_standby_names = ''");
+            scene.sql(node, "select pg_reload_conf()");
+        }
+        scene
+    }
+
+    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap()
+    }
+
+    fn sql(&self, node: usize, sql: &str) -> Vec<String> {
+        let answer = self.cluster().query(node, "postgres", sql);
+        let answer = answer.unwrap_or_else(|problem| panic!("{problem}"));
+        answer.first().map(str::to_owned).into_iter().collect()
+    }
+
+    fn first(&self, node: usize, sql: &str) -> String {
+        self.sql(node, sql).pop().unwrap_or_default()
+    }
+
+    /// The replicas come first in the list: roles are found out.
+    fn config(&self) -> Config {
+        let nodes = [2, 0, 1].map(|node| format!("127.0.0.1:{}", self.ports[node]));
+        config()
+            .without("databases.app")
+            .database("app", "cluster", "main")
+            .database("app", "dbname", "postgres")
+            .database("app", "user", "postgres")
+            .database("app", "pool_size", 6)
+            .pooler("state_dir", ".")
+            .set(
+                "clusters.main",
+                "nodes",
+                [nodes[0].as_str(), &nodes[1], &nodes[2]],
+            )
+    }
+}
+
+fn port(client: &mut Client) -> String {
+    client.value("select current_setting('port')")
+}
+
+/// What became of the writes of one client.
+#[derive(Default)]
+struct Ledger {
+    acknowledged: Vec<u64>,
+    /// Said to have failed, and so must not be there.
+    failed: Vec<u64>,
+    /// 08007.
+    unknown: Vec<u64>,
+    /// The longest time between two acknowledged writes.
+    longest: Duration,
+    errors: BTreeMap<String, usize>,
+}
+
+/// Writes one row after the other until `over`; the connection must never end.
+fn write(pooler: &Pooler, who: u64, over: &AtomicBool, written: &AtomicUsize) -> Ledger {
+    let mut client = pooler.connect();
+    let mut ledger = Ledger::default();
+    let mut last = Instant::now();
+    let mut turn = 0;
+    while !over.load(Ordering::SeqCst) {
+        turn += 1;
+        let id = who * 1_000_000 + turn;
+        let insert = format!("insert into t values ({id})");
+        let request = match turn % 3 {
+            0 => batch().query(&insert),
+            1 => batch().parse("", &insert).run("", &[]).sync(),
+            _ => batch().query(&format!("begin; {insert}; commit")),
+        };
+        let reply = client.ask(request);
+        match reply.errors.first() {
+            None => {
+                ledger.acknowledged.push(id);
+                ledger.longest = ledger.longest.max(last.elapsed());
+                last = Instant::now();
+                written.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(fault) => {
+                *ledger.errors.entry(fault.code.clone()).or_default() += 1;
+                if fault.code == "08007" {
+                    ledger.unknown.push(id);
+                } else {
+                    ledger.failed.push(id);
+                }
+                if reply.status != 'I' {
+                    client.query("rollback").good();
+                }
+            }
+        }
+    }
+    ledger
+}
+
+/// Runs writers while `story` happens; all that was acknowledged must be on `winner`, once.
+fn under_load(scene: &Scene, pooler: &Pooler, winner: usize, story: impl FnOnce(&AtomicUsize)) {
+    let (over, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ledgers = thread::scope(|scope| {
+        let _raise = Raise(&over);
+        let writers: Vec<_> = (1..=6)
+            .map(|who| {
+                let (over, written) = (&over, &written);
+                scope.spawn(move || write(pooler, who, over, written))
+            })
+            .collect();
+        more(&written, 50);
+        story(&written);
+        over.store(true, Ordering::SeqCst);
+        let ledgers: Vec<Ledger> = writers.into_iter().map(|one| one.join().unwrap()).collect();
+        ledgers
+    });
+    let on_winner = |ids: &[u64]| -> usize {
+        let list: Vec<String> = ids.iter().map(u64::to_string).collect();
+        let sql = format!("select count(*) from t where id in ({})", list.join(","));
+        if ids.is_empty() {
+            0
+        } else {
+            scene.first(winner, &sql).parse().unwrap()
+        }
+    };
+    let mut errors = BTreeMap::new();
+    for ledger in &ledgers {
+        assert_eq!(
+            on_winner(&ledger.acknowledged),
+            ledger.acknowledged.len(),
+            "lost or doubled"
+        );
+        assert_eq!(on_winner(&ledger.failed), 0, "called failed, and is there");
+        assert!(
+            ledger.unknown.len() <= 2,
+            "only work in flight is unknown: {:?}",
+            ledger.errors
+        );
+        for (code, count) in &ledger.errors {
+            *errors.entry(code.clone()).or_insert(0) += count;
+        }
+    }
+    let twice = "select count(*) from (select id from t group by id having count(*) > 1) x";
+    assert_eq!(scene.first(winner, twice), "0", "stored twice");
+    let longest = ledgers
+        .iter()
+        .map(|ledger| ledger.longest)
+        .max()
+        .unwrap_or_default();
+    let all: usize = ledgers.iter().map(|ledger| ledger.acknowledged.len()).sum();
+    println!(
+        "{all} writes; longest gap between acknowledged writes: {longest:?}; errors: {errors:?}"
+    );
+}
+
+/// Waits for so many more writes.
+fn more(written: &AtomicUsize, count: usize) {
+    let goal = written.load(Ordering::SeqCst) + count;
+    eventually(LONG, "writes go on", || {
+        written.load(Ordering::SeqCst) >= goal
+    });
+}
+
+#[test]
+fn the_writer_is_found_whatever_the_order_of_the_nodes() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let mut client = pooler.connect();
+    assert_eq!(port(&mut client), scene.ports[0].to_string());
+    client.query("insert into t values (1)").good();
+}
+
+#[test]
+fn the_console_shows_the_cluster_and_drains_it() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    pooler.connect().query("select 1").good();
+    let primary = format!("127.0.0.1:{}", scene.ports[0]);
+    let shown = pooler.show("SHOW CLUSTERS");
+    assert_eq!(shown.column("primary"), [primary.as_str()]);
+    assert_eq!(shown.column("phase"), ["stable"]);
+    eventually(LONG, "both replicas are measured", || {
+        let nodes = pooler.show("SHOW NODES");
+        let role = |port: u16| {
+            let row = nodes.row_where("node", &format!("127.0.0.1:{port}"));
+            row.map(|row| (row["role"].clone(), row["readable"].clone()))
+        };
+        let is = |role: &str, readable: &str| Some((role.to_owned(), readable.to_owned()));
+        role(scene.ports[0]) == is("primary", "no")
+            && role(scene.ports[1]) == is("replica", "yes")
+            && role(scene.ports[2]) == is("replica", "yes")
+    });
+    assert_eq!(pooler.show("SHOW LAG").rows.len(), 2);
+    let story = pooler.show("SHOW FAILOVERS");
+    assert_eq!(
+        story.column("to").last().map(String::as_str),
+        Some("stable")
+    );
+    pooler.show("SWITCHOVER main");
+    eventually(LONG, "the drain begins", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["draining"]
+    });
+    let mut client = thread::scope(|scope| {
+        // It waits for the drain to end.
+        let client = scope.spawn(|| pooler.connect());
+        scene.cluster().promote(1).unwrap();
+        client.join().unwrap()
+    });
+    assert_eq!(port(&mut client), scene.ports[1].to_string());
+    let fault = pooler.console().query("UNFENCE other");
+    assert_eq!(fault.error().code, "42704");
+}
+
+#[test]
+fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    under_load(&scene, &pooler, 1, |written| {
+        scene.cluster().kill9(0).unwrap();
+        let began = Instant::now();
+        scene.cluster().promote(1).unwrap();
+        let promoted = began.elapsed();
+        more(written, 50);
+        println!("the cluster took {promoted:?} to have a primary again");
+        // The old primary comes back as it was, takes writes, and is behind nobody by its own account.
+        scene.cluster().restart(0).unwrap();
+        let gone = "alter system set synchronous_standby_names = ''";
+        scene.sql(0, gone);
+        scene.sql(0, "select pg_reload_conf()");
+        more(written, 300);
+    });
+}
+
+#[test]
+fn a_restart_in_place_and_a_promotion_of_a_living_cluster_are_followed() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    under_load(&scene, &pooler, 1, |written| {
+        scene.cluster().restart(0).unwrap();
+        more(written, 100);
+        // Now the replica is promoted while the primary goes on: the higher timeline wins, at once. Writes that wait for the
+        // replica are never acknowledged by the old primary.
+        scene.cluster().promote(1).unwrap();
+        more(written, 200);
+    });
+}
+
+#[test]
+fn a_transaction_on_a_lost_server_fails_and_the_session_goes_on() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let mut client = pooler.connect();
+    let mut silent = pooler.connect();
+    client.query("begin").good();
+    client.query("insert into t values (7)").good();
+    silent.query("begin; insert into t values (8)").good();
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    let reply = client.query("select 1");
+    assert_eq!(
+        (reply.error().code.as_str(), reply.status),
+        ("40001", 'E'),
+        "{reply:?}"
+    );
+    let reply = client.query("select 1");
+    assert_eq!((reply.error().code.as_str(), reply.status), ("25P02", 'E'));
+    let reply = client.query("rollback").good();
+    assert_eq!((reply.tags[0].as_str(), reply.status), ("ROLLBACK", 'I'));
+    assert_eq!(port(&mut client), scene.ports[1].to_string());
+    // A COMMIT must not look like success.
+    let reply = silent.query("commit");
+    assert_eq!(
+        (reply.error().code.as_str(), reply.status),
+        ("40001", 'I'),
+        "{reply:?}"
+    );
+    assert_eq!(silent.value("select count(*) from t"), "0");
+}
+
+#[test]
+fn without_a_primary_clients_wait_and_are_told_why_in_the_end() {
+    let scene = Scene::start();
+    let pooler = scene
+        .config()
+        .set("clusters.main", "hold_timeout", "700ms")
+        .start();
+    let mut client = pooler.connect();
+    client.query("select 1").good();
+    scene.cluster().stop(0, Stop::Fast).unwrap();
+    let reply = client.query("select 1");
+    let fault = reply.error();
+    assert_eq!(
+        (fault.code.as_str(), fault.severity.as_str()),
+        ("57P03", "ERROR")
+    );
+    assert!(fault.says("replica"), "{fault:?}");
+    let reply = client.ask(batch().parse("", "select 1").run("", &[]).sync());
+    assert_eq!((reply.error().code.as_str(), reply.status), ("57P03", 'I'));
+    scene.cluster().promote(1).unwrap();
+    eventually(LONG, "the session goes on", || {
+        client.query("select 1").errors.is_empty()
+    });
+    assert_eq!(port(&mut client), scene.ports[1].to_string());
+}
+
+#[test]
+fn what_was_seen_is_remembered_over_a_restart_of_the_pooler() {
+    let scene = Scene::start();
+    let config = scene.config().set("clusters.main", "hold_timeout", "1s");
+    let state = crate::support::folder("state");
+    let config = config.pooler("state_dir", state.as_path());
+    let pooler = config.start();
+    let mut client = pooler.connect();
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    eventually(LONG, "the new primary is used", || {
+        let reply = client.query("select current_setting('port')");
+        reply.errors.is_empty() && reply.value() == scene.ports[1].to_string()
+    });
+    let file = state.join("cluster-main.state");
+    eventually(LONG, "the new timeline is written down", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("timeline 2"))
+    });
+    drop((client, pooler));
+    // The new primary is down, the old one is up, and the pooler is new.
+    scene.cluster().stop(1, Stop::Fast).unwrap();
+    scene.cluster().restart(0).unwrap();
+    let pooler = config.start();
+    let fault = match pooler.login().try_connect() {
+        Ok(_) => panic!("a stale primary is served"),
+        Err(refusal) => refusal.told(),
+    };
+    assert_eq!(fault.code, "57P03", "{fault:?}");
+    scene.cluster().restart(1).unwrap();
+    assert_eq!(port(&mut pooler.connect()), scene.ports[1].to_string());
+    drop(pooler);
+    std::fs::write(&file, "nonsense").unwrap();
+    std::fs::write(state.join("userlist.txt"), "").unwrap();
+    let ran = crate::support::pooler::run(
+        &["pooler.toml"],
+        &[("pooler.toml", &config.text(&state, 6432))],
+        &[],
+    );
+    assert!(ran.output.contains("damaged"), "{}", ran.output);
+}
