@@ -12,7 +12,7 @@
 //! | 7 | [`clients`] | the application's side |
 //! | 6 | [`pools`], [`discovery`] | servers on loan; asking nodes what they are |
 //! | 5 | [`servers`] | one PostgreSQL connection |
-//! | 4 | [`net`], [`telemetry`] | sockets and TLS; the log |
+//! | 4 | [`net`], [`telemetry`], [`routing`]* | sockets and TLS; the log; which node a request wants |
 //! | 3 | [`protocol`]*, [`auth`]*, [`topology`]* | frames; proofs; the state of a cluster |
 //! | 2 | [`config`]*, [`stats`] | settings; counters and the census |
 //! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`] | failure, time and chance, passwords |
@@ -51,6 +51,7 @@ pub mod net;
 pub mod pools;
 pub mod process;
 pub mod protocol;
+pub mod routing;
 pub mod secret;
 pub mod servers;
 pub mod stats;

@@ -1,0 +1,15 @@
+//! Where a statement goes. Pure: texts, catalogs and views in, routes out.
+//!
+//! One promise above all: a statement that needs the primary never fails because of routing, and a client never reads a database
+//! older than what it has itself written. What is not known to be a read is a write.
+
+pub mod builtin;
+pub mod cache;
+pub mod catalog;
+pub mod classify;
+pub mod intent;
+pub mod judge;
+pub mod learn;
+pub mod normal;
+pub mod scan;
+pub mod second;

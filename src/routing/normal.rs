@@ -1,0 +1,126 @@
+//! The same statement with other constants is the same statement: its normal form, as a key.
+//!
+//! A client that writes values into its texts would fill any cache. Where constants cannot matter (queries and DML that call nothing
+//! which acts by them) each is replaced by an empty one, and comments and blanks are dropped. Everything else is its own key.
+
+use crate::protocol::lexer::{Kind, Token};
+use crate::protocol::sql::statements;
+use crate::routing::intent::Hint;
+
+/// Functions whose constants decide what is known of a text.
+const TELLING: &[&str] = &[
+    "set_config",
+    "current_setting",
+    "setseed",
+    "ts_stat",
+    "ts_rewrite",
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "table_to_xml",
+    "table_to_xmlschema",
+    "table_to_xml_and_xmlschema",
+];
+
+const FIRST: &[&str] = &[
+    "select", "values", "with", "insert", "update", "delete", "merge",
+];
+
+/// Whether `text`, cut into `tokens`, may be known by its normal form.
+pub fn may_be_normalised(text: &[u8], tokens: &[Token]) -> bool {
+    let are_queries = statements(text, tokens)
+        .all(|statement| statement.is_any(0, FIRST) || statement.has(0, b'('));
+    let is_telling = |token: &Token| match token.kind {
+        Kind::UnicodeQuoted => true,
+        Kind::Word | Kind::Quoted => {
+            let name = token.of(text);
+            TELLING.iter().any(|word| {
+                name.trim_ascii_quotes()
+                    .eq_ignore_ascii_case(word.as_bytes())
+            })
+        }
+        _ => false,
+    };
+    are_queries && !tokens.iter().any(is_telling)
+}
+
+trait Quotes {
+    fn trim_ascii_quotes(&self) -> &[u8];
+}
+
+impl Quotes for [u8] {
+    fn trim_ascii_quotes(&self) -> &[u8] {
+        self.strip_prefix(b"\"")
+            .and_then(|rest| rest.strip_suffix(b"\""))
+            .unwrap_or(self)
+    }
+}
+
+/// Writes the normal form to `out`. Texts with the same form are known alike.
+pub fn write(text: &[u8], tokens: &[Token], hint: Option<Hint>, out: &mut Vec<u8>) {
+    out.push(match hint {
+        None => b' ',
+        Some(Hint::Primary) => b'P',
+        Some(Hint::Replica) => b'R',
+    });
+    for token in tokens {
+        match token.kind {
+            Kind::Text | Kind::EscapeText | Kind::UnicodeText | Kind::DollarText | Kind::Bits => {
+                out.extend_from_slice(b"'' ");
+            }
+            Kind::Number => out.extend_from_slice(b"0 "),
+            _ => {
+                out.extend_from_slice(token.of(text));
+                out.push(b' ');
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::lexer::{Strings, cut};
+
+    fn form(text: &str) -> Option<String> {
+        let mut tokens = Vec::new();
+        cut(text.as_bytes(), Strings::Standard, &mut tokens).unwrap();
+        let mut out = Vec::new();
+        may_be_normalised(text.as_bytes(), &tokens).then(|| {
+            write(text.as_bytes(), &tokens, None, &mut out);
+            String::from_utf8(out).unwrap()
+        })
+    }
+
+    #[test]
+    fn constants_blanks_and_comments_do_not_matter_in_queries_and_dml() {
+        let one = form("select * from t where a = 1 and b = 'x' -- c").unwrap();
+        assert_eq!(
+            Some(&one),
+            form("select  * from t where a=22 and b=$$y$$").as_ref()
+        );
+        assert_ne!(
+            Some(&one),
+            form("select * from t where a = 1 and b = c").as_ref()
+        );
+        assert!(form("insert into t values (1)").is_some());
+        assert!(form("(select 1); update t set a = 2").is_some());
+    }
+
+    #[test]
+    fn a_text_whose_constants_act_is_its_own_key() {
+        for text in [
+            "set x to 1",
+            "select set_config('a', 'b', false)",
+            "select \"set_config\"('a', 'b', false)",
+            "select U&\"set\\005fconfig\"('a', 'b', false)",
+            "select current_setting('x')",
+            "select * from query_to_xml('select 1', true, false, '')",
+            "select 1; prepare p as select 1",
+            "explain (analyze 'off') select 1",
+            "execute p(1)",
+        ] {
+            assert_eq!(form(text), None, "{text}");
+        }
+    }
+}
