@@ -8,13 +8,13 @@ use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
-use crate::pools::pool::Pool;
-use crate::pools::registry::Registry;
+use crate::pools::plan::Reads;
 use crate::protocol::parameters::Parameters;
 use crate::stats::census::ClientState;
 use crate::topology::board::{Board, Held};
-use crate::topology::node::{NodeId, Observation};
+use crate::topology::node::{NodeId, Observation, Role};
 use crate::topology::phase::Epoch;
+use crate::topology::reader::{self, Read};
 use crate::topology::view::ClusterView;
 
 /// The course of a client whose database is in a cluster.
@@ -25,29 +25,32 @@ pub struct Course {
     group: Arc<Group>,
     /// The node whose pool the session holds, and the reign in which it was chosen.
     bound: (NodeId, Epoch),
+    /// What it has read from replicas.
+    read: Read,
     /// The client's parameters before the link under way.
     pub(super) params_before: Option<Arc<Parameters>>,
     /// Since when the request under way has waited for a primary.
     waits_since: Option<Moment>,
 }
 
-/// The pool of the writer for `group`. None while there is no writer.
-///
-/// # Errors
-/// [`Error::DatabaseRemoved`] when the group has gone.
-pub fn pool_of_writer(
-    registry: &Arc<Registry>,
-    group: &Arc<Group>,
+/// The node for new transactions: a replica where those are wanted and one is good enough, else the writer. None while there is
+/// neither.
+pub fn node_for(
+    board: &Board,
     view: &ClusterView,
+    reads: Reads,
+    read: Read,
     now: Moment,
-) -> Result<Option<(Arc<Pool>, NodeId)>, Error> {
-    let Some(node) = view.primary_at(now).and_then(|id| view.node(id)) else {
-        return Ok(None);
-    };
-    let place = Node::at(&node.place.host, node.place.port);
-    let pool = registry.pool_at(group, &place);
-    let pool = pool.ok_or_else(|| Error::DatabaseRemoved(group.database.name.clone()))?;
-    Ok(Some((pool, node.id)))
+) -> Option<NodeId> {
+    let reader = reads.are_wanted.then(|| {
+        let turn = if read.from.is_none() {
+            board.next_turn()
+        } else {
+            0
+        };
+        reader::choose(view, reads.max_lag, read, turn)
+    });
+    reader.flatten().or_else(|| view.primary_at(now))
 }
 
 /// Why a client of this cluster got no server.
@@ -87,14 +90,23 @@ pub fn is_passing(error: &Error) -> bool {
 impl Course {
     /// The course of a client that has just logged in and holds the pool of node `bound`.
     pub fn new(board: Arc<Board>, group: Arc<Group>, bound: NodeId) -> Self {
-        let epoch = board.view().epoch;
-        Self {
+        let view = board.view();
+        let epoch = view.epoch;
+        let is_reader = view
+            .node(bound)
+            .is_some_and(|node| node.role == Role::Replica);
+        let mut course = Self {
             board,
             group,
             bound: (bound, epoch),
+            read: Read::default(),
             params_before: None,
             waits_since: None,
+        };
+        if is_reader {
+            course.note_read(&view, bound);
         }
+        course
     }
 
     /// Tells the machine that something is wrong with the node.
@@ -106,10 +118,25 @@ impl Course {
         });
     }
 
-    /// Whether the node is still the one for new transactions.
-    pub(super) fn is_right(&self, now: Moment) -> bool {
+    /// Whether the node is still good for new transactions.
+    fn is_right(&self, now: Moment) -> bool {
         let view = self.board.view();
+        if self.read.from == Some(self.bound.0) {
+            let node = view.node(self.bound.0);
+            return node.is_some_and(|node| node.is_listed && node.role == Role::Replica);
+        }
         view.primary_at(now) == Some(self.bound.0) && view.epoch == self.bound.1
+    }
+
+    /// Notes how far the replica is known to be that the client reads from now.
+    fn note_read(&mut self, view: &ClusterView, reader: NodeId) {
+        let lsn = view.node(reader).and_then(|node| node.lsn);
+        let known = self.read.seen.filter(|(epoch, _)| *epoch == view.epoch);
+        let lsn = lsn.max(known.map(|(_, lsn)| lsn));
+        self.read = Read {
+            from: Some(reader),
+            seen: lsn.map(|lsn| (view.epoch, lsn)).or(self.read.seen),
+        };
     }
 
     /// A server was got: the wait is over.
@@ -121,7 +148,10 @@ impl Course {
 impl Session {
     /// Chooses the pool for what the client is about to ask; false while there is no primary. Costs a look at the board.
     pub(super) fn steer(&mut self, now: Moment) -> Result<bool, Error> {
-        let is_followed = self.pool.plan.load().rules.is_followed;
+        let (is_followed, reads) = {
+            let plan = self.pool.plan.load();
+            (plan.rules.is_followed, plan.reads)
+        };
         if self.pool.is_retired() || is_followed != self.course.is_some() {
             self.change_course()?;
         }
@@ -129,17 +159,24 @@ impl Session {
             return Ok(true);
         };
         let view = course.board.view();
-        let Some(writer) = view.primary_at(now) else {
+        let Some(node) = node_for(&course.board, &view, reads, course.read, now) else {
             return Ok(false);
         };
-        if course.bound == (writer, view.epoch) && !self.pool.is_retired() {
+        if view.primary_at(now) == Some(node) {
+            course.read.from = None;
+        } else {
+            course.note_read(&view, node);
+        }
+        if course.bound == (node, view.epoch) && !self.pool.is_retired() {
             return Ok(true);
         }
-        let registry = Arc::clone(&self.pool.registry);
-        let Some((pool, node)) = pool_of_writer(&registry, &course.group, &view, now)? else {
+        let Some(place) = view.node(node).map(|node| &node.place) else {
             return Ok(false);
         };
-        self.pool = pool;
+        let place = Node::at(&place.host, place.port);
+        let pool = self.pool.registry.pool_at(&course.group, &place);
+        let gone = || Error::DatabaseRemoved(course.group.database.name.clone());
+        self.pool = pool.ok_or_else(gone)?;
         course.bound = (node, view.epoch);
         Ok(true)
     }

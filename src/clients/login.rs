@@ -20,11 +20,12 @@ use crate::clients::wishes;
 use crate::clock;
 use crate::config::node::Node;
 use crate::config::settings::Settings;
-use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION};
+use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION, Route};
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::lease;
 use crate::pools::limits::{ClientPlaces, Database};
+use crate::pools::plan::Reads;
 use crate::pools::pool::Pool;
 use crate::pools::registry::{Phase, Registry};
 use crate::protocol::message;
@@ -37,6 +38,7 @@ use crate::stats::arrival::Arrival;
 use crate::telemetry::events::{self, Attempt, Who};
 use crate::topology::board::{Board, Held};
 use crate::topology::node::NodeId;
+use crate::topology::reader::Read;
 
 /// Logs a client in. When it fails, the stream is left in `back`, so that the reason can be told.
 ///
@@ -433,11 +435,17 @@ impl Login<'_> {
             let (cluster, standing) = (cluster.to_owned(), "It is not watched.".to_owned());
             return Err(Error::NoPrimary { cluster, standing });
         };
+        let entry = settings.database(database);
+        let user = settings.server_user(database, &self.startup.user);
+        let reads = Reads {
+            are_wanted: settings.effective_route(database, user) == Route::Replica,
+            max_lag: entry.and_then(|entry| entry.max_lag),
+        };
         let since = clock::now();
         loop {
             let view = board.view();
-            let writer = view.primary_at(clock::now()).and_then(|id| view.node(id));
-            if let Some(node) = writer {
+            let node = course::node_for(&board, &view, reads, Read::default(), clock::now());
+            if let Some(node) = node.and_then(|id| view.node(id)) {
                 let place = Node::at(&node.place.host, node.place.port);
                 let node = node.id;
                 return Ok(Some(Writer { board, node, place }));

@@ -9,6 +9,7 @@ use crate::config::problem::{Refusal, path};
 use crate::config::schema::{Key, Section, key};
 use crate::config::settings::Settings;
 use crate::config::slot::{Given, Slot};
+use crate::config::value::Route;
 use crate::secret::Secret;
 
 /// `[clusters.NAME]`.
@@ -27,6 +28,12 @@ pub struct ClusterSettings {
     pub probe_interval: Duration,
     /// How long an answer may take. Default 500ms.
     pub probe_timeout: Duration,
+    /// How old the data of a replica may be that serves reads. Default 1s.
+    pub max_lag: Duration,
+    /// How many bytes of WAL it may be behind; 0 is no bound in bytes. Default 16MB.
+    pub max_lag_bytes: usize,
+    /// For how long a replica that was too far behind must have been below half of that before it serves reads again. Default 1s.
+    pub readmit_after: Duration,
     /// How long a client waits for a node that takes writes. Default 30s.
     pub hold_timeout: Duration,
     /// How many clients may wait so; those beyond are refused at once. Default 10000.
@@ -51,6 +58,9 @@ impl Default for ClusterSettings {
             probe_dbname: "postgres".to_owned(),
             probe_interval: Duration::from_millis(250),
             probe_timeout: Duration::from_millis(500),
+            max_lag: Duration::from_secs(1),
+            max_lag_bytes: 16 << 20,
+            readmit_after: Duration::from_secs(1),
             hold_timeout: Duration::from_secs(30),
             hold_max_clients: 10_000,
         }
@@ -62,21 +72,21 @@ pub static CLUSTER: Section<ClusterSettings> = Section {
     keys: &[
         cluster_key("hold_max_clients", |s| Slot::Count(&mut s.hold_max_clients)),
         cluster_key("hold_timeout", |s| Slot::Span(&mut s.hold_timeout)),
+        cluster_key("max_lag", |s| Slot::Span(&mut s.max_lag)),
+        cluster_key("max_lag_bytes", |s| Slot::Bytes(&mut s.max_lag_bytes)),
         cluster_key("nodes", |s| Slot::Nodes(&mut s.nodes)),
         cluster_key("probe_dbname", |s| Slot::Text(&mut s.probe_dbname)),
         cluster_key("probe_interval", |s| Slot::Span(&mut s.probe_interval)),
         cluster_key("probe_password", |s| Slot::Hidden(&mut s.probe_password)),
         cluster_key("probe_timeout", |s| Slot::Span(&mut s.probe_timeout)),
         cluster_key("probe_user", |s| Slot::MaybeText(&mut s.probe_user)),
+        cluster_key("readmit_after", |s| Slot::Span(&mut s.readmit_after)),
     ],
     unbuilt: &[
         ("drain_grace", &[]),
         ("etcd", &[]),
         ("fence_on_lease_loss", &[]),
-        ("max_lag", &[]),
-        ("max_lag_bytes", &[]),
         ("patroni", &[]),
-        ("readmit_after", &[]),
         ("server_tls_ca_file", &[]),
         ("server_tls_cert_file", &[]),
         ("server_tls_key_file", &[]),
@@ -194,6 +204,13 @@ impl Settings {
         Some((name, self.clusters.get(name)?))
     }
 
+    /// Which nodes the transactions of `user` in `database` go to: user, then database, then the primary.
+    pub fn effective_route(&self, database: &str, user: &str) -> Route {
+        let wish = self.user(user).and_then(|user| user.route);
+        let wish = wish.or_else(|| self.database(database)?.route);
+        wish.unwrap_or_default()
+    }
+
     /// Who probes the cluster `name`, and with what password: its own keys, else the forced user of the first of its databases that
     /// has one. Passwords of `[users]` and `auth_file` are not looked at here.
     pub fn prober(&self, name: &str) -> Option<(&str, Option<&Secret>)> {
@@ -235,6 +252,7 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
             ("probe_interval", cluster.probe_interval),
             ("probe_timeout", cluster.probe_timeout),
             ("hold_timeout", cluster.hold_timeout),
+            ("max_lag", cluster.max_lag),
         ];
         for (what, _) in spans.iter().filter(|(_, span)| span.is_zero()) {
             note(&key(what), Refusal::new("may not be 0"));
@@ -248,6 +266,14 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
     for (name, database) in &settings.databases {
         let key = |key| ["databases", name.as_str(), key];
         let Some(cluster) = &database.cluster else {
+            let alone = [
+                ("route", database.route.is_some()),
+                ("max_lag", database.max_lag.is_some()),
+            ];
+            for (what, _) in alone.iter().filter(|(_, is_set)| *is_set) {
+                let refusal = Refusal::new("needs a cluster: one server has no replicas");
+                note(&key(what), refusal.hint("set cluster, or leave it out"));
+            }
             continue;
         };
         if !settings.clusters.contains_key(cluster) {

@@ -456,7 +456,7 @@ mod tests {
             "[users.ann]\npassword = \"a\"\npassword_file = \"b\"\nroute = \"auto\"",
             &[
                 "3:1: users.ann.password_file: stands beside password; keep one of the two",
-                "4:1: users.ann.route: known, but not built in this version; leave it out",
+                "4:9: users.ann.route: \"auto\" is known, but not built in this version; choose one of: primary, replica",
             ],
         ),
         (

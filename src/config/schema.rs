@@ -317,6 +317,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("max_db_connections", |s| {
             Slot::MaybeCount(&mut s.max_db_connections)
         }),
+        key("max_lag", |s| Slot::MaybeSpan(&mut s.max_lag)),
         key("min_pool_size", |s| Slot::MaybeCount(&mut s.min_pool_size)),
         key("password", |s| Slot::Hidden(&mut s.password)),
         key("pool_mode", |s| Slot::Word(&mut s.pool_mode)),
@@ -328,6 +329,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("reserve_pool_size", |s| {
             Slot::MaybeCount(&mut s.reserve_pool_size)
         }),
+        key("route", |s| Slot::Word(&mut s.route)),
         key("server_lifetime", |s| {
             Slot::MaybeSpan(&mut s.server_lifetime)
         }),
@@ -335,12 +337,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("timezone", |s| Slot::MaybeText(&mut s.timezone)),
         key("user", |s| Slot::MaybeText(&mut s.user)),
     ],
-    unbuilt: &[
-        ("consistency", &["none"]),
-        ("max_lag", &[]),
-        ("max_lag_bytes", &[]),
-        ("route", &[]),
-    ],
+    unbuilt: &[("consistency", &["none"]), ("max_lag_bytes", &[])],
     has_password: true,
 };
 
@@ -369,12 +366,13 @@ pub static USER: Section<UserSettings> = Section {
         key("reserve_pool_size", |s| {
             Slot::MaybeCount(&mut s.reserve_pool_size)
         }),
+        key("route", |s| Slot::Word(&mut s.route)),
         key("session_state", |s| Slot::Word(&mut s.session_state)),
         key("transaction_timeout", |s| {
             Slot::MaybeSpan(&mut s.transaction_timeout)
         }),
     ],
-    unbuilt: &[("consistency", &["none"]), ("max_lag", &[]), ("route", &[])],
+    unbuilt: &[("consistency", &["none"]), ("max_lag", &[])],
     has_password: true,
 };
 

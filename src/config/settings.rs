@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::clusters::ClusterSettings;
 use crate::config::value::{
-    AuthType, Dialect, LoadBalance, LogFormat, PoolMode, SessionState, TlsMode, TlsProtocols,
+    AuthType, Dialect, LoadBalance, LogFormat, PoolMode, Route, SessionState, TlsMode, TlsProtocols,
 };
 use crate::secret::Secret;
 
@@ -294,6 +294,10 @@ pub struct DatabaseSettings {
     pub user: Option<String>,
     /// The cluster it belongs to, in place of a host. Default none.
     pub cluster: Option<String>,
+    /// Which nodes of its cluster transactions go to. Default `primary`.
+    pub route: Option<Route>,
+    /// How old the data of a replica may be, in place of the cluster's `max_lag`.
+    pub max_lag: Option<Duration>,
     /// The password of `user`. `None`: the one of `[users]` or `auth_file`.
     pub password: Option<Secret>,
     /// Who runs `auth_query` here.
@@ -359,6 +363,8 @@ pub struct UserSettings {
     pub client_idle_timeout: Option<Duration>,
     /// What becomes of session state.
     pub session_state: Option<SessionState>,
+    /// Which nodes of a cluster transactions go to.
+    pub route: Option<Route>,
 }
 
 /// `[peers.NUMBER]`: a pooler that shares the address of this one. An entry with the own number says nothing.
@@ -520,6 +526,8 @@ impl Default for DatabaseSettings {
             dbname: None,
             user: None,
             cluster: None,
+            route: None,
+            max_lag: None,
             password: None,
             auth_user: None,
             auth_query: None,

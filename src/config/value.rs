@@ -109,6 +109,16 @@ pub enum LoadBalance {
     Disable,
 }
 
+/// Which nodes of a cluster a client's transactions go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Route {
+    /// To the one that takes writes.
+    #[default]
+    Primary,
+    /// To a replica that is not too far behind; to the primary where there is none.
+    Replica,
+}
+
 /// The versions of TLS that may be spoken; at least one of them is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TlsProtocols {
@@ -238,6 +248,18 @@ impl LoadBalance {
         match self {
             Self::RoundRobin => "round-robin",
             Self::Disable => "disable",
+        }
+    }
+}
+
+impl Word for Route {
+    const ALL: &'static [Self] = &[Self::Primary, Self::Replica];
+    const UNBUILT: &'static [&'static str] = &["auto"];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
         }
     }
 }

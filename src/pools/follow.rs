@@ -8,41 +8,55 @@ use std::sync::Arc;
 use crate::config::node::Node;
 use crate::pools::registry::Registry;
 use crate::topology::board::Board;
-use crate::topology::node::NodeId;
+use crate::topology::node::{NodeId, Role};
 use crate::topology::phase::Epoch;
-use crate::topology::view::ClusterView;
+use crate::topology::view::{ClusterView, NodeView};
+
+/// What must not have changed for pools to stay as they are: the reign, the writer, and which nodes may be used at all.
+type Standing = (Epoch, Option<NodeId>, Vec<bool>);
+
+fn standing(view: &ClusterView) -> Standing {
+    let usable = view.nodes.iter().map(is_usable);
+    (view.epoch, view.writer, usable.collect())
+}
+
+fn is_usable(node: &NodeView) -> bool {
+    node.is_listed && node.role != Role::Fenced
+}
 
 /// Follows the cluster whose views hang on `board`, for ever.
 pub async fn follow(registry: Arc<Registry>, board: Arc<Board>) {
-    let mut known: Option<(Epoch, NodeId)> = None;
+    let (mut known, mut last_writer) = (None, None);
     loop {
         let view = board.view();
-        if let Some(writer) = view.writer
-            && known != Some((view.epoch, writer))
-        {
-            known = Some((view.epoch, writer));
-            settle(&registry, &view, writer);
+        let now = standing(&view);
+        if known.as_ref() != Some(&now) {
+            settle(&registry, &view, last_writer);
+            known = Some(now);
+            last_writer = view.writer.or(last_writer);
         }
         board.next_after(&view).await;
     }
 }
 
-fn settle(registry: &Arc<Registry>, view: &ClusterView, writer: NodeId) {
-    let Some(place) = view.node(writer).map(|node| &node.place) else {
-        return;
-    };
-    let right = Node::at(&place.host, place.port);
+/// Gives up the pools of the writer before, once there is another, and those of nodes that nobody may use.
+fn settle(registry: &Arc<Registry>, view: &ClusterView, last_writer: Option<NodeId>) {
+    let address = |node: &NodeView| Node::at(&node.place.host, node.place.port);
+    let writer = view.writer.and_then(|id| view.node(id)).map(address);
+    let before = last_writer.and_then(|id| view.node(id)).map(address);
     for group in registry.groups_of_cluster(&view.name) {
         for pool in group.pools() {
-            if pool.node != right {
+            let mut nodes = view.nodes.iter();
+            let is_usable = nodes.any(|node| is_usable(node) && address(node) == pool.node);
+            let is_deposed =
+                writer.is_some() && before.as_ref() == Some(&pool.node) && before != writer;
+            if !is_usable || is_deposed {
                 group.remove(&pool.node);
                 pool.fence();
             }
         }
-        // Clients that wait at the line for a primary will ask for it in a moment.
-        if let Some(pool) = registry.pool_at(&group, &right) {
-            pool.grow();
-        }
     }
-    registry.open_forced_pools_of(&view.name, &right);
+    if let Some(writer) = writer {
+        registry.open_forced_pools_of(&view.name, &writer);
+    }
 }

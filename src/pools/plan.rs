@@ -5,11 +5,21 @@ use std::time::Duration;
 
 use crate::auth::password::Verifier;
 use crate::config::settings::{DatabaseSettings, Settings};
+use crate::config::value::Route;
 use crate::net::names::Rules as NameRules;
 use crate::net::stream::SocketOptions;
 use crate::pools::policy::Upkeep;
 use crate::protocol::dialogue::Rules;
 use crate::servers::target::{Host, Target};
+
+/// Whether transactions go to replicas, and to which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reads {
+    /// They do: `route = "replica"`.
+    pub are_wanted: bool,
+    /// How old the data of a replica may be, in place of what its cluster says.
+    pub max_lag: Option<Duration>,
+}
 
 /// The settings in force for one pool.
 #[derive(Debug, Clone)]
@@ -46,6 +56,8 @@ pub struct Plan {
     pub login_retry: Duration,
     /// FIFO of idle servers.
     pub round_robin: bool,
+    /// Which nodes of a cluster its clients' transactions go to.
+    pub reads: Reads,
     /// The user is forced, so the pool keeps `min_pool_size` without clients.
     pub is_forced: bool,
 }
@@ -123,6 +135,10 @@ pub fn plan(
         check_delay: all.server_check_delay,
         login_retry: all.server_login_retry,
         round_robin: all.server_round_robin,
+        reads: Reads {
+            are_wanted: settings.effective_route(name, user) == Route::Replica,
+            max_lag: database.max_lag,
+        },
         is_forced: database.user.is_some(),
     }
 }

@@ -151,9 +151,9 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
             probe_interval: cluster.probe_interval,
             probe_timeout: cluster.probe_timeout,
             lag: LagLimits {
-                time: std::time::Duration::from_secs(1),
-                bytes: 16 << 20,
-                readmit_after: std::time::Duration::from_secs(1),
+                time: cluster.max_lag,
+                bytes: cluster.max_lag_bytes as u64,
+                readmit_after: cluster.readmit_after,
             },
             fence_on_lease_loss: true,
         },

@@ -120,6 +120,7 @@ pub struct Board {
     limits: ArcSwap<HoldLimits>,
     line: Mutex<VecDeque<Arc<Place>>>,
     waiting: AtomicUsize,
+    turn: AtomicUsize,
     followers: Mutex<Vec<Waker>>,
     teller: Teller,
 }
@@ -141,6 +142,7 @@ impl Board {
             limits: ArcSwap::from_pointee(limits),
             line: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             followers: Mutex::default(),
             teller,
         })
@@ -154,6 +156,11 @@ impl Board {
     /// The node that new transactions go to, and the reign: none while they wait.
     pub fn primary(&self, now: Moment) -> Option<NodeId> {
         self.view.load().primary_at(now)
+    }
+
+    /// Whose turn it is, of those among whom clients are spread.
+    pub fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, SeqCst)
     }
 
     /// Puts other limits of waiting in force.

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod lag;
 pub mod node;
 pub mod phase;
+pub mod reader;
 pub mod roster;
 pub mod view;
 

@@ -10,10 +10,11 @@ use crate::topology::node::{
     Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
 };
 use crate::topology::phase::Phase;
+use crate::topology::view::ClusterView;
 
-const A: NodeId = NodeId(0);
-const B: NodeId = NodeId(1);
-const C: NodeId = NodeId(2);
+pub(super) const A: NodeId = NodeId(0);
+pub(super) const B: NodeId = NodeId(1);
+pub(super) const C: NodeId = NodeId(2);
 
 pub(super) const RULES: Rules = Rules {
     probe_interval: Duration::from_millis(250),
@@ -30,7 +31,7 @@ fn at(millis: u64) -> Moment {
     Moment::from_micros(millis * 1000)
 }
 
-struct Picture {
+pub(super) struct Picture {
     cluster: Cluster,
     now: u64,
 }
@@ -55,7 +56,7 @@ fn remembering(memory: Memory) -> Picture {
 }
 
 /// A is the writer on timeline 3, B and C follow it.
-fn stable() -> Picture {
+pub(super) fn stable() -> Picture {
     let mut picture = remembering(Memory::default());
     picture
         .primary(A, 3, 1000)
@@ -99,11 +100,11 @@ impl Picture {
         self
     }
 
-    fn primary(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
+    pub(super) fn primary(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
         self.answered(node, false, timeline, lsn)
     }
 
-    fn replica(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
+    pub(super) fn replica(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
         self.answered(node, true, timeline, lsn)
     }
 
@@ -118,7 +119,7 @@ impl Picture {
         self
     }
 
-    fn refused(&mut self, node: NodeId) -> &mut Self {
+    pub(super) fn refused(&mut self, node: NodeId) -> &mut Self {
         self.failed(node, Trouble::Refused("connection refused".into()))
     }
 
@@ -144,10 +145,14 @@ impl Picture {
         self
     }
 
-    fn wait(&mut self, millis: u64) -> &mut Self {
+    pub(super) fn wait(&mut self, millis: u64) -> &mut Self {
         self.now += millis;
         self.cluster.tick(at(self.now));
         self
+    }
+
+    pub(super) fn view(&self) -> ClusterView {
+        self.cluster.view()
     }
 
     fn phase(&self) -> Phase {

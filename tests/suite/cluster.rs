@@ -385,3 +385,55 @@ fn what_was_seen_is_remembered_over_a_restart_of_the_pooler() {
     );
     assert!(ran.output.contains("damaged"), "{}", ran.output);
 }
+
+#[test]
+fn a_read_dsn_goes_to_replicas_that_are_near_and_to_the_primary_when_none_is() {
+    let scene = Scene::start();
+    let pooler = scene
+        .config()
+        .database("ro", "cluster", "main")
+        .database("ro", "dbname", "postgres")
+        .database("ro", "user", "postgres")
+        .database("ro", "route", "replica")
+        .set("clusters.main", "max_lag", "500ms")
+        .set("clusters.main", "readmit_after", "100ms")
+        .start();
+    let read_port = || port(&mut pooler.login().database("ro").connect());
+    let replicas = [scene.ports[1].to_string(), scene.ports[2].to_string()];
+    eventually(LONG, "both replicas serve reads", || {
+        let ports = [read_port(), read_port()];
+        ports[0] != ports[1] && ports.iter().all(|port| replicas.contains(port))
+    });
+    let mut reader = pooler.login().database("ro").connect();
+    let reply = reader.query("insert into t values (1)");
+    assert_eq!(
+        reply.error().code,
+        "25006",
+        "a hint never sends a write elsewhere"
+    );
+    // Replay stops on both, and the primary goes on: they fall behind, and the primary serves.
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_pause()");
+    }
+    let mut writer = pooler.connect();
+    let mut last = 1;
+    eventually(LONG, "nobody reads what is too old", || {
+        last += 1;
+        writer
+            .query(&format!("insert into t values ({last})"))
+            .good();
+        port(&mut reader) == scene.ports[0].to_string()
+    });
+    assert_eq!(reader.value("select max(id) from t"), last.to_string());
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_resume()");
+    }
+    eventually(LONG, "they serve again", || {
+        replicas.contains(&port(&mut reader))
+    });
+    assert_eq!(reader.value("select max(id) from t"), last.to_string());
+    // Without a primary reads go on, and a replica that is killed is left at once.
+    scene.cluster().stop(0, Stop::Fast).unwrap();
+    assert!(replicas.contains(&port(&mut reader)));
+    assert!(replicas.contains(&read_port()));
+}

@@ -1,0 +1,102 @@
+//! Which replica serves a client that wants to read from one.
+//!
+//! A client stays with its replica while that is good enough, and moves only to one that has replayed what the first was last seen to
+//! have replayed: what it reads never goes backwards in time.
+
+use std::time::Duration;
+
+use crate::topology::node::{Lsn, NodeId, Role};
+use crate::topology::phase::Epoch;
+use crate::topology::view::{ClusterView, NodeView};
+
+/// What a client has read so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Read {
+    /// The replica it reads from.
+    pub from: Option<NodeId>,
+    /// How far that one was last seen to have replayed, and in which reign.
+    pub seen: Option<(Epoch, Lsn)>,
+}
+
+/// The replica to read from: none where none is good enough. `turn` spreads clients that have none yet.
+pub fn choose(
+    view: &ClusterView,
+    max_lag: Option<Duration>,
+    read: Read,
+    turn: usize,
+) -> Option<NodeId> {
+    let is_good = |node: &&NodeView| {
+        let is_near = match max_lag {
+            Some(limit) => node.lag.is_within(limit, 0),
+            None => node.is_readable,
+        };
+        // Of a reign before, whoever has replayed the first position of this one has everything.
+        let needed = read.seen.map(|(epoch, lsn)| view.needed(epoch, lsn));
+        let has_it = match needed {
+            None => true,
+            Some(Some(needed)) => node.lsn.is_some_and(|lsn| lsn >= needed),
+            Some(None) => false,
+        };
+        let is_own = read.from == Some(node.id);
+        node.is_listed && node.role == Role::Replica && is_near && (has_it || is_own)
+    };
+    let good: Vec<&NodeView> = view.nodes.iter().filter(is_good).collect();
+    let own = good.iter().find(|node| Some(node.id) == read.from);
+    let taken = own.or_else(|| good.get(turn % good.len().max(1)));
+    taken.map(|node| node.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Read, choose};
+    use crate::topology::node::{Lsn, NodeId};
+    use crate::topology::phase::Epoch;
+    use crate::topology::tests::{A, B, C, stable};
+    use std::time::Duration;
+
+    fn read(from: NodeId, lsn: u64) -> Read {
+        Read {
+            from: Some(from),
+            seen: Some((Epoch(1), Lsn(lsn))),
+        }
+    }
+
+    #[test]
+    fn clients_are_spread_and_stay_where_they_are() {
+        let view = stable().view();
+        let fresh = |turn| choose(&view, None, Read::default(), turn);
+        assert_eq!((fresh(0), fresh(1), fresh(2)), (Some(B), Some(C), Some(B)));
+        assert_eq!(choose(&view, None, read(C, 1000), 0), Some(C));
+        assert_ne!(fresh(0), Some(A));
+    }
+
+    #[test]
+    fn nobody_moves_to_a_replica_that_has_replayed_less() {
+        let mut picture = stable();
+        picture.refused(B);
+        let view = picture.view();
+        assert_eq!(choose(&view, None, read(B, 1000), 0), Some(C));
+        assert_eq!(choose(&view, None, read(B, 1001), 0), None);
+    }
+
+    #[test]
+    fn a_database_may_have_a_limit_of_its_own() {
+        let mut picture = stable();
+        picture
+            .wait(300)
+            .primary(A, 3, 2000)
+            .replica(B, 3, 1500)
+            .replica(C, 3, 2000);
+        let view = picture.view();
+        let within = |millis| {
+            choose(
+                &view,
+                Some(Duration::from_millis(millis)),
+                Read::default(),
+                0,
+            )
+        };
+        assert_eq!(within(5000), Some(B));
+        assert_eq!(within(10), Some(C));
+    }
+}
