@@ -151,7 +151,7 @@ fn client_idle_timeout_ends_who_says_nothing() {
 
 #[test]
 fn query_timeout_ends_a_query_that_runs_too_long_and_its_server() {
-    let pooler = single().pooler("query_timeout", "400ms").start();
+    let pooler = single().pooler("query_timeout", "2500ms").start();
     let mut client = pooler.connect();
     let server = client.server();
     client.query("begin").good();
@@ -159,13 +159,14 @@ fn query_timeout_ends_a_query_that_runs_too_long_and_its_server() {
     client.query("commit").good();
 
     let began = Instant::now();
-    client.send(batch().query("select pg_sleep(4)"));
+    client.send(batch().query("select pg_sleep(60)"));
     is_fatal(&client.ended(), "57014", "query_timeout");
     assert!(
-        began.elapsed() < Duration::from_secs(3),
+        began.elapsed() < Duration::from_secs(30),
         "it took {:?}",
         began.elapsed()
     );
+    // PostgreSQL notices within a second that nobody wants the answer; until then the old server keeps its seat.
     assert_ne!(pooler.connect().server(), server);
 }
 
