@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use pooler::cli::demo;
+use pooler::cli::{demo, route};
 use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
@@ -60,6 +60,11 @@ enum Verb {
         /// The configuration; without it, what DATABASE_URL or DB_HOST … make.
         file: Option<PathBuf>,
     },
+    /// Say what each statement of a file asks for, why, and what it does to the session.
+    Route {
+        /// SQL. No database is asked: functions that are not PostgreSQL's own count as writes.
+        file: PathBuf,
+    },
     /// Start three PostgreSQL servers, a pooler and a load, and watch them.
     Demo(demo::DemoArgs),
 }
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         None => serve(arguments.run),
         Some(Verb::Run(run)) => serve(run),
         Some(Verb::Check { file }) => check(file),
+        Some(Verb::Route { file }) => route::run(&file),
         Some(Verb::Demo(demo)) => demo::run(&demo),
     }
 }

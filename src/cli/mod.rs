@@ -13,6 +13,7 @@ pub mod guardian;
 pub mod packets;
 pub mod postgres;
 pub mod problem;
+pub mod route;
 pub mod server;
 pub mod stage;
 pub mod tally;

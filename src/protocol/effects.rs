@@ -8,6 +8,8 @@
 //! Functions, triggers and views can do any of this unseen; only a catalog knows them. `routing/classify` adds
 //! [`PinReason::Function`] where it cannot rule that out.
 
+use std::fmt;
+
 use crate::protocol::lexer::{self, Strings, Token, Unread};
 use crate::protocol::sql::{self, Name, Statement};
 
@@ -284,6 +286,67 @@ fn of_statement(statement: Statement<'_>, found: &mut Vec<Effect>) {
             }
         }
         _ => {}
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy;
+        match self {
+            Self::Set { name, is_local, .. } => {
+                let kind = if *is_local {
+                    "sets, for the transaction, "
+                } else {
+                    "sets "
+                };
+                write!(out, "{kind}{}", text(name))
+            }
+            Self::Reset(name) => write!(out, "resets {}", text(name)),
+            Self::ResetAll => out.write_str("resets all settings"),
+            Self::SetTransaction(_) => out.write_str("says what the transaction is"),
+            Self::Prepare { name, .. } => write!(out, "prepares {}", text(name)),
+            Self::Execute { name, .. } => write!(out, "executes {}", text(name)),
+            Self::Deallocate { name, .. } => write!(out, "deallocates {}", text(name)),
+            Self::DeallocateAll => out.write_str("deallocates all"),
+            Self::Listen(name) => write!(out, "listens to {}", text(name)),
+            Self::Unlisten(name) => write!(out, "listens no more to {}", text(name)),
+            Self::UnlistenAll => out.write_str("listens no more"),
+            Self::Notify => out.write_str("notifies"),
+            Self::Begin(_) => out.write_str("begins a transaction"),
+            Self::Commit { .. } => out.write_str("commits"),
+            Self::Rollback { .. } => out.write_str("rolls back"),
+            Self::Savepoint(name) => write!(out, "sets savepoint {}", text(name)),
+            Self::RollbackTo(name) => write!(out, "rolls back to {}", text(name)),
+            Self::Release(name) => write!(out, "releases {}", text(name)),
+            Self::PrepareTransaction => out.write_str("prepares the transaction"),
+            Self::DiscardAll => out.write_str("discards all state"),
+            Self::DiscardTemp => out.write_str("discards temporary tables"),
+            Self::DiscardSequences => out.write_str("discards what is known of sequences"),
+            Self::DiscardPlans => out.write_str("discards plans"),
+            Self::Pins(reason) => write!(out, "may stay with its server: {}", reason.as_str()),
+            Self::Unlocks => out.write_str("may give back a lock"),
+            Self::Drops => out.write_str("may drop something temporary"),
+            Self::Closes => out.write_str("may close a held cursor"),
+        }
+    }
+}
+
+impl PinReason {
+    /// The words for it in the console and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TempTable => "temporary table",
+            Self::AdvisoryLock => "advisory lock",
+            Self::HeldCursor => "held cursor",
+            Self::Sequence => "currval or lastval",
+            Self::NextVal => "nextval",
+            Self::Load => "loaded library",
+            Self::LargeObject => "large object",
+            Self::ReplicationOrigin => "replication origin",
+            Self::Setting => "setting not told by the text",
+            Self::Function => "function or trigger",
+            Self::Unknown => "unknown",
+        }
     }
 }
 

@@ -295,6 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_a_worker_has_seen_costs_no_allocation() {
+        let (cache, mut recent, scope) = cache();
+        let text = b"select a from t where b = 1";
+        cache.facts(&mut recent, &scope, text);
+        let cost = allocation_counter::measure(|| {
+            for _ in 0..100 {
+                assert!(cache.facts(&mut recent, &scope, text).effects.is_empty());
+            }
+        });
+        assert_eq!(cost.count_total, 0);
+    }
+
+    #[test]
     fn a_scope_is_a_database_a_catalog_a_path_and_a_way_to_read_strings() {
         let (cache, mut recent, scope) = cache();
         let catalog = Arc::new(Catalog {

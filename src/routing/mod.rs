@@ -3,13 +3,18 @@
 //! One promise above all: a statement that needs the primary never fails because of routing, and a client never reads a database
 //! older than what it has itself written. What is not known to be a read is a write.
 
+pub mod balance;
 pub mod builtin;
 pub mod cache;
 pub mod catalog;
 pub mod classify;
+pub mod dice;
+pub mod explain;
 pub mod intent;
 pub mod judge;
 pub mod learn;
 pub mod normal;
+pub mod route;
 pub mod scan;
 pub mod second;
+pub mod standing;

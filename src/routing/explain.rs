@@ -1,0 +1,118 @@
+//! The rows of EXPLAIN ROUTE: every rule that spoke, and every node with what became of it.
+
+use crate::routing::classify::Facts;
+use crate::routing::route::{Circumstances, Consistency, Outcome, Policy, skipped};
+use crate::routing::standing::Standing;
+use crate::topology::lag::Lag;
+
+/// One row: what it is about, what was found, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// `intent`, `effect`, `hint`, `freshness`, `node`, `route`.
+    pub subject: &'static str,
+    /// What was found: an intent, a node's address, an outcome.
+    pub finding: String,
+    /// The rule that decided.
+    pub why: String,
+}
+
+/// The names of the columns.
+pub const COLUMNS: [&str; 3] = ["subject", "finding", "why"];
+
+/// What a text asks for and does, without a cluster: one row for the intent, one for each effect.
+pub fn facts(facts: &Facts) -> Vec<Row> {
+    let mut rows = vec![Row {
+        subject: "intent",
+        finding: facts.intent.to_string(),
+        why: facts.why.to_string(),
+    }];
+    if let Some(hint) = facts.hint {
+        rows.push(Row {
+            subject: "hint",
+            finding: format!("{hint:?}").to_lowercase(),
+            why: "a comment asks for it".into(),
+        });
+    }
+    rows.extend(facts.effects.all().map(|(number, effect)| Row {
+        subject: "effect",
+        finding: effect.to_string(),
+        why: format!("statement {}", number + 1),
+    }));
+    rows
+}
+
+/// All of it: what the text asks for, how fresh its reads must be, each node, and where it goes. Nothing is executed, and nothing
+/// changes: `standing` and the dice of a real request are not touched.
+pub fn route(
+    found: &Facts,
+    standing: &Standing,
+    around: &Circumstances<'_>,
+    outcome: Outcome,
+) -> Vec<Row> {
+    let mut rows = facts(found);
+    rows.push(freshness(standing, around.policy));
+    let mut standing = standing.clone();
+    standing.learn(around.view);
+    for (id, skip) in skipped(&standing, around) {
+        let Some(node) = around.view.node(id) else {
+            continue;
+        };
+        let lag = match node.lag {
+            Lag::Known { time, bytes, .. } => {
+                format!("{} ms, {bytes} bytes behind", time.as_millis())
+            }
+            Lag::Unknown => "lag unknown".into(),
+        };
+        let verdict = skip.map_or("may serve reads", |skip| skip.text());
+        rows.push(Row {
+            subject: "node",
+            finding: format!("{} {} ({lag})", node.place.address(), node.role.as_str()),
+            why: verdict.into(),
+        });
+    }
+    let address = |id| {
+        let node = around.view.node(id);
+        node.map_or_else(String::new, |node| node.place.address())
+    };
+    let (finding, why) = match outcome {
+        Outcome::To(route) => (address(route.node), route.why.text()),
+        Outcome::Move(route) => (
+            format!("moves to {}", address(route.node)),
+            route.why.text(),
+        ),
+        Outcome::Later => (
+            "later".into(),
+            "the transaction's first statement decides".into(),
+        ),
+        Outcome::Wait(why) => ("waits".into(), why.text()),
+        Outcome::Refuse(why) => ("fails".into(), why.text()),
+    };
+    rows.push(Row {
+        subject: "route",
+        finding,
+        why,
+    });
+    rows
+}
+
+fn freshness(standing: &Standing, policy: &Policy) -> Row {
+    let (finding, why) = match policy.consistency {
+        Consistency::None => ("within the bounds of lag", "consistency = none"),
+        Consistency::Session if standing.written.is_some() => {
+            ("not behind its own write", "consistency = session")
+        }
+        Consistency::Session if standing.read.is_some() => {
+            ("not behind its last read", "consistency = session")
+        }
+        Consistency::Session => (
+            "within the bounds of lag: nothing written or read yet",
+            "consistency = session",
+        ),
+        Consistency::Global => ("not behind any write", "consistency = global"),
+    };
+    Row {
+        subject: "freshness",
+        finding: finding.into(),
+        why: why.into(),
+    }
+}

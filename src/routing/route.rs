@@ -1,0 +1,454 @@
+//! Where a request goes: its intent, the session's standing and the cluster's view in; a node and the reason out.
+//!
+//! Never a write to a node that the view does not call primary, never a read from a replica that is behind the bound of lag or behind
+//! what the session itself has written or read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+use crate::protocol::effects::{Access, Isolation, Modes};
+use crate::routing::balance::{Candidate, Load, choose, ejected};
+use crate::routing::dice::Dice;
+use crate::routing::intent::{Hint, Intent};
+use crate::routing::standing::{Mark, Standing, Transaction};
+use crate::topology::node::{NodeId, Role};
+use crate::topology::view::{ClusterView, NodeView};
+
+/// Which node a session, a user or a database asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    /// Reads to replicas, everything else to the primary.
+    #[default]
+    Auto,
+    /// Everything to the primary.
+    Primary,
+    /// Everything to a replica: a write gets the replica's refusal.
+    Replica,
+}
+
+/// How fresh reads must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Within the bounds of lag.
+    None,
+    /// Not behind what the session wrote or read.
+    #[default]
+    Session,
+    /// Not behind what anybody wrote to the database through this pooler.
+    Global,
+}
+
+/// Which transactions may go to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transactions {
+    /// None.
+    Primary,
+    /// READ ONLY ones.
+    #[default]
+    ReadOnly,
+    /// Those too that begin with a read: BEGIN waits for the first statement.
+    Late,
+}
+
+/// Whether the primary serves reads while replicas qualify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrimaryReads {
+    /// Only where no replica qualifies.
+    #[default]
+    Fallback,
+    /// It takes its share.
+    Share,
+}
+
+/// What happens to a read that no replica may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoReplica {
+    /// It goes to the primary.
+    #[default]
+    Primary,
+    /// It fails.
+    Error,
+    /// It waits for one.
+    Wait,
+}
+
+/// The settings of a session's database, user and own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Where to.
+    pub target: Target,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// Which transactions.
+    pub transactions: Transactions,
+    /// Whether the primary shares.
+    pub primary_reads: PrimaryReads,
+    /// What if no replica qualifies.
+    pub no_replica: NoReplica,
+    /// The bound of lag in time, beside the cluster's own.
+    pub max_lag: Option<Duration>,
+    /// The bound of lag in bytes, beside the cluster's own.
+    pub max_lag_bytes: Option<u64>,
+    /// The pooler's zone; `""` is none.
+    pub zone: String,
+    /// The share of replicas that may be left out at once, 0 to 1.
+    pub max_ejected: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            target: Target::default(),
+            consistency: Consistency::default(),
+            transactions: Transactions::default(),
+            primary_reads: PrimaryReads::default(),
+            no_replica: NoReplica::default(),
+            max_lag: None,
+            max_lag_bytes: None,
+            zone: String::new(),
+            max_ejected: 0.5,
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// The strictest intent of its texts.
+    pub intent: Intent,
+    /// The hint in them.
+    pub hint: Option<Hint>,
+    /// It is a BEGIN and nothing else.
+    pub begins: Option<Modes>,
+}
+
+impl Ask {
+    /// Of an intent, with neither hint nor BEGIN.
+    pub const fn of(intent: Intent) -> Self {
+        Self {
+            intent,
+            hint: None,
+            begins: None,
+        }
+    }
+}
+
+/// All that a route depends on beside what is asked.
+#[derive(Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The cluster.
+    pub view: &'a ClusterView,
+    /// The settings.
+    pub policy: &'a Policy,
+    /// The last write of anybody, for [`Consistency::Global`].
+    pub written_by_all: Option<Mark>,
+    /// How each node does.
+    pub load: &'a dyn Fn(NodeId) -> Load,
+    /// Now.
+    pub now: Moment,
+}
+
+/// Why a route was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The transaction is there.
+    InTransaction,
+    /// A hint or the session's setting says so.
+    Asked,
+    /// Its intent needs the primary.
+    Intent(Intent),
+    /// A transaction that may write.
+    ReadWriteTransaction,
+    /// The first write of a transaction that began on a replica.
+    FirstWrite,
+    /// A read, and this replica qualifies.
+    Read,
+    /// A read, and the primary takes its share.
+    Share,
+    /// A read, but no replica qualifies.
+    NoReplica,
+    /// A read, and only who served the last one is surely not behind it.
+    SameNode,
+}
+
+impl Reason {
+    /// The words for it in the console.
+    pub fn text(self) -> String {
+        match self {
+            Self::InTransaction => "the transaction is there".into(),
+            Self::Asked => "a hint or a setting asks for it".into(),
+            Self::Intent(intent) => format!("{intent} goes to the primary"),
+            Self::ReadWriteTransaction => "the transaction may write".into(),
+            Self::FirstWrite => "the transaction's first write".into(),
+            Self::Read => "a read, and the replica qualifies".into(),
+            Self::Share => "a read, and the primary takes its share".into(),
+            Self::NoReplica => "a read, but no replica qualifies".into(),
+            Self::SameNode => "a read, and who served the last one is surely not behind it".into(),
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The node.
+    pub node: NodeId,
+    /// What it is to be there: a server found to be something else is not used.
+    pub role: Role,
+    /// Why.
+    pub why: Reason,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes there.
+    To(Route),
+    /// BEGIN is answered by the pooler; the next statement decides.
+    Later,
+    /// The transaction's part on the replica is rolled back, and it goes there.
+    Move(Route),
+    /// It waits for the next view: there is no primary, or no replica qualifies yet.
+    Wait(Reason),
+    /// It fails: no replica qualifies, and the settings allow nobody else.
+    Refuse(Reason),
+}
+
+/// Why a node serves no read at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    /// It is no replica, or not listed any more.
+    NoReplica,
+    /// Its lag is not known, or it is not (or not yet again) within the cluster's bounds.
+    NotReadable,
+    /// It follows another timeline than the primary's.
+    OtherTimeline,
+    /// It is behind the bound of the database.
+    Lag,
+    /// It has not replayed what the session (or anybody) wrote, or that position is not known yet.
+    BehindWrite,
+    /// It is not surely past what the session has read.
+    BehindRead,
+    /// It failed, or is slow.
+    Ejected,
+}
+
+impl Skip {
+    /// The words for it in the console.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NoReplica => "no replica",
+            Self::NotReadable => "lag unknown, or beyond the cluster's bounds",
+            Self::OtherTimeline => "on another timeline than the primary",
+            Self::Lag => "behind the database's bound of lag",
+            Self::BehindWrite => "not surely past the last write",
+            Self::BehindRead => "not surely past the last read",
+            Self::Ejected => "left out: it failed or is slow",
+        }
+    }
+}
+
+/// Decides. `standing` first takes positions from the view.
+pub fn route(
+    ask: Ask,
+    standing: &mut Standing,
+    around: &Circumstances<'_>,
+    dice: &mut Dice,
+) -> Outcome {
+    standing.learn(around.view);
+    let target = match ask.hint {
+        Some(Hint::Primary) => Target::Primary,
+        Some(Hint::Replica) => Target::Replica,
+        None => around.policy.target,
+    };
+    let needs_primary =
+        target != Target::Replica && ask.intent != Intent::Read && ask.begins.is_none();
+    match standing.transaction {
+        Transaction::At(node) => return within(node, around),
+        Transaction::Movable(_) if needs_primary => {
+            return match primary(around, Reason::FirstWrite) {
+                Outcome::To(route) => Outcome::Move(route),
+                other => other,
+            };
+        }
+        Transaction::Movable(node) => return within(node, around),
+        Transaction::None | Transaction::Unbound => {}
+    }
+    if target == Target::Primary {
+        return primary(around, Reason::Asked);
+    }
+    if target == Target::Replica {
+        return read(Reason::Asked, standing, around, dice);
+    }
+    if let Some(modes) = ask.begins {
+        return begin(modes, standing, around, dice);
+    }
+    if needs_primary {
+        return primary(around, Reason::Intent(ask.intent));
+    }
+    read(Reason::Read, standing, around, dice)
+}
+
+/// A transaction stays where it is, whatever became of the node: its server says the rest.
+fn within(node: NodeId, around: &Circumstances<'_>) -> Outcome {
+    let role = around
+        .view
+        .node(node)
+        .map_or(Role::Unknown, |node| node.role);
+    let why = Reason::InTransaction;
+    Outcome::To(Route { node, role, why })
+}
+
+fn primary(around: &Circumstances<'_>, why: Reason) -> Outcome {
+    let writer = around.view.primary_at(around.now);
+    writer.map_or(Outcome::Wait(why), |node| {
+        let role = Role::Primary;
+        Outcome::To(Route { node, role, why })
+    })
+}
+
+fn begin(
+    modes: Modes,
+    standing: &Standing,
+    around: &Circumstances<'_>,
+    dice: &mut Dice,
+) -> Outcome {
+    let isolation = modes.isolation.or(standing.defaults.isolation);
+    let access = modes.access.or(standing.defaults.access);
+    let is_serializable = isolation == Some(Isolation::Serializable);
+    let allowed = around.policy.transactions;
+    if allowed == Transactions::Primary || is_serializable || modes.is_shared_snapshot {
+        return primary(around, Reason::ReadWriteTransaction);
+    }
+    if access == Some(Access::ReadOnly) {
+        return read(Reason::Read, standing, around, dice);
+    }
+    let is_plain =
+        modes.access.is_none() && matches!(isolation, None | Some(Isolation::ReadCommitted));
+    if allowed == Transactions::Late && is_plain {
+        return Outcome::Later;
+    }
+    primary(around, Reason::ReadWriteTransaction)
+}
+
+/// Whether `node` may serve a read of the session, but for how it does.
+pub fn fitness(
+    node: &NodeView,
+    standing: &Standing,
+    around: &Circumstances<'_>,
+) -> Result<(), Skip> {
+    let (view, policy) = (around.view, around.policy);
+    if node.role != Role::Replica || !node.is_listed {
+        return Err(Skip::NoReplica);
+    }
+    // A view that has not been renewed in time (the pooler itself stood still) knows no lag any more.
+    let is_stale = view.primary().is_some() && around.now > view.fresh_until;
+    if !node.is_readable || is_stale {
+        return Err(Skip::NotReadable);
+    }
+    if node.timeline != view.timeline {
+        return Err(Skip::OtherTimeline);
+    }
+    let time = policy.max_lag.unwrap_or(Duration::MAX);
+    if (policy.max_lag.is_some() || policy.max_lag_bytes.is_some())
+        && !node.lag.is_within(time, policy.max_lag_bytes.unwrap_or(0))
+    {
+        return Err(Skip::Lag);
+    }
+    let is_past = |mark: &Mark| match (mark.needed(view), node.lsn) {
+        (Some(needed), Some(replayed)) => replayed >= needed,
+        _ => false,
+    };
+    let (own, shared) = match policy.consistency {
+        Consistency::None => return Ok(()),
+        Consistency::Session => (standing.written, None),
+        Consistency::Global => (standing.written, around.written_by_all),
+    };
+    if !own.iter().chain(&shared).all(is_past) {
+        return Err(Skip::BehindWrite);
+    }
+    match &standing.read {
+        Some((last, mark)) if (*last != node.id || mark.epoch != view.epoch) && !is_past(mark) => {
+            Err(Skip::BehindRead)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The replicas that may serve a read of the session, with how they do; those left out for failing are not among them.
+fn candidates(standing: &Standing, around: &Circumstances<'_>) -> Vec<Candidate> {
+    let mut all: Vec<Candidate> = around
+        .view
+        .nodes
+        .iter()
+        .filter(|node| fitness(node, standing, around).is_ok())
+        .map(|node| candidate(node, around))
+        .collect();
+    let out = ejected(&all, around.policy.max_ejected, around.now);
+    all.retain(|one| !out.contains(&one.node));
+    all
+}
+
+fn candidate(node: &NodeView, around: &Circumstances<'_>) -> Candidate {
+    let zone = &around.policy.zone;
+    Candidate {
+        node: node.id,
+        weight: node.place.weight,
+        is_near: !zone.is_empty() && node.place.zone == *zone,
+        load: (around.load)(node.id),
+    }
+}
+
+fn read(why: Reason, standing: &Standing, around: &Circumstances<'_>, dice: &mut Dice) -> Outcome {
+    let mut all = candidates(standing, around);
+    let primary_node = around.view.primary_at(around.now);
+    let shares = around.policy.primary_reads == PrimaryReads::Share && why == Reason::Read;
+    if shares && let Some(node) = primary_node.and_then(|id| around.view.node(id)) {
+        all.push(candidate(node, around));
+    }
+    if let Some(node) = choose(&all, dice, around.now) {
+        if Some(node) == primary_node {
+            return primary(around, Reason::Share);
+        }
+        let is_bound = standing.read.as_ref().is_some_and(|(last, mark)| {
+            *last == node
+                && mark.needed(around.view).is_none()
+                && around.policy.consistency != Consistency::None
+        });
+        let role = Role::Replica;
+        let why = if is_bound && why == Reason::Read {
+            Reason::SameNode
+        } else {
+            why
+        };
+        return Outcome::To(Route { node, role, why });
+    }
+    match around.policy.no_replica {
+        // A session that asked for a replica gets one or an error: it may count on the refusal of its writes.
+        _ if why == Reason::Asked => Outcome::Refuse(Reason::NoReplica),
+        NoReplica::Primary => primary(around, Reason::NoReplica),
+        NoReplica::Error => Outcome::Refuse(Reason::NoReplica),
+        NoReplica::Wait => Outcome::Wait(Reason::NoReplica),
+    }
+}
+
+/// What becomes of each node, for EXPLAIN ROUTE: why it is skipped, or nothing where it may serve.
+pub fn skipped(standing: &Standing, around: &Circumstances<'_>) -> Vec<(NodeId, Option<Skip>)> {
+    let fit = candidates(standing, around);
+    around
+        .view
+        .nodes
+        .iter()
+        .map(|node| {
+            let skip = match fitness(node, standing, around) {
+                Err(skip) => Some(skip),
+                Ok(()) if fit.iter().any(|one| one.node == node.id) => None,
+                Ok(()) => Some(Skip::Ejected),
+            };
+            (node.id, skip)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,533 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::topology::lag::Lag;
+use crate::topology::node::{Lsn, Place};
+use crate::topology::phase::{Epoch, Phase};
+use crate::topology::view::Sample;
+
+const A: NodeId = NodeId(0);
+const B: NodeId = NodeId(1);
+const C: NodeId = NodeId(2);
+
+fn at(millis: u64) -> Moment {
+    Moment::from_micros(millis * 1000)
+}
+
+fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
+    NodeView {
+        id,
+        place: Arc::new(Place {
+            host: format!("n{}", id.0),
+            port: 5432,
+            zone: String::new(),
+            weight: 1,
+        }),
+        is_listed: true,
+        role,
+        timeline: 1,
+        lsn: Some(Lsn(lsn)),
+        lag: Lag::Known {
+            time: Duration::from_millis(lag_ms),
+            bytes: 1000u64.saturating_sub(lsn),
+            at: at(0),
+        },
+        is_readable: role == Role::Replica,
+        heard: None,
+        took: Duration::ZERO,
+        trouble: None,
+    }
+}
+
+/// A primary at 1000, a replica at 990 and one at 400, sampled at 100 ms.
+fn view() -> ClusterView {
+    ClusterView {
+        name: "main".into(),
+        epoch: Epoch(1),
+        phase: Phase::Stable,
+        since: at(0),
+        why: "".into(),
+        writer: Some(A),
+        timeline: 1,
+        system: 7,
+        holding_since: None,
+        fresh_until: at(10_000),
+        sample: Some(Sample {
+            sent: at(100),
+            lsn: Lsn(1000),
+        }),
+        floor: Some(Lsn(10)),
+        nodes: vec![
+            node(A, Role::Primary, 1000, 0),
+            node(B, Role::Replica, 990, 5),
+            node(C, Role::Replica, 400, 600),
+        ],
+    }
+}
+
+fn outcome(
+    ask: Ask,
+    standing: &Standing,
+    view: &ClusterView,
+    policy: &Policy,
+    seed: u64,
+) -> Outcome {
+    let around = Circumstances {
+        view,
+        policy,
+        written_by_all: None,
+        load: &|_| Load::default(),
+        now: at(1000),
+    };
+    route(ask, &mut standing.clone(), &around, &mut Dice::new(seed))
+}
+
+/// All nodes that a request goes to, over a hundred throws of the dice.
+fn nodes(ask: Ask, standing: &Standing, view: &ClusterView, policy: &Policy) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = (0..100)
+        .filter_map(|seed| match outcome(ask, standing, view, policy, seed) {
+            Outcome::To(route) | Outcome::Move(route) => Some(route.node),
+            Outcome::Later | Outcome::Wait(_) | Outcome::Refuse(_) => None,
+        })
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+const READ: Ask = Ask::of(Intent::Read);
+const WRITE: Ask = Ask::of(Intent::Write);
+
+fn begin(modes: Modes) -> Ask {
+    Ask {
+        begins: Some(modes),
+        ..Ask::of(Intent::Session)
+    }
+}
+
+fn read_only() -> Modes {
+    Modes {
+        access: Some(Access::ReadOnly),
+        ..Modes::default()
+    }
+}
+
+#[test]
+fn reads_go_to_replicas_and_all_else_to_the_primary() {
+    let (fresh, policy) = (Standing::default(), Policy::default());
+    assert_eq!(nodes(READ, &fresh, &view(), &policy), [B, C]);
+    for intent in [
+        Intent::Write,
+        Intent::Session,
+        Intent::NodeLocal,
+        Intent::Unknown,
+    ] {
+        assert_eq!(nodes(Ask::of(intent), &fresh, &view(), &policy), [A]);
+    }
+}
+
+#[test]
+fn a_replica_too_far_behind_gets_no_reads() {
+    let fresh = Standing::default();
+    let policy = Policy {
+        max_lag: Some(Duration::from_millis(500)),
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &view(), &policy), [B]);
+    let policy = Policy {
+        max_lag_bytes: Some(100),
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &view(), &policy), [B]);
+    let mut unreadable = view();
+    unreadable.nodes[1].is_readable = false;
+    assert_eq!(nodes(READ, &fresh, &unreadable, &policy), [A]);
+}
+
+#[test]
+fn a_session_never_reads_behind_its_own_write() {
+    let policy = Policy::default();
+    let mut standing = Standing::default();
+    standing.wrote(at(150), Epoch(1));
+    let mut now = view();
+    assert_eq!(
+        nodes(READ, &standing, &now, &policy),
+        [A],
+        "no sample was asked for after the write"
+    );
+    now.sample = Some(Sample {
+        sent: at(160),
+        lsn: Lsn(985),
+    });
+    assert_eq!(
+        nodes(READ, &standing, &now, &policy),
+        [B],
+        "one replica is past it"
+    );
+    standing.learn(&now);
+    now.sample = Some(Sample {
+        sent: at(900),
+        lsn: Lsn(5000),
+    });
+    assert_eq!(
+        nodes(READ, &standing, &now, &policy),
+        [B],
+        "the first sample counts"
+    );
+    let none = Policy {
+        consistency: Consistency::None,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &standing, &now, &none), [B, C]);
+}
+
+#[test]
+fn reads_never_go_backwards() {
+    let policy = Policy::default();
+    let mut standing = Standing::default();
+    standing.has_read(B, at(150), Epoch(1));
+    assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
+    let later = ClusterView {
+        sample: Some(Sample {
+            sent: at(160),
+            lsn: Lsn(300),
+        }),
+        ..view()
+    };
+    assert_eq!(nodes(READ, &standing, &later, &policy), [B, C]);
+    standing.has_read(A, at(150), Epoch(1));
+    assert_eq!(
+        nodes(READ, &standing, &view(), &policy),
+        [A],
+        "the primary was further than any replica is known to be"
+    );
+}
+
+#[test]
+fn what_anybody_wrote_counts_where_consistency_is_global() {
+    let policy = Policy {
+        consistency: Consistency::Global,
+        ..Policy::default()
+    };
+    let mark = Mark {
+        lsn: Some(Lsn(500)),
+        ..Mark::new(at(50), Epoch(1))
+    };
+    let view = view();
+    let around = Circumstances {
+        view: &view,
+        policy: &policy,
+        written_by_all: Some(mark),
+        load: &|_| Load::default(),
+        now: at(1000),
+    };
+    for seed in 0..50 {
+        let outcome = route(
+            READ,
+            &mut Standing::default(),
+            &around,
+            &mut Dice::new(seed),
+        );
+        assert!(
+            matches!(outcome, Outcome::To(Route { node: B, .. })),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_failover_makes_old_positions_count_up_to_its_own_beginning() {
+    let policy = Policy::default();
+    let mark = Mark {
+        lsn: Some(Lsn(99_999)),
+        ..Mark::new(at(10), Epoch(1))
+    };
+    let standing = Standing {
+        written: Some(mark),
+        ..Standing::default()
+    };
+    let mut next = view();
+    next.epoch = Epoch(2);
+    next.floor = Some(Lsn(900));
+    assert_eq!(nodes(READ, &standing, &next, &policy), [B]);
+    next.floor = None;
+    assert_eq!(nodes(READ, &standing, &next, &policy), [A]);
+}
+
+#[test]
+fn transactions_go_where_they_may_and_stay_there() {
+    let (view, policy) = (view(), Policy::default());
+    let fresh = Standing::default();
+    assert_eq!(nodes(begin(Modes::default()), &fresh, &view, &policy), [A]);
+    assert_eq!(nodes(begin(read_only()), &fresh, &view, &policy), [B, C]);
+    let serializable = Modes {
+        isolation: Some(Isolation::Serializable),
+        ..read_only()
+    };
+    assert_eq!(nodes(begin(serializable), &fresh, &view, &policy), [A]);
+    let by_default = Standing {
+        defaults: read_only(),
+        ..Standing::default()
+    };
+    assert_eq!(
+        nodes(begin(Modes::default()), &by_default, &view, &policy),
+        [B, C]
+    );
+    let within = Standing {
+        transaction: Transaction::At(C),
+        ..Standing::default()
+    };
+    assert_eq!(nodes(WRITE, &within, &view, &policy), [C]);
+    let never = Policy {
+        transactions: Transactions::Primary,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(begin(read_only()), &fresh, &view, &never), [A]);
+}
+
+#[test]
+fn a_late_transaction_is_bound_by_its_first_statement_and_moves_at_its_first_write() {
+    let view = view();
+    let late = Policy {
+        transactions: Transactions::Late,
+        ..Policy::default()
+    };
+    let fresh = Standing::default();
+    assert_eq!(
+        outcome(begin(Modes::default()), &fresh, &view, &late, 1),
+        Outcome::Later
+    );
+    let strict = Modes {
+        isolation: Some(Isolation::RepeatableRead),
+        ..Modes::default()
+    };
+    assert_eq!(nodes(begin(strict), &fresh, &view, &late), [A]);
+    let unbound = Standing {
+        transaction: Transaction::Unbound,
+        ..Standing::default()
+    };
+    assert_eq!(nodes(READ, &unbound, &view, &late), [B, C]);
+    assert_eq!(nodes(WRITE, &unbound, &view, &late), [A]);
+    let movable = Standing {
+        transaction: Transaction::Movable(B),
+        ..Standing::default()
+    };
+    assert_eq!(nodes(READ, &movable, &view, &late), [B]);
+    assert!(matches!(
+        outcome(WRITE, &movable, &view, &late, 1),
+        Outcome::Move(Route { node: A, .. })
+    ));
+}
+
+#[test]
+fn hints_and_settings_choose_and_a_write_for_a_replica_gets_the_replicas_refusal() {
+    let (fresh, view) = (Standing::default(), view());
+    let hinted = |intent, hint| Ask {
+        hint: Some(hint),
+        ..Ask::of(intent)
+    };
+    let policy = Policy::default();
+    assert_eq!(
+        nodes(hinted(Intent::Read, Hint::Primary), &fresh, &view, &policy),
+        [A]
+    );
+    assert_eq!(
+        nodes(hinted(Intent::Write, Hint::Replica), &fresh, &view, &policy),
+        [B, C]
+    );
+    let replica = Policy {
+        target: Target::Replica,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(WRITE, &fresh, &view, &replica), [B, C]);
+    assert_eq!(
+        nodes(hinted(Intent::Read, Hint::Primary), &fresh, &view, &replica),
+        [A]
+    );
+}
+
+#[test]
+fn without_a_replica_the_settings_decide() {
+    let mut alone = view();
+    alone.nodes.truncate(1);
+    let fresh = Standing::default();
+    let with = |no_replica| Policy {
+        no_replica,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &alone, &with(NoReplica::Primary)), [A]);
+    let refused = Outcome::Refuse(Reason::NoReplica);
+    assert_eq!(
+        outcome(READ, &fresh, &alone, &with(NoReplica::Error), 1),
+        refused
+    );
+    let waits = Outcome::Wait(Reason::NoReplica);
+    assert_eq!(
+        outcome(READ, &fresh, &alone, &with(NoReplica::Wait), 1),
+        waits
+    );
+    let share = Policy {
+        primary_reads: PrimaryReads::Share,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &view(), &share), [A, B, C]);
+}
+
+#[test]
+fn without_a_primary_writes_wait_and_reads_go_on() {
+    let mut headless = view();
+    headless.phase = Phase::NoWriter;
+    headless.nodes[0].role = Role::Down;
+    let (fresh, policy) = (Standing::default(), Policy::default());
+    assert!(matches!(
+        outcome(WRITE, &fresh, &headless, &policy, 1),
+        Outcome::Wait(_)
+    ));
+    assert_eq!(nodes(READ, &fresh, &headless, &policy), [B, C]);
+}
+
+#[test]
+fn a_view_that_was_not_renewed_in_time_routes_nothing() {
+    let mut stale = view();
+    stale.fresh_until = at(999);
+    let (fresh, policy) = (Standing::default(), Policy::default());
+    for ask in [READ, WRITE] {
+        assert!(matches!(
+            outcome(ask, &fresh, &stale, &policy, 1),
+            Outcome::Wait(_)
+        ));
+    }
+}
+
+#[test]
+fn every_skipped_node_has_a_reason() {
+    let mut standing = Standing::default();
+    standing.wrote(at(50), Epoch(1));
+    let (mut view, policy) = (view(), Policy::default());
+    view.sample = Some(Sample {
+        sent: at(100),
+        lsn: Lsn(500),
+    });
+    standing.learn(&view);
+    let around = Circumstances {
+        view: &view,
+        policy: &policy,
+        written_by_all: None,
+        load: &|_| Load::default(),
+        now: at(1000),
+    };
+    let expected = [
+        (A, Some(Skip::NoReplica)),
+        (B, None),
+        (C, Some(Skip::BehindWrite)),
+    ];
+    assert_eq!(skipped(&standing, &around), expected);
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![
+        Just(Role::Primary),
+        Just(Role::Replica),
+        Just(Role::Replica),
+        Just(Role::Down),
+        Just(Role::Fenced),
+        Just(Role::Unknown)
+    ]
+}
+
+fn any_intent() -> impl Strategy<Value = Intent> {
+    prop_oneof![
+        Just(Intent::Read),
+        Just(Intent::NodeLocal),
+        Just(Intent::Session),
+        Just(Intent::Write),
+        Just(Intent::Unknown)
+    ]
+}
+
+prop_compose! {
+    fn any_view()(
+        facts in proptest::collection::vec((any_role(), 0u64..2000, 0u64..900, any::<bool>(), 1u32..3), 1..6),
+        writer in proptest::option::of(0u16..6),
+        is_stable in any::<bool>(),
+        sample in proptest::option::of((0u64..300, 0u64..2000)),
+        floor in proptest::option::of(0u64..2000),
+    ) -> ClusterView {
+        let nodes: Vec<NodeView> = (0u16..)
+            .zip(facts)
+            .map(|(id, (role, lsn, lag, is_readable, timeline))| NodeView {
+                is_readable,
+                timeline,
+                ..node(NodeId(id), role, lsn, lag)
+            })
+            .collect();
+        ClusterView {
+            phase: if is_stable { Phase::Stable } else { Phase::NoWriter },
+            writer: writer.filter(|id| usize::from(*id) < nodes.len()).map(NodeId),
+            sample: sample.map(|(sent, lsn)| Sample { sent: at(sent), lsn: Lsn(lsn) }),
+            floor: floor.map(Lsn),
+            nodes,
+            ..view()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_write_goes_to_a_node_that_the_view_does_not_call_primary(
+        view in any_view(), intent in any_intent(), seed in any::<u64>(), share in any::<bool>()
+    ) {
+        let policy = Policy {
+            primary_reads: if share { PrimaryReads::Share } else { PrimaryReads::Fallback },
+            ..Policy::default()
+        };
+        let fresh = Standing::default();
+        if let Outcome::To(route) = outcome(Ask::of(intent), &fresh, &view, &policy, seed)
+            && (intent != Intent::Read || route.role == Role::Primary)
+        {
+            prop_assert_eq!(Some(route.node), view.primary());
+        }
+    }
+
+    #[test]
+    fn no_read_is_behind_the_bound_of_lag_or_behind_what_the_session_wrote_or_read(
+        view in any_view(),
+        seed in any::<u64>(),
+        wrote in proptest::option::of((0u64..300, 0u64..3)),
+        read in proptest::option::of((0u16..6, 0u64..300, 0u64..3)),
+        bound in 0u64..900,
+    ) {
+        let policy = Policy { max_lag: Some(Duration::from_millis(bound)), ..Policy::default() };
+        let standing = Standing {
+            written: wrote.map(|(millis, epoch)| Mark::new(at(millis), Epoch(epoch))),
+            read: read.map(|(node, millis, epoch)| (NodeId(node), Mark::new(at(millis), Epoch(epoch)))),
+            ..Standing::default()
+        };
+        let Outcome::To(route) = outcome(READ, &standing, &view, &policy, seed) else {
+            return Ok(());
+        };
+        if Some(route.node) == view.primary() {
+            return Ok(());
+        }
+        let node = view.node(route.node).unwrap();
+        prop_assert!(node.role == Role::Replica && node.is_readable && node.timeline == view.timeline);
+        prop_assert!(node.lag.is_within(Duration::from_millis(bound), 0));
+        let is_past = |mark: &Mark| {
+            let surely = if mark.epoch == view.epoch {
+                view.sample.filter(|sample| sample.sent >= mark.at).map(|sample| sample.lsn)
+            } else {
+                view.floor
+            };
+            surely.is_some_and(|lsn| node.lsn.is_some_and(|replayed| replayed >= lsn))
+        };
+        prop_assert!(standing.written.iter().all(is_past));
+        if let Some((last, mark)) = &standing.read {
+            let is_same = *last == route.node && mark.epoch == view.epoch;
+            prop_assert!(is_same || is_past(mark));
+        }
+    }
+}
