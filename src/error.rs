@@ -124,6 +124,10 @@ pub enum Error {
     PinTimeout(Duration, String),
     /// The client waited longer than `query_wait_timeout` for a server, while others kept theirs for their session state.
     Pinned(Duration, String),
+    /// So many bytes of notifications wait for the client, and it does not read them.
+    NotificationsUnread(usize),
+    /// `max_db_connections` leaves no place for the connection that listens.
+    NoPlaceToListen(usize),
     /// The client did not finish its login within `client_login_timeout`.
     LoginTimeout(Duration),
     /// The login was good, but no server could be reached within `client_login_timeout`.
@@ -254,10 +258,12 @@ impl Error {
         match self {
             Self::QueryWaitTimeout(_)
             | Self::Pinned(..)
+            | Self::NoPlaceToListen(_)
             | Self::TooManyClients(_)
             | Self::TooManyDatabaseClients(..)
             | Self::TooManyUserClients(..) => "53300",
             Self::PausedTooLong(_) => "57P03",
+            Self::NotificationsUnread(_) => "54000",
             Self::QueryTimeout(_) | Self::QueuedQueryTimeout(_) => "57014",
             Self::IdleTransactionTimeout(_) => "25P03",
             Self::TransactionTimeout(_) => "25P04",
@@ -328,6 +334,7 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match self {
             Self::IdleTransactionTimeout(_)
+            | Self::NotificationsUnread(_)
             | Self::ClientIdleTimeout(_)
             | Self::PinTimeout(..)
             | Self::LoginTimeout(_)
@@ -365,6 +372,7 @@ impl Error {
             | Self::QueryTimeout(_)
             | Self::TransactionTimeout(_) => Blame::Server,
             Self::QueryWaitTimeout(_)
+            | Self::NoPlaceToListen(_)
             | Self::Pinned(..)
             | Self::QueuedQueryTimeout(_)
             | Self::TooManyClients(_)
@@ -391,9 +399,9 @@ impl Error {
             Self::QueryWaitTimeout(_) | Self::Pinned(..) => {
                 "query_wait_timeout: no server became free in time".into()
             }
-            Self::PinTimeout(_, pins) => format!(
-                "pin_timeout: the connection was idle for too long while its session state kept a server: {pins}"
-            ),
+            Self::NotificationsUnread(_) => "the client does not read its notifications".into(),
+            Self::NoPlaceToListen(_) => "there is no server connection to listen on".into(),
+            Self::PinTimeout(_, pins) => pinned_too_long(pins),
             Self::PausedTooLong(_) => "query_wait_timeout: the database is paused".into(),
             Self::QueryTimeout(_) => {
                 "query timeout: the query ran longer than query_timeout".into()
@@ -502,6 +510,10 @@ impl Error {
             | Self::TransactionTimeout(limit)
             | Self::ClientIdleTimeout(limit)
             | Self::LoginTimeout(limit) => Some(format!("The limit is {limit:?}.")),
+            Self::NotificationsUnread(limit) => {
+                Some(format!("More than {limit} bytes were waiting for it."))
+            }
+            Self::NoPlaceToListen(limit) => Some(format!("max_db_connections is {limit}.")),
             Self::TooManyClients(limit)
             | Self::TooManyDatabaseClients(_, limit)
             | Self::TooManyUserClients(_, limit) => Some(format!("The limit is {limit}.")),
@@ -584,6 +596,12 @@ impl Proof {
             Self::NoRule => "no rule of auth_hba_file is about the login",
         }
     }
+}
+
+fn pinned_too_long(pins: &str) -> String {
+    format!(
+        "pin_timeout: the connection was idle for too long while its session state kept a server: {pins}"
+    )
 }
 
 impl fmt::Display for Error {

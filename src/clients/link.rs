@@ -147,6 +147,9 @@ impl Session {
                 self.dialogue(|dialogue| dialogue.from_client(chunk, &mut run, &mut answers))?;
             let bytes = run.finish();
             self.pool.tally().received.add(chunk.len() as u64);
+            if !self.side.keeps.asked.is_empty() {
+                self.prick_ears();
+            }
             if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
                 self.query_begins();
             }
@@ -197,7 +200,7 @@ impl Session {
     fn ours_is_under_way(&mut self) -> bool {
         matches!(
             self.server().side.pipeline.front(),
-            Some(Owed::Ours | Owed::Aside | Owed::Look)
+            Some(Owed::Ours | Owed::Aside | Owed::Look | Owed::Catalog)
         )
     }
 
@@ -314,10 +317,13 @@ impl Session {
             self.standing = Standing::Idle;
             return Ok(());
         }
-        let is_over =
-            !self.is_trying && self.held.is_empty() && self.dialogue(|dialogue| dialogue.is_over());
-        if !is_over || !self.server().out.is_empty() {
-            return self.look_around(cx);
+        let mut is_over = self.may_end();
+        if !is_over && self.look_around(cx)? {
+            // Somebody else was about to ask the same.
+            is_over = self.may_end();
+        }
+        if !is_over {
+            return Ok(());
         }
         if self.query.is_some() {
             self.query_ends();
@@ -332,6 +338,13 @@ impl Session {
         }
         self.note_pins();
         Ok(())
+    }
+
+    fn may_end(&mut self) -> bool {
+        !self.is_trying
+            && self.held.is_empty()
+            && self.dialogue(|dialogue| dialogue.is_over())
+            && self.server().out.is_empty()
     }
 
     pub(super) fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
@@ -371,6 +384,10 @@ impl Session {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Result<(), Error> {
+        if self.is_kept_back() {
+            self.out.extend_from_slice(bytes);
+            return Ok(());
+        }
         send(&mut self.stream, &mut self.out, cx, bytes).map_err(|()| Error::ClientGone)
     }
 }

@@ -7,6 +7,7 @@ pub mod buffers;
 pub mod cancel;
 pub mod course;
 pub mod credentials;
+pub mod ears;
 pub mod entrance;
 pub mod gate;
 pub mod link;

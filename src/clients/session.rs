@@ -14,6 +14,7 @@ use crate::clients::answer;
 use crate::clients::bereft::Bereft;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::Course;
+use crate::clients::ears::Ears;
 use crate::clients::presence::tell_end;
 use crate::clock::{self, Moment};
 use crate::error::Error;
@@ -88,6 +89,8 @@ pub struct Session {
     pub(super) course: Option<Box<Course>>,
     /// What is under way may end the transaction with a COMMIT.
     pub(super) may_have_committed: bool,
+    /// Once it has listened.
+    pub(super) ears: Option<Box<Ears>>,
     _places: ClientPlaces,
 }
 
@@ -126,6 +129,7 @@ impl Session {
             xact: None,
             course: course.map(Box::new),
             may_have_committed: false,
+            ears: None,
             _places: places,
         }
     }
@@ -165,8 +169,12 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.obey()?;
+            let has_more = self.tend_ears()?;
             if let Poll::Ready(Err(_)) = self.poll_out(cx) {
                 return Poll::Ready(Err(Error::ClientGone));
+            }
+            if has_more && self.out.is_empty() {
+                continue;
             }
             let polled = match self.standing {
                 Standing::Idle => self.poll_idle(cx),
@@ -183,6 +191,9 @@ impl Session {
 
     /// Sends what the client's socket did not take before.
     pub(super) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_kept_back() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.out.is_empty() {
             let sent = ready!(self.stream.poll_write(cx, &self.out))?;
             if sent == self.out.len() {
@@ -447,7 +458,10 @@ impl Session {
 
     /// Gives the server back, or closes it where it is in the middle of something.
     fn leave(&mut self) {
-        if matches!(self.standing, Standing::Linked(_)) {
+        self.shut_ears();
+        let is_linked = matches!(self.standing, Standing::Linked(_));
+        let is_looked_at = is_linked && self.is_looked_at();
+        if is_linked && !is_looked_at {
             self.dialogue(|dialogue| dialogue.leave_behind());
         }
         match std::mem::replace(&mut self.standing, Standing::Idle) {
@@ -457,6 +471,7 @@ impl Session {
                     self.pool.give_back(server);
                 }
             }
+            Standing::Linked(lease) if is_looked_at => self.leave_looking(lease),
             Standing::Linked(mut lease) => {
                 let server = lease.server();
                 if server.side.is_free() && server.out.is_empty() && self.side.walk.body == 0 {

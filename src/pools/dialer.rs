@@ -13,10 +13,12 @@ use crate::clock;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::pool::Pool;
+use crate::protocol::suspects::{CATALOG, Suspects};
 use crate::servers::dial;
 use crate::servers::login;
 use crate::servers::query;
 use crate::servers::server::Server;
+use crate::stats::census::Census;
 use crate::telemetry::events::{self, Who};
 use crate::telemetry::log;
 
@@ -93,7 +95,32 @@ fn tell_failure(pool: &Pool, error: &Error, turn: usize, age: Duration) {
     events::server_failed(who, error, age, is_logged);
 }
 
+/// Opens a connection of the pooler's own to where the servers of `pool` are. It takes no seat.
+///
+/// # Errors
+/// What keeps it from the server.
+pub async fn open_own(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
+    open_in(pool, 0, &pool.registry.own_census).await
+}
+
 async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
+    let mut server = open_in(pool, turn, &pool.registry.census).await?;
+    let dictionary = &pool.group.dictionary;
+    if pool.plan.load().rules.keeps() && dictionary.suspects().is_none() {
+        let generation = dictionary.begin_reading();
+        let asked = query::ask(&mut server, &pool.registry.interner, CATALOG).await;
+        let suspects = match asked {
+            Ok(rows) => Suspects::of(&rows),
+            // What cannot be read may be anything.
+            Err(Error::ServerRefused(_)) => Suspects::all(),
+            Err(error) => return Err(error),
+        };
+        dictionary.know_suspects(generation, Arc::new(suspects));
+    }
+    Ok(server)
+}
+
+async fn open_in(pool: &Arc<Pool>, turn: usize, census: &Census) -> Result<Box<Server>, Error> {
     let generation = pool.generation();
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
@@ -108,7 +135,7 @@ async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
         keys,
         derived: &pool.derived,
         database: &pool.database.name,
-        census: &registry.census,
+        census,
         interner: &registry.interner,
         generation,
         is_logged: registry.settings.load().pooler.log_connections,
@@ -237,7 +264,7 @@ impl Drop for Seat {
 }
 
 /// Says goodbye as far as that goes without waiting. The end of the stream says it to a server in the middle of a message.
-async fn say_goodbye(stream: &mut Stream) {
+pub async fn say_goodbye(stream: &mut Stream) {
     const TERMINATE: &[u8] = b"X\0\0\0\x04";
     poll_fn(|cx| {
         let _ = stream.poll_write(cx, TERMINATE);

@@ -13,6 +13,7 @@ use crate::auth::password::Verifier;
 use crate::auth::scram::Keys;
 use crate::config::node::Node;
 use crate::pools::limits::{Database, User};
+use crate::pools::listeners::Listeners;
 use crate::pools::pool::Pool;
 use crate::protocol::prepared::Dictionary;
 use crate::servers::server::Reported;
@@ -31,6 +32,8 @@ pub struct Group {
     pub tallies: Arc<[Tally]>,
     /// The statements that its clients have prepared.
     pub dictionary: Dictionary,
+    /// The channels that its clients listen on.
+    pub listeners: Arc<Listeners>,
     /// Told when the first server has logged in.
     pub has_welcome: Notify,
     welcome: Mutex<Option<Reported>>,
@@ -55,6 +58,7 @@ impl Group {
             owner,
             tallies,
             dictionary: Dictionary::default(),
+            listeners: Arc::default(),
             has_welcome: Notify::new(),
             welcome: Mutex::new(None),
             keys: Mutex::new(None),

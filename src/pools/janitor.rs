@@ -13,6 +13,8 @@ use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order};
 pub const ROUND: Duration = Duration::from_millis(100);
 /// Rounds between two sweeps of the tables of names.
 const SWEEP: u64 = 100;
+/// Rounds between two readings of a database's catalog; a multiple of [`SWEEP`].
+const REREAD: u64 = 600;
 
 /// Looks after everything, for ever.
 pub async fn keep(registry: Arc<Registry>) {
@@ -32,6 +34,9 @@ pub async fn keep(registry: Arc<Registry>) {
         if count.is_multiple_of(SWEEP) {
             for group in registry.groups() {
                 group.dictionary.sweep();
+                if count.is_multiple_of(REREAD) {
+                    group.dictionary.is_old();
+                }
             }
             registry.interner.sweep();
         }

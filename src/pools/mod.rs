@@ -8,6 +8,8 @@ pub mod janitor;
 pub mod lease;
 pub mod limits;
 pub mod line;
+pub mod listeners;
+pub mod mailbox;
 pub mod own;
 pub mod peers;
 pub mod plan;

@@ -22,6 +22,7 @@ use crate::protocol::pipeline::Owed;
 use crate::protocol::prepared::{begin, end};
 use crate::protocol::run::Run;
 use crate::protocol::sides::Unnamed;
+use crate::protocol::suspects::{CATALOG, Suspects};
 use crate::protocol::traces::{Marks, Sequences, Traces};
 
 /// So many settings and statements of one client are carried at most; one with more keeps its server.
@@ -110,6 +111,10 @@ pub struct Doubt {
     unnamed: Option<Box<(Traces, Box<[u8]>)>>,
     bound: Vec<Step>,
     has_failed: bool,
+    changed_code: bool,
+    /// The client ran something while nobody knew what is suspect.
+    ran_unknown: bool,
+    reading: Option<(u64, Box<Suspects>)>,
     /// The user it logged in as.
     pub user: Box<str>,
     /// Its client left something on it: it is to be emptied before anybody else gets it.
@@ -311,6 +316,46 @@ impl Dialogue<'_> {
         }
     }
 
+    /// Notes that a text, about to be run, may run code of the database's own that leaves something behind unseen.
+    pub(super) fn note_suspects(&mut self, traces: &Traces, text: &[u8]) {
+        if !self.rules.keeps() {
+            return;
+        }
+        if traces.changes_code {
+            self.server.doubt.changed_code = true;
+            self.dictionary.code_changed();
+        }
+        if self.dictionary.has_no_suspects() {
+            return;
+        }
+        match self.dictionary.suspects() {
+            None => self.server.doubt.ran_unknown = true,
+            Some(suspects) if suspects.may_run_in(text, traces.sequences.writes) => {
+                self.note_run_of(&suspects);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// One of `suspects` may have run.
+    fn note_run_of(&mut self, suspects: &Suspects) {
+        self.server.doubt.marks |= Marks::ANYTHING.and(Marks::ENDS);
+        self.client.keeps.name_custom(&suspects.custom);
+        if suspects.hides_names {
+            self.client.keeps.lasting |= Pins::UNREAD;
+            self.client.keeps.pins |= Pins::UNREAD;
+        }
+    }
+
+    /// The client has its sequences forgotten.
+    pub(super) fn note_no_sequences(&mut self) {
+        let keeps = &mut self.client.keeps;
+        keeps.lasting = keeps.lasting.without(Pins::SEQUENCES);
+        keeps.pins = keeps.pins.without(Pins::SEQUENCES);
+        self.server.doubt.sequences = Sequences::default();
+        self.server.doubt.has_foreign_sequences = false;
+    }
+
     /// Notes what a text does to channels: `None` where nobody has to know.
     pub(super) fn note_steps(&mut self, traces: &Traces, text: &[u8]) -> Vec<Step> {
         let is_open = |channels: &Channels| channels.is_open();
@@ -324,6 +369,7 @@ impl Dialogue<'_> {
             if let Step::Listen(channel) = step {
                 self.client.keeps.asked.push(channel.clone());
                 self.client.keeps.channels.get_or_insert_default();
+                self.server.doubt.unlisten = true;
             }
         }
         steps
@@ -361,21 +407,16 @@ impl Dialogue<'_> {
     pub(super) fn note_unnamed(&mut self, traces: Traces, text: &[u8]) {
         let is_open = |channels: &Channels| channels.is_open();
         let is_followed = self.client.keeps.channels.as_deref().is_some_and(is_open);
-        let is_needed = !traces.is_nothing() || is_followed;
-        self.server.doubt.unnamed = is_needed.then(|| {
-            let text = if traces.listens || is_followed {
-                text
-            } else {
-                b""
-            };
-            Box::new((traces, text.into()))
-        });
+        let may_be_suspect = self.rules.keeps() && !self.dictionary.has_no_suspects();
+        let is_needed = !traces.is_nothing() || is_followed || may_be_suspect;
+        self.server.doubt.unnamed = is_needed.then(|| Box::new((traces, text.into())));
     }
 
     /// The unnamed statement is bound.
     pub(super) fn bind_unnamed(&mut self) {
         if let Some(unnamed) = self.server.doubt.unnamed.take() {
             self.note(&unnamed.0);
+            self.note_suspects(&unnamed.0, &unnamed.1);
             let steps = self.note_steps(&unnamed.0, &unnamed.1);
             self.bind_steps(steps);
             self.server.doubt.unnamed = Some(unnamed);
@@ -463,6 +504,9 @@ impl Dialogue<'_> {
                 channels.commit();
             }
         }
+        if std::mem::take(&mut doubt.changed_code) {
+            self.dictionary.code_changed();
+        }
         let sequences = std::mem::take(&mut doubt.sequences);
         let may_ask = keeps.asks_sequences && (sequences.moves || sequences.writes);
         if may_ask || (sequences.moves && self.dictionary.asks_sequences()) {
@@ -496,7 +540,9 @@ impl Dialogue<'_> {
         let (doubt, pins) = (&self.server.doubt, self.client.keeps.pins);
         let is_doubtful = doubt.marks.leaves()
             || doubt.unlisten
-            || (doubt.marks.has(Marks::ENDS) && !marks_of(pins).is_empty());
+            || (doubt.marks.has(Marks::ENDS) && !marks_of(pins).is_empty())
+            || doubt.ran_unknown
+            || self.dictionary.wants_catalog();
         is_doubtful
             && self.rules.keeps()
             && self.client.walk.body == 0
@@ -513,6 +559,13 @@ impl Dialogue<'_> {
         if std::mem::take(&mut doubt.unlisten) {
             write_query(out, "UNLISTEN *");
             self.server.pipeline.push(Owed::Aside);
+        }
+        if doubt.ran_unknown || self.dictionary.wants_catalog() {
+            // What it says decides what is to be looked at.
+            doubt.reading = Some((self.dictionary.begin_reading(), Box::default()));
+            write_query(out, CATALOG);
+            self.server.pipeline.push(Owed::Catalog);
+            return;
         }
         let mut marks = std::mem::take(&mut doubt.marks);
         if marks.has(Marks::ENDS) {
@@ -537,7 +590,15 @@ impl Dialogue<'_> {
     /// A row of a look's answer.
     pub(super) fn look_row(&mut self, body: &[u8]) {
         let doubt = &mut self.server.doubt;
-        if let Some(found) = &mut doubt.look {
+        if matches!(self.server.pipeline.front(), Some(Owed::Catalog)) {
+            let row = fields::data_row(body).unwrap_or_default();
+            let field = |at: usize| row.get(at).copied().flatten().unwrap_or(b"");
+            if let Some((_, suspects)) = &mut doubt.reading
+                && !suspects.take(field(0), field(1))
+            {
+                suspects.anything = true;
+            }
+        } else if let Some(found) = &mut doubt.look {
             found.row(body, &doubt.user);
         }
     }
@@ -551,8 +612,27 @@ impl Dialogue<'_> {
 
     /// The server could not answer.
     pub(super) fn look_failed(&mut self) {
+        if matches!(self.server.pipeline.front(), Some(Owed::Catalog)) {
+            // What cannot be read may be anything.
+            if let Some((_, suspects)) = &mut self.server.doubt.reading {
+                suspects.anything = true;
+            }
+            return;
+        }
         if let Some(found) = &mut self.server.doubt.look {
             found.has_failed = true;
+        }
+    }
+
+    /// The catalog has been read.
+    pub(super) fn catalog_read(&mut self) {
+        if let Some((generation, suspects)) = self.server.doubt.reading.take() {
+            let suspects = Arc::from(suspects);
+            self.dictionary
+                .know_suspects(generation, Arc::clone(&suspects));
+            if std::mem::take(&mut self.server.doubt.ran_unknown) && !suspects.are_none() {
+                self.note_run_of(&suspects);
+            }
         }
     }
 
@@ -618,7 +698,8 @@ impl Dialogue<'_> {
     /// Whether something ties the client to its server, or may do so.
     pub fn is_tied(&self) -> bool {
         let doubt = &self.server.doubt;
-        let may_be = doubt.marks.leaves() || doubt.unlisten || doubt.look.is_some();
+        let may_be =
+            doubt.marks.leaves() || doubt.unlisten || doubt.ran_unknown || doubt.look.is_some();
         self.rules.keeps() && (may_be || !self.client.keeps.pins.is_empty())
     }
 
@@ -646,6 +727,8 @@ impl Doubt {
         self.bound = Vec::new();
         self.look = None;
         self.has_failed = false;
+        self.ran_unknown = false;
+        self.reading = None;
     }
 }
 

@@ -199,6 +199,7 @@ impl Dialogue<'_> {
             && self.server.unnamed != Unnamed::Fresh
             && self.server.is_quiet()
             && !self.is_tied()
+            && !self.wants_look()
     }
 
     /// Takes back all that is owed: none of it was read.

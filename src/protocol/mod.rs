@@ -22,6 +22,7 @@ pub mod sides;
 pub mod sql;
 pub mod startup;
 pub mod statements;
+pub mod suspects;
 pub mod traces;
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub enum Owed {
     Aside,
     /// The answer to a look at what the client left behind.
     Look,
+    /// The answer to the question what of the database's own code is suspect.
+    Catalog,
     /// FunctionCallResponse and ReadyForQuery.
     Function,
     /// ReadyForQuery.
@@ -160,6 +162,12 @@ impl Pipeline {
         self.owed.len()
     }
 
+    /// Whether all that is owed answers questions of the pooler's own.
+    pub fn is_ours(&self) -> bool {
+        let is_ours = |owed: &Owed| matches!(owed, Owed::Aside | Owed::Look | Owed::Catalog);
+        self.owed.iter().all(|(owed, _)| is_ours(owed))
+    }
+
     /// Whether nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.owed.is_empty()
@@ -241,7 +249,13 @@ impl Pipeline {
         !matches!(
             before,
             None | Some(
-                Owed::Sync | Owed::Query | Owed::Function | Owed::Ours | Owed::Aside | Owed::Look
+                Owed::Sync
+                    | Owed::Query
+                    | Owed::Function
+                    | Owed::Ours
+                    | Owed::Aside
+                    | Owed::Look
+                    | Owed::Catalog
             )
         )
     }
@@ -251,6 +265,12 @@ impl Pipeline {
         if let (false, Some((_, undo))) = (steps.is_empty(), self.owed.back_mut()) {
             undo.push(Undo::Steps(steps.into()));
         }
+    }
+
+    /// Whether a request is owed that may change channels.
+    pub fn follows_channels(&self) -> bool {
+        let mut all = self.owed.iter().flat_map(|(_, undo)| undo);
+        all.any(|undo| matches!(undo, Undo::Steps(_)))
     }
 
     /// What the next statement of the request at the front does to channels, taken out.

@@ -7,10 +7,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwapOption;
 
 use dashmap::DashMap;
 
+use crate::protocol::suspects::Suspects;
 use crate::protocol::traces::{Traces, traces};
 
 /// What comes before the number in a server-side name; no client name begins so by chance.
@@ -90,18 +93,38 @@ pub fn end(out: &mut [u8], at: usize) {
 }
 
 /// All statements that some client of a pool has prepared, by their bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dictionary {
     by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
     last_id: AtomicU64,
     age: AtomicU64,
     asks_sequences: AtomicBool,
+    /// `None` while the catalog is not known.
+    suspects: ArcSwapOption<Suspects>,
+    has_suspects: AtomicBool,
+    is_stale: AtomicBool,
+    code_generation: Mutex<u64>,
 }
 
 /// The text in what follows the name in a Parse message.
 pub fn text_of(definition: &[u8]) -> &[u8] {
     let end = definition.iter().position(|byte| *byte == 0);
     &definition[..end.unwrap_or(definition.len())]
+}
+
+impl Default for Dictionary {
+    fn default() -> Self {
+        Self {
+            by_definition: DashMap::default(),
+            last_id: AtomicU64::new(0),
+            age: AtomicU64::new(0),
+            asks_sequences: AtomicBool::new(false),
+            suspects: ArcSwapOption::empty(),
+            has_suspects: AtomicBool::new(true),
+            is_stale: AtomicBool::new(true),
+            code_generation: Mutex::new(0),
+        }
+    }
 }
 
 impl Dictionary {
@@ -150,6 +173,56 @@ impl Dictionary {
     pub fn note_sequences(&self) {
         if !self.asks_sequences() {
             self.asks_sequences.store(true, Relaxed);
+        }
+    }
+
+    /// What of the database's own code may leave session state behind; `None` while that is not known.
+    pub fn suspects(&self) -> Option<Arc<Suspects>> {
+        self.suspects.load_full()
+    }
+
+    /// Whether no text has to be compared with the suspects: they are known, and there are none.
+    #[inline]
+    pub fn has_no_suspects(&self) -> bool {
+        !self.has_suspects.load(Relaxed)
+    }
+
+    /// Code has changed, or may have: nothing is known until the catalog has been read again.
+    pub fn code_changed(&self) {
+        let mut generation = self.lock_generation();
+        *generation += 1;
+        self.has_suspects.store(true, Relaxed);
+        self.suspects.store(None);
+    }
+
+    fn lock_generation(&self) -> MutexGuard<'_, u64> {
+        let generation = self.code_generation.lock();
+        generation.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalog was read long ago: somebody is to read it again.
+    pub fn is_old(&self) {
+        self.is_stale.store(true, Relaxed);
+    }
+
+    /// Whether somebody is to read the catalog again.
+    #[inline]
+    pub fn wants_catalog(&self) -> bool {
+        self.is_stale.load(Relaxed)
+    }
+
+    /// The catalog is about to be read; the generation of code that [`Dictionary::know_suspects`] is to be told.
+    pub fn begin_reading(&self) -> u64 {
+        self.is_stale.store(false, Relaxed);
+        *self.lock_generation()
+    }
+
+    /// The catalog has been read. Where code has changed meanwhile that is worth nothing.
+    pub fn know_suspects(&self, read: u64, suspects: Arc<Suspects>) {
+        let generation = self.lock_generation();
+        if *generation == read {
+            self.has_suspects.store(!suspects.are_none(), Relaxed);
+            self.suspects.store(Some(suspects));
         }
     }
 

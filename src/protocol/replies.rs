@@ -17,6 +17,7 @@ use crate::protocol::sides::Unnamed;
 const ERROR_HEAD: usize = 1024;
 const LARGEST_PARAMETER: usize = 1 << 20;
 const DISCARD_ALL: &[u8] = b"DISCARD ALL\0";
+const DISCARD_SEQUENCES: &[u8] = b"DISCARD SEQUENCES\0";
 const DEALLOCATE_ALL: &[u8] = b"DEALLOCATE ALL\0";
 
 impl Dialogue<'_> {
@@ -44,9 +45,13 @@ impl Dialogue<'_> {
         self.give_answers(run);
         let is_ours = matches!(
             self.server.pipeline.front(),
-            Some(Owed::Ours | Owed::Aside | Owed::Look)
+            Some(Owed::Ours | Owed::Aside | Owed::Look | Owed::Catalog)
         );
-        let is_look = is_ours && matches!(self.server.pipeline.front(), Some(Owed::Look));
+        let is_look = is_ours
+            && matches!(
+                self.server.pipeline.front(),
+                Some(Owed::Look | Owed::Catalog)
+            );
         let seen = match tag {
             b'D' if is_look && size <= LARGEST_PARAMETER => size,
             b'D' | b'd' | b'T' | b't' | b'n' | b'c' | b'V' | b'H' => size.min(5),
@@ -54,6 +59,7 @@ impl Dialogue<'_> {
             b'E' => size.min(ERROR_HEAD),
             b'S' => size,
             b'C' if size == 5 + DISCARD_ALL.len() || size == 5 + DEALLOCATE_ALL.len() => size,
+            b'C' if size == 5 + DISCARD_SEQUENCES.len() => size,
             _ => 5,
         };
         if view.len() < seen {
@@ -111,6 +117,7 @@ impl Dialogue<'_> {
         if tag == b'C' && view.len() >= size {
             match &view[5..size] {
                 all @ (DISCARD_ALL | DEALLOCATE_ALL) => self.discarded(all == DISCARD_ALL),
+                DISCARD_SEQUENCES if !is_ours => self.note_no_sequences(),
                 [b'A', b'L', b'T', b'E', b'R', ..] | [b'D', b'R', b'O', b'P', ..] => {
                     // Now for this transaction, and again for everybody when it has been committed.
                     self.server.changed_tables = true;
@@ -127,7 +134,9 @@ impl Dialogue<'_> {
             | (Some(Owed::Execute(_)), b'C' | b'I' | b's') => (true, false),
             (Some(Owed::HiddenParse), b'1') | (Some(Owed::HiddenClose), b'3') => (true, true),
             (Some(Owed::Query | Owed::Execute(_)), b'C' | b'I' | b'T') => (false, false),
-            (Some(Owed::Ours | Owed::Aside | Owed::Look), b'C' | b'I' | b'T') => (false, is_ours),
+            (Some(Owed::Ours | Owed::Aside | Owed::Look | Owed::Catalog), b'C' | b'I' | b'T') => {
+                (false, is_ours)
+            }
             _ => return self.nonsense("a reply that nobody asked for"),
         };
         if tag == b'C' {
@@ -246,7 +255,7 @@ impl Dialogue<'_> {
                 self.note_failure();
                 return Ok(self.refuse(code, size, run));
             }
-            Some(Owed::Aside | Owed::Look) => {
+            Some(Owed::Aside | Owed::Look | Owed::Catalog) => {
                 self.look_failed();
                 return Ok(Look::Hide(size));
             }
@@ -347,7 +356,7 @@ impl Dialogue<'_> {
             return self.nonsense("a broken ReadyForQuery");
         }
         let is_ours = match self.server.pipeline.front() {
-            Some(Owed::Ours | Owed::Aside | Owed::Look) => true,
+            Some(Owed::Ours | Owed::Aside | Owed::Look | Owed::Catalog) => true,
             Some(Owed::Query | Owed::RefusedQuery(_) | Owed::Sync | Owed::Function) => false,
             None if self.server.doubtful_syncs > 0 => {
                 // The COPY failed before it read anything: the Sync sent along with it counts after all.
@@ -364,8 +373,10 @@ impl Dialogue<'_> {
             self.server.changed_tables = false;
             self.dictionary.tables_changed();
         }
-        if matches!(settled, Some((Owed::Look, _))) {
-            self.looked();
+        match settled {
+            Some((Owed::Look, _)) => self.looked(),
+            Some((Owed::Catalog, _)) => self.catalog_read(),
+            _ => {}
         }
         if is_ours {
             let is_strict = matches!(settled, Some((Owed::Ours, _)));

@@ -127,6 +127,7 @@ impl Dialogue<'_> {
             return Ok(Look::Took { seen: size, size });
         }
         self.note(&traces);
+        self.note_suspects(&traces, text);
         self.forget_sequences(&traces, run);
         let steps = self.note_steps(&traces, text);
         self.simple(Owed::Query);

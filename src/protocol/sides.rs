@@ -173,6 +173,13 @@ impl ServerSide {
         owes_nothing && self.status == b'I' && (is_nonsense || self.doomed.is_some())
     }
 
+    /// Whether all it does is to answer, outside any transaction, what the pooler asked about its last client.
+    pub fn is_looked_at(&self) -> bool {
+        let is_asked = !self.pipeline.is_empty() && self.pipeline.is_ours();
+        let is_between = self.status == b'I' && !self.batch_open && !self.copying;
+        is_asked && is_between && !self.skipping && self.doomed.is_none()
+    }
+
     /// Whether it owes nothing and waits for nothing, inside a transaction or not.
     pub fn is_quiet(&self) -> bool {
         self.pipeline.is_empty()

@@ -179,6 +179,7 @@ impl Dialogue<'_> {
             if let Some(known) = &known {
                 self.forget_sequences(&known.traces, run);
                 self.note(&known.traces);
+                self.note_suspects(&known.traces, known.text());
                 let steps = self.note_steps(&known.traces, known.text());
                 self.bind_steps(steps);
             } else if name.is_empty() {

@@ -94,6 +94,8 @@ pub struct Traces {
     pub sequences: Sequences,
     /// LISTEN or UNLISTEN stands in it.
     pub listens: bool,
+    /// It may make or change functions, triggers, views.
+    pub changes_code: bool,
     /// It runs statements of SQL's PREPARE.
     pub executes: bool,
     /// What may have to be refused, where session state is.
@@ -111,6 +113,7 @@ impl Traces {
                 writes: true,
                 ..Sequences::default()
             },
+            changes_code: true,
             ..Self::default()
         }
     }
@@ -121,6 +124,7 @@ impl Traces {
             && self.lasting.is_empty()
             && self.sequences == Sequences::default()
             && !self.executes
+            && !self.changes_code
             && !self.listens
     }
 }
@@ -131,7 +135,7 @@ pub fn traces(text: &[u8]) -> Traces {
     if text.len() > LARGEST_TEXT {
         return Traces::unknown();
     }
-    let (mut at, mut is_start) = (0, true);
+    let (mut at, mut is_start, mut makes) = (0, true, false);
     let mut first: &[u8] = b"";
     while at < text.len() {
         let byte = text[at];
@@ -145,6 +149,8 @@ pub fn traces(text: &[u8]) -> Traces {
                 begin(&mut found, word, &text[at..]);
             }
             meet(&mut found, first, word, &text[at..]);
+            makes |= is(word, "create") || is(word, "alter") || is(word, "import");
+            found.changes_code |= makes && is_code(word);
             if is(first, "create") {
                 // What stands in it is the text of a function, which runs when it is called.
                 found.lasting = before;
@@ -250,12 +256,13 @@ fn begin(found: &mut Traces, word: &[u8], rest: &[u8]) {
         }
         b"listen" | b"unlisten" => {
             found.listens = true;
-            found.marks |= Marks::LISTENING.and(Marks::ENDS);
             if lower.as_slice() == b"listen" {
                 refuse(found, "LISTEN");
             }
         }
-        b"insert" | b"merge" | b"copy" | b"update" | b"with" => found.sequences.writes = true,
+        b"insert" | b"merge" | b"copy" | b"update" | b"with" | b"delete" | b"truncate" => {
+            found.sequences.writes = true
+        }
         _ => {}
     }
 }
@@ -366,6 +373,25 @@ fn meet(found: &mut Traces, first: &[u8], word: &[u8], rest: &[u8]) {
         }
         _ => {}
     }
+}
+
+/// Whether `word` names something that runs, or is run by, functions.
+fn is_code(word: &[u8]) -> bool {
+    const CODE: [&str; 12] = [
+        "function",
+        "procedure",
+        "routine",
+        "trigger",
+        "view",
+        "rule",
+        "policy",
+        "operator",
+        "cast",
+        "aggregate",
+        "extension",
+        "default",
+    ];
+    CODE.iter().any(|code| is(word, code))
 }
 
 /// Whether a statement that begins so may make a table.

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::node::Node;
 use crate::config::settings::{DatabaseSettings, Settings};
+use crate::config::value::SessionState;
 
 /// A fake server; it ends with the test's runtime.
 #[derive(Debug)]
@@ -95,6 +96,8 @@ impl Fake {
             ..DatabaseSettings::default()
         };
         let mut settings = Settings::default();
+        // It has no catalog to be asked about.
+        settings.pooler.session_state = SessionState::PgBouncer;
         settings.databases.insert("app".to_owned(), database);
         settings
     }

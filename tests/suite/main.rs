@@ -35,6 +35,7 @@ mod hosts;
 mod ini;
 mod isolation;
 mod limits;
+mod listening;
 mod parameters;
 mod peering;
 mod pooling;

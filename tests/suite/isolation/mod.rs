@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::kinds::{KINDS, Kind, SCENE, is_heard};
+use crate::support::long;
 use crate::support::pooler::config;
 use crate::support::postgres::postgres;
 use crate::support::wire::{Client, Login, PATIENCE, batch};
@@ -271,6 +272,12 @@ fn through(state: &str, time: Duration) -> Findings {
         .pooler("session_state", state)
         .start();
     run(&pooler.login().user("postgres"), time)
+}
+
+#[test]
+fn with_state_kept_nobody_meets_anothers_state_and_everybodys_own_works() {
+    let seconds = if long() { 60 } else { 15 };
+    nothing_found(&through("keep", Duration::from_secs(seconds)));
 }
 
 #[test]
