@@ -10,8 +10,9 @@ SELECT 'function', n.nspname::text, p.proname::text,
        || CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN 'q' WHEN l.lanname IN ('c', 'internal') THEN 'c' ELSE '' END
        || CASE WHEN p.pronargs > 0 AND (t.typtype = 'c' OR t.typname IN ('record', 'anyelement', 'anynonarray', 'anycompatible',
                 'anycompatiblenonarray')) THEN 'r' ELSE '' END,
-       CASE WHEN l.lanname IN ('c', 'internal') THEN ''
-            WHEN p.prosrc = '' AND p.prokind <> 'a' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END
+       pg_catalog.pg_get_function_arguments(p.oid) || ' ' || COALESCE(pg_catalog.pg_get_function_result(p.oid), '') || pg_catalog.chr(10)
+       || CASE WHEN p.prokind = 'a' OR l.lanname NOT IN ('sql', 'plpgsql') THEN ''
+               WHEN p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang

@@ -3,10 +3,12 @@
 //! A call is a read only if the function is known to be one. Where several functions may be meant, one that may write decides. Types,
 //! relations and operators of the database's own are dangerous by name, wherever in the query the name stands.
 
+use crate::protocol::lexer::{Strings, cut, first_word};
+use crate::protocol::sql::statements;
 use crate::routing::builtin::{self, Verdict};
 use crate::routing::catalog::{Catalog, Path};
 use crate::routing::intent::{Intent, Why};
-use crate::routing::scan::{Call, Findings, Mention};
+use crate::routing::scan::{Call, Findings, Mention, scan};
 
 /// Patterns of `read_functions` and `write_functions`: `schema.name`, `name`, with `*` for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,10 +135,18 @@ impl Judge<'_> {
         if self.is_built_in(call) {
             return self.built_in(call);
         }
-        if is_known {
-            return (Intent::Read, Why::OnlyReads);
+        if !is_known {
+            return (Intent::Write, Why::Function(name(), UNKNOWN_FUNCTION));
         }
-        (Intent::Write, Why::Function(name(), UNKNOWN_FUNCTION))
+        // One that is declared to read may still run what it is told to.
+        let mut told = call.texts.iter().filter(|text| is_sql(text));
+        if told.any(|sql| !self.text_reads(sql, false)) {
+            return (
+                Intent::Write,
+                Why::Function(name(), "the SQL it is given may write"),
+            );
+        }
+        (Intent::Read, Why::OnlyReads)
     }
 
     fn built_in(&self, call: &Call) -> Judgement {
@@ -172,10 +182,6 @@ impl Judge<'_> {
 
     /// Whether the SQL in the constants of `call` only reads. It is not looked for SQL in SQL in SQL.
     fn texts_read(&self, call: &Call) -> bool {
-        use crate::protocol::lexer::{Strings, cut};
-        use crate::protocol::sql::statements;
-        use crate::routing::scan::scan;
-
         let Some(sql) = call.texts.iter().max_by_key(|text| text.len()) else {
             return false;
         };
@@ -187,6 +193,11 @@ impl Judge<'_> {
         {
             return false;
         }
+        self.text_reads(sql, call.name.starts_with(b"table_to"))
+    }
+
+    /// Whether `sql` is one query that only reads, or one relation's name where that may stand.
+    fn text_reads(&self, sql: &[u8], may_be_relation: bool) -> bool {
         let mut tokens = Vec::new();
         if cut(sql, Strings::Standard, &mut tokens).is_err() {
             return false;
@@ -196,12 +207,13 @@ impl Judge<'_> {
             return false;
         };
         let is_query = only.is_any(0, &["select", "values", "table", "with"]);
-        let is_relation = call.name.starts_with(b"table_to") && only.tokens.len() <= 3;
+        let is_relation = may_be_relation && only.tokens.len() <= 3;
         let found = scan(only, 0);
-        let runs_more = found
-            .calls
-            .iter()
-            .any(|call| matches!(builtin::function(&call.name), Some((Verdict::Text, _))));
+        // It is not looked for SQL in SQL in SQL.
+        let runs_more = found.calls.iter().any(|call| {
+            call.texts.iter().any(|text| is_sql(text))
+                || matches!(builtin::function(&call.name), Some((Verdict::Text, _)))
+        });
         (is_query || is_relation) && !runs_more && self.all(&found).0 == Intent::Read
     }
 
@@ -271,6 +283,18 @@ impl Judge<'_> {
                 }
             })
     }
+}
+
+/// Whether a string constant begins as SQL does.
+pub fn is_sql(text: &[u8]) -> bool {
+    const FIRST: &[&str] = &[
+        "select", "with", "values", "table", "insert", "update", "delete", "merge", "truncate",
+        "call", "do", "create", "drop", "alter", "set", "reset", "lock", "copy", "notify",
+    ];
+    let word = first_word(text);
+    FIRST
+        .iter()
+        .any(|first| word.eq_ignore_ascii_case(first.as_bytes()))
 }
 
 /// Whether SHOW of this setting tells one node from another.

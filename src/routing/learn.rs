@@ -172,11 +172,10 @@ impl Learner {
                 .or_default()
                 .push(schema.clone());
         }
-        if is_readable_language {
-            self.define(Kind::Function, schema, own, source);
-            if let Some(defined) = self.defined.last_mut() {
-                defined.index = index;
-            }
+        // Of every function the arguments stand there: a default is an expression, and a domain's check is run by the call.
+        self.define(Kind::Function, schema, own, source);
+        if let Some(defined) = self.defined.last_mut() {
+            defined.index = index;
         }
     }
 

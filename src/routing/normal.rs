@@ -6,6 +6,7 @@
 use crate::protocol::lexer::{Kind, Token};
 use crate::protocol::sql::statements;
 use crate::routing::intent::Hint;
+use crate::routing::judge::is_sql;
 
 /// Functions whose constants decide what is known of a text.
 const TELLING: &[&str] = &[
@@ -32,6 +33,13 @@ pub fn may_be_normalised(text: &[u8], tokens: &[Token]) -> bool {
         .all(|statement| statement.is_any(0, FIRST) || statement.has(0, b'('));
     let is_telling = |token: &Token| match token.kind {
         Kind::UnicodeQuoted => true,
+        // A function may run what it is given.
+        Kind::Text | Kind::DollarText => is_sql(inside(token.of(text))),
+        // An escape may hide the word that tells.
+        Kind::EscapeText | Kind::UnicodeText => {
+            let inside = inside(token.of(text));
+            is_sql(inside) || inside[..inside.len().min(64)].contains(&b'\\')
+        }
         Kind::Word | Kind::Quoted => {
             let name = token.of(text);
             TELLING.iter().any(|word| {
@@ -42,6 +50,18 @@ pub fn may_be_normalised(text: &[u8], tokens: &[Token]) -> bool {
         _ => false,
     };
     are_queries && !tokens.iter().any(is_telling)
+}
+
+/// What stands behind the opening of a string constant.
+fn inside(constant: &[u8]) -> &[u8] {
+    let open = match constant.first() {
+        Some(b'$') => constant[1..]
+            .iter()
+            .position(|byte| *byte == b'$')
+            .map(|at| at + 1),
+        _ => constant.iter().position(|byte| *byte == b'\''),
+    };
+    open.map_or(constant, |at| &constant[at + 1..])
 }
 
 trait Quotes {
@@ -119,6 +139,10 @@ mod tests {
             "select 1; prepare p as select 1",
             "explain (analyze 'off') select 1",
             "execute p(1)",
+            "select f('select 1')",
+            r"select f(E'\x73elect 1')",
+            "select f(E' /* x */ delete from t')",
+            "select f($q$ (select 1) $q$)",
         ] {
             assert_eq!(form(text), None, "{text}");
         }

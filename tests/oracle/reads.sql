@@ -128,11 +128,13 @@ SELECT add_tax(1), add_tax(1, 0.5), add_tax(1, rate => 0.5)
 SELECT longest('a', 'b', 'c'), longest(VARIADIC ARRAY['a'])
 SELECT shout(b), b.shout, (b).shout FROM book b
 SELECT modern(1), side.plain(1)
+SELECT run_sql('SELECT count(*) FROM book')
 SELECT * FROM ranked(2) r(a, b), ranked(1) AS s
 SELECT quiet_sum(id), pg_catalog.sum(id) FROM book
 SELECT * FROM v_books
 SELECT * FROM public.v_books AS v JOIN m_books ON true
-SELECT * FROM pages
+SELECT * FROM pages1
+SELECT * FROM v_pages
 -- EXPLAIN
 EXPLAIN SELECT * FROM book
 EXPLAIN UPDATE book SET price = 1

@@ -96,6 +96,11 @@ SELECT loud_sum(id) FROM book
 SELECT b.stamp FROM book b
 SELECT (b).stamp FROM book b
 SELECT stamp(b) FROM book b
+SELECT takes_watched(5)
+SELECT run_sql('SELECT scribble(''x'')')
+SELECT run_sql($$ /* x */ select nextval('counter') $$)
+SELECT numbered('x')
+SELECT * FROM pages
 SELECT 1 ### 2
 SELECT 1 OPERATOR(public.###) 2
 SELECT 1::boxed
