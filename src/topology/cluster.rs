@@ -258,7 +258,12 @@ impl Cluster {
             node.membership.answer_without_measure();
             return;
         };
-        node.lag = if facts.timeline == timeline && facts.is_receiving {
+        if facts.timeline == timeline && !facts.is_receiving {
+            node.lag = Lag::Unknown;
+            node.membership.is_cut_off(at);
+            return;
+        }
+        node.lag = if facts.timeline == timeline {
             self.ring.lag(facts.lsn, at)
         } else {
             Lag::Unknown
@@ -294,8 +299,9 @@ impl Cluster {
         };
         self.suspicion = None;
         self.drain = None;
+        let grace = self.rules.shelf_life();
         for node in self.roster.iter_mut() {
-            node.membership.freeze();
+            node.membership.freeze(now, grace);
         }
         self.enter(Phase::NoWriter, Some(writer), why, now);
     }

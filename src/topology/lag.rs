@@ -141,6 +141,7 @@ pub struct Membership {
     was_in: bool,
     was_in_at_loss: bool,
     well_since: Option<Moment>,
+    cut_off_at: Option<Moment>,
 }
 
 impl Membership {
@@ -167,12 +168,26 @@ impl Membership {
         if !self.was_in || now.since(since) >= limits.readmit_after {
             self.is_in = true;
             self.was_in = true;
+            self.cut_off_at = None;
         }
     }
 
     /// The writer is lost, and with it the measure: who serves reads now goes on.
-    pub fn freeze(&mut self) {
-        self.was_in_at_loss = self.is_in;
+    ///
+    /// A dying writer lets go of its replicas a moment before its own end is noticed: one that was cut off no longer than `grace` ago
+    /// is not to blame.
+    pub fn freeze(&mut self, now: Moment, grace: Duration) {
+        let was_just_cut_off = self.cut_off_at.is_some_and(|at| now.since(at) <= grace);
+        self.was_in_at_loss = self.is_in || was_just_cut_off;
+    }
+
+    /// Its WAL receiver is not connected: out, until it is again.
+    pub fn is_cut_off(&mut self, now: Moment) {
+        if self.is_in {
+            self.cut_off_at = Some(now);
+        }
+        self.is_in = false;
+        self.well_since = None;
     }
 
     /// The replica answers while there is no writer.

@@ -73,6 +73,25 @@ impl Picture {
         self.answered_at(node, self.now - 5, self.now, in_recovery, timeline, lsn)
     }
 
+    /// `node` answers as a replica whose WAL receiver is not connected.
+    fn cut_off(&mut self, node: NodeId, now: u64) {
+        self.cluster.observe(Observation::Answered {
+            node,
+            sent: at(now - 5),
+            at: at(now),
+            facts: Facts {
+                in_recovery: true,
+                lsn: Lsn(1000),
+                received: None,
+                timeline: 3,
+                system: 7,
+                started: "noon".into(),
+                is_receiving: false,
+                segment: 16 << 20,
+            },
+        });
+    }
+
     fn answered_at(
         &mut self,
         node: NodeId,
@@ -354,6 +373,24 @@ fn without_a_writer_reads_go_on_where_they_went() {
         .failed(C, Trouble::Timeout);
     assert_eq!(picture.readers(), [B]);
     picture.replica(C, 3, 1000);
+    assert_eq!(picture.readers(), [B, C]);
+}
+
+#[test]
+fn a_replica_that_a_dying_writer_let_go_first_serves_reads_all_the_same() {
+    let mut picture = stable();
+    picture.now += 10;
+    let now = picture.now;
+    picture.cut_off(B, now);
+    assert_eq!(
+        picture.readers(),
+        [C],
+        "while the writer works it is to blame"
+    );
+    picture.refused(A);
+    picture.now += 10;
+    let now = picture.now;
+    picture.cut_off(B, now);
     assert_eq!(picture.readers(), [B, C]);
 }
 

@@ -43,6 +43,7 @@ impl Scene {
             0,
             "create table t (id bigint, at timestamptz default now())",
         );
+        scene.sql(0, "create role probe login");
         // Whoever is promoted has nobody to wait for.
         for node in [1, 2] {
             scene.sql(node, "alter system set synchronous_standby_names = ''");
@@ -75,6 +76,8 @@ impl Scene {
             .database("app", "user", "postgres")
             .database("app", "pool_size", 6)
             .pooler("state_dir", ".")
+            // It needs no privilege.
+            .set("clusters.main", "probe_user", "probe")
             .set(
                 "clusters.main",
                 "nodes",
@@ -287,6 +290,62 @@ fn a_restart_in_place_and_a_promotion_of_a_living_cluster_are_followed() {
     });
 }
 
+/// Stops every process of a node, or lets them go on.
+fn signal_node(scene: &Scene, node: usize, signal: &str) {
+    let postmaster = scene.cluster().pid(node).unwrap();
+    let of_node = |status: &str| {
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        parent.is_some_and(|parent| parent.trim() == postmaster.to_string())
+    };
+    let mut pids = vec![postmaster.to_string()];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let status = std::fs::read_to_string(entry.path().join("status"));
+        if status.is_ok_and(|status| of_node(&status)) {
+            pids.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    for pid in pids {
+        // A backend may have ended meanwhile.
+        let mut kill = std::process::Command::new("kill");
+        kill.args([signal, &pid]).status().unwrap();
+    }
+}
+
+#[test]
+fn a_frozen_primary_is_left_and_what_it_says_when_it_wakes_is_not_believed() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let (mut busy, mut idle) = (pooler.connect(), pooler.connect());
+    assert_eq!(port(&mut idle), scene.ports[0].to_string());
+    busy.query("select 1").good();
+    signal_node(&scene, 0, "-STOP");
+    // It is on its way to the frozen primary, or held: nobody can know yet.
+    busy.send(batch().query("insert into t values (99)"));
+    eventually(LONG, "the silence is noticed", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["no_writer"]
+    });
+    scene.cluster().promote(1).unwrap();
+    assert_eq!(port(&mut idle), scene.ports[1].to_string());
+    let reply = busy.until_ready();
+    let was_held = reply.errors.is_empty();
+    if !was_held {
+        let told = (reply.error().code.as_str(), reply.status);
+        assert_eq!(told, ("08007", 'I'), "{reply:?}");
+    }
+    signal_node(&scene, 0, "-CONT");
+    eventually(LONG, "the old primary is known for what it is", || {
+        let nodes = pooler.show("SHOW NODES");
+        let row = nodes.row_where("node", &format!("127.0.0.1:{}", scene.ports[0]));
+        row.is_some_and(|row| row["role"] == "fenced")
+    });
+    for _ in 0..20 {
+        assert_eq!(port(&mut busy), scene.ports[1].to_string());
+        assert_eq!(port(&mut pooler.connect()), scene.ports[1].to_string());
+    }
+    let there = busy.value("select count(*) from t where id = 99");
+    assert_eq!(there, if was_held { "1" } else { "0" });
+}
+
 #[test]
 fn a_transaction_on_a_lost_server_fails_and_the_session_goes_on() {
     let scene = Scene::start();
@@ -436,4 +495,19 @@ fn a_read_dsn_goes_to_replicas_that_are_near_and_to_the_primary_when_none_is() {
     scene.cluster().stop(0, Stop::Fast).unwrap();
     assert!(replicas.contains(&port(&mut reader)));
     assert!(replicas.contains(&read_port()));
+    // The other replica follows the new primary, and serves reads again once it is known to: pg_monitor sees that at once.
+    scene.cluster().promote(1).unwrap();
+    scene.sql(1, "grant pg_monitor to probe");
+    scene.cluster().follow(2, 1).unwrap();
+    scene.sql(2, "select pg_reload_conf()");
+    let began = Instant::now();
+    eventually(LONG, "the replica of the new primary serves reads", || {
+        last += 1;
+        writer
+            .query(&format!("insert into t values ({last})"))
+            .good();
+        read_port() == replicas[1]
+    });
+    println!("reads came back {:?} after the promotion", began.elapsed());
+    reader.value("select max(id) from t");
 }
