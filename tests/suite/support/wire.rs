@@ -68,10 +68,17 @@ enum Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
+        loop {
+            let result = match self {
+                Self::Tcp(stream) => stream.read(buffer),
+                Self::Unix(stream) => stream.read(buffer),
+                Self::Tls(stream) => stream.read(buffer),
+            };
+            // A read with a time limit is interrupted by any signal, such as that a child has been stopped.
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
         }
     }
 }
