@@ -111,6 +111,7 @@ impl<'a> Look<'a> {
         let mut crowds: HashMap<(String, String), Crowd> = HashMap::new();
         for client in self.clients() {
             let crowd = crowds.entry(self.pool_of(&client)).or_default();
+            crowd.pinned += usize::from(client.pins() != 0);
             match client.state() {
                 ClientState::Waiting => {}
                 ClientState::Cancelling => crowd.cancelling += 1,
@@ -139,6 +140,8 @@ impl<'a> Look<'a> {
             standing: standings.reduce(Standing::and)?,
             clients: crowd.active,
             cancelling: crowd.cancelling,
+            pinned: crowd.pinned,
+            pins: group.tallies.iter().map(|tally| tally.pins.get()).sum(),
             ..PoolLook::of(Arc::clone(pools.first()?))
         };
         for server in crowd.servers {
@@ -192,6 +195,7 @@ impl<'a> Look<'a> {
 #[derive(Debug, Default)]
 struct Crowd {
     active: usize,
+    pinned: usize,
     cancelling: usize,
     servers: Vec<Arc<ServerCard>>,
 }
@@ -219,6 +223,10 @@ pub struct PoolLook {
     pub closing: usize,
     /// Clients that are there to cancel what another one does.
     pub cancelling: usize,
+    /// Clients whose session state keeps them a server.
+    pub pinned: usize,
+    /// How often that has begun.
+    pub pins: u64,
 }
 
 impl PoolLook {
@@ -235,6 +243,8 @@ impl PoolLook {
             active_cancel: 0,
             closing: 0,
             cancelling: 0,
+            pinned: 0,
+            pins: 0,
         }
     }
 }

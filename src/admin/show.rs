@@ -283,8 +283,13 @@ fn console_database(look: &Look<'_>) -> Vec<Cell> {
     ]
 }
 
-/// What only this pooler tells, behind PgBouncer's columns: servers that are being closed keep their seats.
-const MORE_OF_POOLS: Column = ("sv_closing", INT4);
+/// What only this pooler tells, behind PgBouncer's columns: servers that are being closed keep their seats, and so do those of
+/// clients whose session state ties them to one.
+const MORE_OF_POOLS: [Column; 3] = [
+    ("sv_closing", INT4),
+    ("cl_pinned", INT4),
+    ("total_pins", INT8),
+];
 
 const POOLS: [Column; 17] = [
     ("database", TEXT),
@@ -335,12 +340,14 @@ fn pools(look: &Look<'_>) -> Table {
                 .load_balance(&pool.pool.database.name)
                 .map(|way| way.as_str().to_owned()),
             int(pool.closing),
+            int(pool.pinned),
+            int(pool.pins),
         ]);
     }
     rows.sort_by(|one, two| one[..2].cmp(&two[..2]));
     let mut columns = POOLS.to_vec();
     match look.settings.dialect {
-        Dialect::Native => columns.push(MORE_OF_POOLS),
+        Dialect::Native => columns.extend(MORE_OF_POOLS),
         Dialect::PgBouncer => rows.iter_mut().for_each(|row| row.truncate(POOLS.len())),
     }
     Table::new(&columns, rows)
@@ -349,7 +356,13 @@ fn pools(look: &Look<'_>) -> Table {
 fn console_pool(look: &Look<'_>) -> Vec<Cell> {
     let mut row = vec![text(CONSOLE), text(CONSOLE), int(look.guests())];
     row.extend((0..12).map(|_| int(0)));
-    row.extend([text(PoolMode::Statement.as_str()), None, int(0)]);
+    row.extend([
+        text(PoolMode::Statement.as_str()),
+        None,
+        int(0),
+        int(0),
+        int(0),
+    ]);
     row
 }
 

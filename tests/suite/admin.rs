@@ -10,6 +10,7 @@ use crate::support::wire::{Client, Login, PATIENCE, batch};
 
 const TEXT: i32 = 25;
 const INT4: i32 = 23;
+const INT8: i32 = 20;
 const NUMERIC: i32 = 1700;
 
 /// `"a b"` with one type, as the console describes columns.
@@ -91,7 +92,8 @@ fn pool_columns() -> Vec<(String, i32)> {
         ),
         ("maxwait maxwait_us", INT4),
         ("pool_mode load_balance_hosts", TEXT),
-        ("sv_closing", INT4),
+        ("sv_closing cl_pinned", INT4),
+        ("total_pins", INT8),
     ])
 }
 

@@ -285,6 +285,8 @@ fn pins_that_take_all_servers_are_named_to_who_waits() {
     pins(&pooler, 1);
     let mut waiting = pooler.connect();
     waiting.send(batch().query("select 1"));
+    pooler.pool_shows("cl_pinned", 1);
+    pooler.pool_shows("total_pins", 1);
     let error = waiting.ended();
     assert_eq!(error.code, "53300");
     assert!(error.hint.contains("temporary object"), "{error:?}");
@@ -307,4 +309,72 @@ fn an_idle_client_is_ended_when_its_pin_is_too_old() {
             == "0"
     });
     pooler.serves();
+}
+
+#[test]
+fn more_state_than_is_carried_stays_with_its_server_and_takes_no_memory_here() {
+    let pooler = own().database("app", "pool_size", 2).start();
+    let mut client = pooler.connect();
+    for part in 0..3 {
+        let texts: Vec<_> = (0..1000)
+            .map(|number| format!("set app.k{part}_{number} = 'v{number}'"))
+            .collect();
+        client.query(&texts.join(";")).good();
+    }
+    for number in 0..1100 {
+        client
+            .query(&format!("prepare p{number} as select 'p{number}'"))
+            .good();
+    }
+    pins(&pooler, 1);
+    assert_eq!(client.value("show app.k0_0"), "v0");
+    assert_eq!(client.value("show app.k2_999"), "v999");
+    assert_eq!(client.value("execute p1099"), "p1099");
+    let mut stranger = pooler.connect();
+    assert_eq!(stranger.query("execute p1").error().code, "26000");
+    assert!(
+        pooler.memory("VmHWM:") < 150_000,
+        "{}",
+        pooler.memory("VmHWM:")
+    );
+    drop(client);
+    pins(&pooler, 0);
+    for _ in 0..2 {
+        let mut next = pooler.connect();
+        next.query("begin").good();
+        let set = "select coalesce(nullif(current_setting('app.k0_0', true), ''), 'none')";
+        assert_eq!(next.value(set), "none");
+        assert_eq!(next.query("execute p1").error().code, "26000");
+    }
+}
+
+#[test]
+fn a_client_that_pins_and_goes_away_leaves_nothing_whatever_it_was_doing() {
+    let pooler = own().database("app", "pool_size", 2).start();
+    let takes = "select pg_advisory_lock(31337)";
+    for way in 0..8 {
+        let mut client = pooler.connect();
+        client.query(takes).good();
+        client.query("create temp table t (a int)").good();
+        let bytes = match way {
+            0 => batch(),
+            1 => batch().query("begin"),
+            2 => batch().query("select pg_sleep(0.2)"),
+            3 => batch().query("copy t from stdin").copy_data(b"1\n"),
+            4 => batch().parse("", "select 1").bind("", &[]),
+            5 => batch().raw(b"Q\0\0\0\x20select"),
+            6 => batch().query(takes).query("select 1/0"),
+            _ => batch().terminate(),
+        };
+        client.send(bytes);
+        client.wire.vanish();
+        eventually(PATIENCE, "the lock is gone", || {
+            let sql = "select count(*) from pg_locks where locktype = 'advisory' and objid = 31337";
+            postgres().watch("postgres").value(sql) == "0"
+        });
+        pins(&pooler, 0);
+        let mut next = pooler.connect();
+        let temporary = "select count(*) from pg_class where relnamespace = pg_my_temp_schema()";
+        assert_eq!(next.value(temporary), "0", "{way}");
+    }
 }
