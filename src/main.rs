@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use pooler::cli::{demo, route};
+use pooler::cli::{convert, demo, route};
 use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
@@ -65,6 +65,8 @@ enum Verb {
         /// SQL. No database is asked: functions that are not PostgreSQL's own count as writes.
         file: PathBuf,
     },
+    /// Write a pooler.toml that means the same as a pgbouncer.ini.
+    Convert(convert::ConvertArgs),
     /// Start three PostgreSQL servers, a pooler and a load, and watch them.
     Demo(demo::DemoArgs),
 }
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Some(Verb::Run(run)) => serve(run),
         Some(Verb::Check { file }) => check(file),
         Some(Verb::Route { file }) => route::run(&file),
+        Some(Verb::Convert(args)) => convert::run(&args),
         Some(Verb::Demo(demo)) => demo::run(&demo),
     }
 }

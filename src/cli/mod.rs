@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod cluster;
+pub mod convert;
 pub mod demo;
 pub mod driver;
 pub mod fetch;

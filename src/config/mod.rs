@@ -4,13 +4,14 @@
 //! and `[pooler]` differ. `load` makes settings of a file and the environment, `dsn` of `DATABASE_URL` alone; between
 //! them `source` knows places in a text, `schema` the keys, `slot` the kinds of values, `reading` brings them
 //! together, and `check` holds the rules that span several keys. `change` compares two settings for a reload, and
-//! `listing` shows one.
+//! `listing` shows one. `convert` writes those of an ini as a `pooler.toml`.
 //!
 //! Nothing is silently ignored, and everything that is wrong is told at once.
 
 pub mod change;
 pub mod check;
 pub mod clusters;
+pub mod convert;
 pub mod dsn;
 pub mod effective;
 pub mod environment;

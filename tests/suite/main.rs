@@ -27,6 +27,7 @@ mod cluster;
 mod config_check;
 mod console_rows;
 mod control;
+mod convert;
 mod copy;
 mod cost;
 mod demo;
