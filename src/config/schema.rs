@@ -286,7 +286,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         ("daemon", &[]),
         ("server_fast_close", &[]),
         ("service_name", &[]),
-        ("suspend_timeout", &[]),
+        ("suspend_timeout", &["10"]),
     ],
     has_password: false,
 };
