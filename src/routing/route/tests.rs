@@ -426,6 +426,49 @@ fn every_skipped_node_has_a_reason() {
     assert_eq!(skipped(&standing, &around), expected);
 }
 
+#[test]
+fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
+    use crate::routing::catalog::{Catalog, Path};
+    use crate::routing::classify::{Reading, classify};
+    use crate::routing::explain;
+    use crate::routing::judge::{Judge, Lists};
+
+    let judge = Judge {
+        catalog: &Catalog::default(),
+        path: &Path::default(),
+        lists: &Lists::default(),
+    };
+    let facts = classify(b"select 1", Reading::default(), &judge, &mut Vec::new());
+    let mut standing = Standing::default();
+    standing.wrote(at(50), Epoch(1));
+    let (view, policy) = (view(), Policy::default());
+    let around = Circumstances {
+        view: &view,
+        policy: &policy,
+        written_by_all: None,
+        load: &|_| Load::default(),
+        now: at(1000),
+    };
+    let outcome = route(READ, &mut standing.clone(), &around, &mut Dice::new(1));
+    let rows = explain::route(&facts, &standing, &around, outcome);
+    let told: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{}: {} ({})", row.subject, row.finding, row.why))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "intent: read (every part only reads)",
+            "freshness: not behind its own write (consistency = session)",
+            "node: n0:5432 primary (0 ms, 0 bytes behind) (no replica)",
+            "node: n1:5432 replica (5 ms, 10 bytes behind) (not surely past the last write)",
+            "node: n2:5432 replica (600 ms, 600 bytes behind) (not surely past the last write)",
+            "route: n0:5432 (a read, but no replica qualifies)",
+        ]
+    );
+    assert_eq!(standing.written.map(|mark| mark.lsn), Some(None));
+}
+
 fn any_role() -> impl Strategy<Value = Role> {
     prop_oneof![
         Just(Role::Primary),
