@@ -55,6 +55,11 @@ impl Session {
         if ears.waits {
             ears.waits = !self.pool.group.listeners.are_confirmed(&ears.mailbox);
         }
+        if ears.waits
+            && let Some(failure) = ears.mailbox.failure()
+        {
+            return Err(failure);
+        }
         if !ears.mailbox.has_mail() {
             return Ok(false);
         }

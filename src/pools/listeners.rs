@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Moment};
+use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::dialer;
 use crate::pools::mailbox::Mailbox;
@@ -198,7 +199,7 @@ impl Listeners {
             if was_lost {
                 mailbox.put(None, &notice);
             }
-            mailbox.wake();
+            mailbox.recovered();
         }
     }
 
@@ -261,10 +262,14 @@ async fn run(listeners: &Arc<Listeners>, pool: &Arc<Pool>) {
     let mut was_lost = false;
     let mut failing: Option<Moment> = None;
     while !is_over(listeners) {
-        match open(pool).await {
+        let Some(pool) = pool_of_writer(pool) else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        match open(&pool).await {
             Ok((mut server, place)) => {
                 failing = None;
-                let end = serve(listeners, pool, &mut server, &mut was_lost).await;
+                let end = serve(listeners, &pool, &mut server, &mut was_lost).await;
                 listeners.lost();
                 pool.registry.own_census.servers.remove(&server.card.id);
                 dialer::say_goodbye(&mut server.stream).await;
@@ -286,6 +291,17 @@ async fn run(listeners: &Arc<Listeners>, pool: &Arc<Pool>) {
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// The pool of the node where notifications are made: in a cluster, the primary's. None while there is no primary.
+fn pool_of_writer(pool: &Arc<Pool>) -> Option<Arc<Pool>> {
+    let registry = &pool.registry;
+    let Some(board) = registry.board_of(&pool.database.name) else {
+        return Some(Arc::clone(pool));
+    };
+    let view = board.view();
+    let place = &view.node(view.primary_at(clock::now())?)?.place;
+    registry.pool_at(&pool.group, &Node::at(&place.host, place.port))
 }
 
 /// Whether nobody listens; then the task is no longer there.
@@ -314,7 +330,7 @@ async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, Place<'_>), Error> {
 /// Brings the server to what is wanted, again and again, and delivers what it says.
 async fn serve(
     listeners: &Listeners,
-    pool: &Pool,
+    pool: &Arc<Pool>,
     server: &mut Server,
     was_lost: &mut bool,
 ) -> End {
@@ -322,7 +338,8 @@ async fn serve(
     let (mut listening, mut asked) = (BTreeSet::new(), None);
     let mut last_wanted = clock::now();
     loop {
-        if pool.generation() != server.generation {
+        let has_moved = || pool_of_writer(pool).is_some_and(|now| now.id != pool.id);
+        if pool.generation() != server.generation || has_moved() {
             return End::Lost;
         }
         if asked.is_none() {

@@ -28,6 +28,7 @@ struct Inside {
     waiting: VecDeque<Mail>,
     bytes: usize,
     end: Option<Error>,
+    failure: Option<Error>,
 }
 
 impl Mailbox {
@@ -65,14 +66,19 @@ impl Mailbox {
 
     /// There is no connection to listen on.
     pub fn fail(&self, error: &Error) {
-        self.lock().end = Some(error.clone());
-        self.has_mail.store(true, SeqCst);
+        self.lock().failure = Some(error.clone());
         self.card.wake();
     }
 
-    /// Wakes the client, to look again at what it waits for.
-    pub fn wake(&self) {
+    /// There is one again: the client looks again at what it waits for.
+    pub fn recovered(&self) {
+        self.lock().failure = None;
         self.card.wake();
+    }
+
+    /// Why a client that waits for its LISTEN to be confirmed waits in vain.
+    pub fn failure(&self) -> Option<Error> {
+        self.lock().failure.clone()
     }
 
     /// Whether there is something in it.

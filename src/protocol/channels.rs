@@ -145,6 +145,10 @@ fn step(effect: &Effect) -> Option<Step> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::{Channels, Step, steps};
 
     fn after(texts: &[&str]) -> Vec<String> {
@@ -207,5 +211,74 @@ mod tests {
             after(&["listen a", "savepoint s", "listen b", "release s", "commit"]),
             ["a", "b"]
         );
+    }
+
+    /// What PostgreSQL does, with a copy of everything at each savepoint.
+    #[derive(Default)]
+    struct Model {
+        committed: BTreeSet<Box<str>>,
+        now: BTreeSet<Box<str>>,
+        saved: Vec<(Box<str>, BTreeSet<Box<str>>)>,
+    }
+
+    impl Model {
+        /// False where PostgreSQL would say that there is no such savepoint.
+        fn run(&mut self, step: &Step) -> bool {
+            let place = |name: &str| self.saved.iter().rposition(|(saved, _)| **saved == *name);
+            match step {
+                Step::Listen(name) => drop(self.now.insert(name.clone())),
+                Step::Unlisten(name) => drop(self.now.remove(name)),
+                Step::UnlistenAll => self.now.clear(),
+                Step::Commit => {
+                    self.committed = self.now.clone();
+                    self.saved.clear();
+                }
+                Step::Rollback => {
+                    self.now = self.committed.clone();
+                    self.saved.clear();
+                }
+                Step::Savepoint(name) => self.saved.push((name.clone(), self.now.clone())),
+                Step::RollbackTo(name) => {
+                    let Some(at) = place(name) else { return false };
+                    self.now = self.saved[at].1.clone();
+                    self.saved.truncate(at + 1);
+                }
+                Step::Release(name) => {
+                    let Some(at) = place(name) else { return false };
+                    self.saved.truncate(at);
+                }
+                Step::Other => {}
+            }
+            true
+        }
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let name = || prop::sample::select(vec!["a", "b", "c"]).prop_map(Box::<str>::from);
+        prop_oneof![
+            4 => name().prop_map(Step::Listen),
+            3 => name().prop_map(Step::Unlisten),
+            1 => Just(Step::UnlistenAll),
+            1 => Just(Step::Commit),
+            1 => Just(Step::Rollback),
+            4 => name().prop_map(Step::Savepoint),
+            3 => name().prop_map(Step::RollbackTo),
+            2 => name().prop_map(Step::Release),
+            1 => Just(Step::Other),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn channels_are_those_that_postgresql_has(steps in prop::collection::vec(any_step(), 0..60)) {
+            let (mut model, mut channels) = (Model::default(), Channels::default());
+            for step in &steps {
+                if model.run(step) {
+                    channels.succeeded(step);
+                }
+                prop_assert_eq!(&model.now, &**channels.wanted());
+                prop_assert_eq!(&model.committed, &**channels.committed());
+            }
+        }
     }
 }

@@ -511,3 +511,24 @@ fn a_read_dsn_goes_to_replicas_that_are_near_and_to_the_primary_when_none_is() {
     println!("reads came back {:?} after the promotion", began.elapsed());
     reader.value("select max(id) from t");
 }
+
+#[test]
+fn a_client_that_listens_is_told_of_the_change_and_hears_the_new_primary() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let mut client = pooler.connect();
+    client.query("listen news").good();
+    scene.sql(0, "notify news, 'before'");
+    assert_eq!(client.until(b'A').notifications[0].1, "before");
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    // It is told by a NOTICE that it may have missed something; from then on nothing is missed.
+    eventually(Duration::from_secs(60), "the client is told", || {
+        let notices = client.query("select 1").notices;
+        notices
+            .iter()
+            .any(|notice| notice.message.contains("missed"))
+    });
+    scene.sql(1, "notify news, 'after'");
+    assert_eq!(client.until(b'A').notifications[0].1, "after");
+}
