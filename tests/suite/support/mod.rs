@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod dns;
+pub mod languages;
 pub mod packages;
 pub mod pgbouncer;
 pub mod pooler;

@@ -1,0 +1,93 @@
+//! Python and Node.js with the drivers that applications use, fetched once into a cache folder of our own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use pooler::cli::fetch;
+
+use super::postgres::binaries;
+
+/// What the scripts import. The major versions are part of the promise, the rest is whatever is newest.
+const PYTHON: [&str; 5] = [
+    "psycopg[binary]>=3.2,<4",
+    "asyncpg>=0.29,<1",
+    "sqlalchemy>=2,<3",
+    "alembic>=1.13,<2",
+    "django>=5,<6",
+];
+
+/// As above.
+const NODE: [&str; 1] = ["pg@8"];
+
+/// The script `name` of `tests/drivers`, run by the interpreter that its ending says.
+pub fn script(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/drivers")
+        .join(name);
+    let is_python = name.ends_with(".py");
+    let mut command = Command::new(if is_python { "python3" } else { "node" });
+    if is_python {
+        command
+            .env("PYTHONPATH", python())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+    } else {
+        command.env("NODE_PATH", node().join("node_modules"));
+    }
+    command.arg(path);
+    command
+}
+
+fn python() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        fetched("pooler-python", |folder| {
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "install", "-q", "--only-binary", ":all:"])
+                .args(["--break-system-packages", "--target"])
+                .arg(folder)
+                .args(PYTHON)
+                .env("PIP_ROOT_USER_ACTION", "ignore")
+                .env("PIP_NO_INPUT", "1");
+            pip
+        })
+    })
+}
+
+fn node() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        fetched("pooler-node", |folder| {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+                .arg(folder)
+                .args(NODE);
+            npm
+        })
+    })
+}
+
+/// The cache folder `name`, filled by the command that `install` makes unless it was filled before.
+fn fetched(name: &str, install: impl Fn(&Path) -> Command) -> PathBuf {
+    let cache = fetch::cache(name, binaries().account())
+        .unwrap_or_else(|problem| panic!("no cache folder: {problem}"));
+    let lock = File::create(cache.join("lock")).expect("the cache is ours");
+    lock.lock().expect("a lock can be waited for");
+    let (folder, done) = (cache.join("all"), cache.join("done"));
+    if !done.exists() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the cache is ours");
+        let mut command = install(&folder);
+        let output = command
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        File::create(&done).expect("the cache is ours");
+    }
+    folder
+}
