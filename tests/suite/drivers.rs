@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::eventually;
 use crate::support::languages::script;
 use crate::support::pooler::config;
-use crate::support::postgres::postgres;
+use crate::support::postgres::{postgres, program};
 
 /// How many clients run every check at the same time, over fewer servers.
 const CLIENTS: &str = "6";
@@ -83,4 +83,33 @@ fn node_postgres_works() {
 #[test]
 fn a_job_queue_works() {
     passes("job_queue.py");
+}
+
+#[test]
+fn pg_dump_dumps_through_the_pooler() {
+    let pooler = config().app_is(&postgres().database()).start();
+    pooler
+        .connect()
+        .query("create table dumped as select 'kept' as a")
+        .good();
+    let output = program("pg_dump")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "app",
+            "-p",
+            &pooler.port.to_string(),
+            "app",
+        ])
+        .output()
+        .expect("pg_dump is there");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("kept"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // It sets a lot, and nobody meets it.
+    assert_ne!(pooler.connect().value("show search_path"), "");
 }

@@ -49,7 +49,6 @@ mod replication;
 mod server_tls;
 mod session_state;
 mod shutdown;
-mod state_drivers;
 mod support;
 mod systemd;
 mod tls;
