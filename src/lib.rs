@@ -25,7 +25,7 @@
 //! 1. `process/listener` accepts and deals the connection to a worker; `clients/entrance` and `clients/login` negotiate TLS,
 //!    read the startup packet, authenticate.
 //! 2. `clients/session` waits on the client's socket. An idle client owns no buffer.
-//! 3. Bytes arrive in the worker's scratch buffer. `pools/pool` lends a server: this worker's, another's, a new one, or a
+//! 3. Bytes arrive in the worker's scratch buffer. `pools/pool/lending` lends a server: this worker's, another's, a new one, or a
 //!    place in line.
 //! 4. `clients/link` ties both. If the server lacks what the client SET, a batch that sets it is put first, in the same write.
 //! 5. `protocol/requests` judges each frame of the client, `protocol/replies` each of the server: pass, rename, leave out, or

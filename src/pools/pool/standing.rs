@@ -1,0 +1,58 @@
+//! The counts of a pool that are shown: how many servers stand where, and who waits.
+
+use std::collections::VecDeque;
+
+use super::Pool;
+use crate::clock::Moment;
+
+/// How many servers of a pool stand where, and who waits.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the names are the columns of SHOW POOLS")]
+pub struct Standing {
+    pub open: usize,
+    pub idle: usize,
+    pub dialing: usize,
+    pub tested: usize,
+    pub parked: usize,
+    pub waiting: usize,
+    pub oldest: Option<Moment>,
+    pub paused: bool,
+}
+
+impl Standing {
+    /// Whether there is no server and nobody who waits for one.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0 && self.waiting == 0
+    }
+
+    /// Both together, for the pools of several nodes.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            idle: self.idle + other.idle,
+            dialing: self.dialing + other.dialing,
+            tested: self.tested + other.tested,
+            parked: self.parked + other.parked,
+            waiting: self.waiting + other.waiting,
+            oldest: self.oldest.into_iter().chain(other.oldest).min(),
+            paused: self.paused || other.paused,
+        }
+    }
+}
+
+impl Pool {
+    /// How many servers stand where.
+    pub fn standing(&self) -> Standing {
+        let mut state = self.lock();
+        Standing {
+            open: state.open,
+            idle: state.idle.iter().map(VecDeque::len).sum(),
+            dialing: state.dialing,
+            tested: state.tested,
+            parked: state.parked.len(),
+            waiting: state.lines.waiting(),
+            oldest: state.lines.oldest(),
+            paused: state.paused,
+        }
+    }
+}
