@@ -1,0 +1,55 @@
+//! What sequences leave on a server for `currval`: another client's is forgotten before anybody can ask for it.
+
+use super::write_query;
+use crate::protocol::dialogue::Dialogue;
+use crate::protocol::pins::Pins;
+use crate::protocol::pipeline::Owed;
+use crate::protocol::run::Run;
+use crate::protocol::traces::{Marks, Sequences, Traces};
+
+impl Dialogue<'_> {
+    /// The client has its sequences forgotten.
+    pub(in crate::protocol) fn note_no_sequences(&mut self) {
+        let keeps = &mut self.client.keeps;
+        keeps.lasting = keeps.lasting.without(Pins::SEQUENCES);
+        keeps.pins = keeps.pins.without(Pins::SEQUENCES);
+        self.server.doubt.sequences = Sequences::default();
+        self.server.doubt.has_foreign_sequences = false;
+    }
+
+    /// A client asks for `currval`: what other clients' sequences left on the server must not be met.
+    pub(in crate::protocol) fn forget_sequences(&mut self, traces: &Traces, run: &mut Run<'_>) {
+        if traces.sequences.asks && self.rules.keeps() {
+            let is_between =
+                !self.server.batch_open && !self.server.copying && !self.server.skipping;
+            if is_between && self.server.status != b'E' {
+                self.discard_sequences(run.tail());
+            }
+        }
+    }
+
+    fn discard_sequences(&mut self, out: &mut Vec<u8>) {
+        if self.server.doubt.has_foreign_sequences {
+            self.server.doubt.has_foreign_sequences = false;
+            write_query(out, "DISCARD SEQUENCES");
+            self.server.pipeline.push(Owed::Aside);
+        }
+    }
+
+    /// The client gets a server: what another one left there in sequences is forgotten, where that matters to anybody.
+    pub(in crate::protocol) fn meet_server(&mut self, out: &mut Vec<u8>) {
+        if !self.rules.keeps() {
+            return;
+        }
+        let doubt = &mut self.server.doubt;
+        doubt.marks = Marks::NONE;
+        let id = self.client.keeps.id;
+        if doubt.used_by != id {
+            doubt.has_foreign_sequences = doubt.used_by != 0;
+            doubt.used_by = id;
+        }
+        if self.dictionary.asks_sequences() {
+            self.discard_sequences(out);
+        }
+    }
+}
