@@ -61,6 +61,10 @@ impl Session {
         if !self.side.keeps.pins.is_empty() {
             return Ok(false);
         }
+        // Nor is it known what it had set, when nobody has looked since.
+        if self.server().side.doubt.is_unseen() {
+            return Ok(false);
+        }
         // What it answered before it went is the client's.
         self.hear_out(cx);
         if self.is_within_frame() || !matches!(self.standing, Standing::Linked(_)) {
@@ -85,10 +89,7 @@ impl Session {
         }
         let is_owed = !side.pipeline.is_empty() || side.batch_open;
         let is_inside = status != b'I';
-        if let Some(course) = &mut self.course
-            && is_inside
-            && let Some(before) = course.params_before.take()
-        {
+        if is_inside && let Some(before) = side.settled.take() {
             // What the lost transaction SET is rolled back with it.
             self.side.params = before;
         }
@@ -137,13 +138,14 @@ impl Session {
         crate::protocol::message::ready_for_query(&mut ready, status);
         while !side.pipeline.is_empty() || (side.batch_open && !side.skipping) {
             let is_lonely = side.pipeline.is_empty();
+            let owed = side.pipeline.len();
             self.phantom_said(cx, side, reason)?;
-            let is_ready_owed = matches!(
-                side.pipeline.front(),
-                Some(Owed::Query | Owed::Ours | Owed::Function | Owed::Sync)
-            );
-            if is_ready_owed {
+            if side.pipeline.front().is_some_and(Owed::ends_ready) {
                 self.phantom_said(cx, side, &ready)?;
+            }
+            if side.pipeline.len() >= owed && !is_lonely {
+                // Nothing may be owed for ever.
+                return Err(Error::Internal);
             }
             if is_lonely {
                 (side.skipping, side.batch_open) = (true, false);

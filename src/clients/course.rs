@@ -9,7 +9,6 @@ use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
 use crate::pools::plan::Reads;
-use crate::protocol::parameters::Parameters;
 use crate::stats::census::ClientState;
 use crate::topology::board::{Board, Held};
 use crate::topology::node::{NodeId, Observation, Role};
@@ -27,8 +26,6 @@ pub struct Course {
     bound: (NodeId, Epoch),
     /// What it has read from replicas.
     read: Read,
-    /// The client's parameters before the link under way.
-    pub(super) params_before: Option<Arc<Parameters>>,
     /// Since when the request under way has waited for a primary.
     waits_since: Option<Moment>,
 }
@@ -100,7 +97,6 @@ impl Course {
             group,
             bound: (bound, epoch),
             read: Read::default(),
-            params_before: None,
             waits_since: None,
         };
         if is_reader {

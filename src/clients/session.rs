@@ -431,7 +431,7 @@ impl Session {
         self.rules = self.pool.plan.load().rules;
         if let Some(course) = &mut self.course {
             course.arrived();
-            course.params_before = Some(Arc::clone(&self.side.params));
+            server.side.settled = Some(Arc::clone(&self.side.params));
         }
         self.may_have_committed = false;
         self.is_fresh = true;

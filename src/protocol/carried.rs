@@ -110,6 +110,8 @@ pub struct Doubt {
     look: Option<Box<Found>>,
     used_by: u64,
     has_foreign_sequences: bool,
+    /// What the client has committed here may have set something, and nobody has looked yet.
+    is_unseen: bool,
     unlisten: bool,
     /// Of the unnamed statement, and its text where it matters.
     unnamed: Option<Box<(Traces, Box<[u8]>)>>,
@@ -217,6 +219,7 @@ impl Dialogue<'_> {
             return;
         }
         let (keeps, doubt) = (&mut self.client.keeps, &mut self.server.doubt);
+        doubt.is_unseen |= doubt.marks.leaves() || doubt.ran_unknown;
         if let Some(channels) = &mut keeps.channels
             && channels.is_open()
         {
@@ -276,6 +279,11 @@ impl Dialogue<'_> {
 }
 
 impl Doubt {
+    /// Whether it is not known what the client has committed on the server: were it lost, so were that.
+    pub fn is_unseen(&self) -> bool {
+        self.is_unseen || self.look.is_some()
+    }
+
     /// The server has been emptied by DISCARD ALL.
     pub fn settle(&mut self) {
         self.needs_reset = false;

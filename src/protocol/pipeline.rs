@@ -78,6 +78,33 @@ pub enum Owed {
     RefusedParse(Box<[u8]>),
 }
 
+impl Owed {
+    /// Whether it is owed up to a ReadyForQuery of its own.
+    pub fn ends_ready(&self) -> bool {
+        match self {
+            Self::Query
+            | Self::Ours
+            | Self::Aside
+            | Self::Look
+            | Self::Catalog
+            | Self::Function
+            | Self::Sync
+            | Self::RefusedQuery(_) => true,
+            Self::Parse
+            | Self::HiddenParse
+            | Self::Bind(_)
+            | Self::Describe(_)
+            | Self::Execute(_)
+            | Self::Close
+            | Self::HiddenClose
+            | Self::Answer(_)
+            | Self::CopyEnd
+            | Self::Refusal(_)
+            | Self::RefusedParse(_) => false,
+        }
+    }
+}
+
 /// A name that is given a second time.
 #[derive(Debug)]
 pub struct Duplicate {

@@ -378,6 +378,9 @@ impl Dialogue<'_> {
             Some((Owed::Catalog, _)) => self.catalog_read(),
             _ => {}
         }
+        if status == b'I' && self.rules.is_followed {
+            self.server.settled = Some(Arc::clone(&self.client.params));
+        }
         if is_ours {
             let is_strict = matches!(settled, Some((Owed::Ours, _)));
             if is_strict && self.server.refused_ours.is_none() {

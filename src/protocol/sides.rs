@@ -127,6 +127,8 @@ pub struct ServerSide {
     pub copying: bool,
     /// How many Syncs were sent that a COPY ignores, unless it failed before it came to read them (as on a view).
     pub doubtful_syncs: usize,
+    /// What the client had set when no transaction was open, where a lost one must be undone.
+    pub settled: Option<Arc<Parameters>>,
     /// The transaction under way has altered or dropped something.
     pub changed_tables: bool,
     /// What it said to a query of the pooler's own that failed.
@@ -152,6 +154,7 @@ impl ServerSide {
             unnamed: Unnamed::Foreign,
             copying: false,
             doubtful_syncs: 0,
+            settled: None,
             changed_tables: false,
             refused_ours: None,
             doubt: Doubt::default(),

@@ -182,6 +182,7 @@ impl Dialogue<'_> {
             return;
         }
         let mut marks = std::mem::take(&mut doubt.marks);
+        doubt.is_unseen = false;
         if marks.has(Marks::ENDS) {
             marks |= marks_of(keeps.pins);
         }

@@ -37,29 +37,41 @@ fn refused(effect: &Effect) -> Option<&'static str> {
 impl Dialogue<'_> {
     /// The error that a text is refused with, where session state is.
     pub(in crate::protocol) fn refusal(&self, traces: &Traces, text: &[u8]) -> Option<Box<[u8]>> {
+        if traces.sequences.asks && self.meets_foreign_sequences() {
+            return Some(error(
+                "55000",
+                "currval or lastval asks for what this session has not drawn on this server",
+                "It is asked in the middle of a pipeline, for the first time since the pooler started: ask again.",
+            ));
+        }
         traces.refused.filter(|_| self.rules.refuses())?;
         // A word may stand in a string: only what the text really does is refused.
         let effects = effects::of(text, Strings::Standard, &mut Vec::new());
         let what = effects.all().find_map(|(_, effect)| refused(effect))?;
-        let mut out = Vec::new();
-        let at = begin(&mut out, b'E');
         let message = format!("{what} is refused: it would outlive its transaction");
         let hint = format!(
             "session_state = \"refuse\" is set for this database or user of the pooler. Use \"keep\" to let {what} work, or pool_mode = \"session\"."
         );
-        for (field, text) in [
-            (b'S', "ERROR"),
-            (b'V', "ERROR"),
-            (b'C', "0A000"),
-            (b'M', &message),
-            (b'H', &hint),
-        ] {
-            out.push(field);
-            out.extend_from_slice(text.as_bytes());
-            out.push(0);
-        }
-        out.push(0);
-        end(&mut out, at);
-        Some(out.into())
+        Some(error("0A000", &message, &hint))
     }
+}
+
+/// An ErrorResponse that a statement is answered with in the server's place.
+fn error(code: &str, message: &str, hint: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    let at = begin(&mut out, b'E');
+    for (field, text) in [
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', code),
+        (b'M', message),
+        (b'H', hint),
+    ] {
+        out.push(field);
+        out.extend_from_slice(text.as_bytes());
+        out.push(0);
+    }
+    out.push(0);
+    end(&mut out, at);
+    out.into()
 }

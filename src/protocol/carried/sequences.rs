@@ -20,12 +20,20 @@ impl Dialogue<'_> {
     /// A client asks for `currval`: what other clients' sequences left on the server must not be met.
     pub(in crate::protocol) fn forget_sequences(&mut self, traces: &Traces, run: &mut Run<'_>) {
         if traces.sequences.asks && self.rules.keeps() {
-            let is_between =
-                !self.server.batch_open && !self.server.copying && !self.server.skipping;
-            if is_between && self.server.status != b'E' {
+            self.dictionary.note_sequences();
+            if self.is_between() && self.server.status != b'E' {
                 self.discard_sequences(run.tail());
             }
         }
+    }
+
+    /// Whether another client's sequences are on the server and cannot be forgotten now, in the middle of a batch.
+    pub(super) fn meets_foreign_sequences(&self) -> bool {
+        self.rules.keeps() && self.server.doubt.has_foreign_sequences && !self.is_between()
+    }
+
+    fn is_between(&self) -> bool {
+        !self.server.batch_open && !self.server.copying && !self.server.skipping
     }
 
     fn discard_sequences(&mut self, out: &mut Vec<u8>) {
@@ -43,6 +51,7 @@ impl Dialogue<'_> {
         }
         let doubt = &mut self.server.doubt;
         doubt.marks = Marks::NONE;
+        doubt.is_unseen = false;
         let id = self.client.keeps.id;
         if doubt.used_by != id {
             doubt.has_foreign_sequences = doubt.used_by != 0;

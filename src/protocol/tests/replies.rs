@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::linked;
 use crate::error::Error;
+use crate::protocol::pipeline::Owed;
 
 #[test]
 fn notices_and_notifications_change_nothing() {
@@ -92,4 +93,38 @@ fn parameters_that_the_server_refuses_are_noted_and_not_told() {
         ("22023", "invalid value")
     );
     assert!(!link.client.params.are_accepted());
+}
+
+#[test]
+fn whatever_is_owed_up_to_a_ready_for_query_is_settled_by_an_error_and_one() {
+    for owed in [
+        Owed::Query,
+        Owed::Ours,
+        Owed::Aside,
+        Owed::Look,
+        Owed::Catalog,
+        Owed::Function,
+        Owed::Sync,
+        Owed::RefusedQuery(Box::default()),
+    ] {
+        let mut link = linked();
+        assert!(owed.ends_ready());
+        link.server.pipeline.push(owed);
+        link.server(["E 40001 the transaction was lost", "Z I"]);
+        assert!(link.server.pipeline.is_empty(), "{:?}", link.server);
+    }
+}
+
+#[test]
+fn what_was_set_between_transactions_is_what_a_lost_one_goes_back_to() {
+    let mut link = linked();
+    link.rules.is_followed = true;
+    link.client(["Q set timezone = 'Europe/Lisbon'|"]);
+    link.server(["S TimeZone|Europe/Lisbon|", "C SET|", "Z I"]);
+    let kept = Arc::clone(&link.client.params);
+    link.client(["Q begin; set timezone = 'UTC'|"]);
+    link.server(["C BEGIN|", "S TimeZone|UTC|", "C SET|", "Z T"]);
+    assert!(!Arc::ptr_eq(&link.client.params, &kept));
+    let settled = link.server.settled.clone();
+    assert!(settled.is_some_and(|settled| Arc::ptr_eq(&settled, &kept)));
 }
