@@ -359,6 +359,7 @@ fn ended_by(order: census::Order, database: &str) -> Option<Error> {
         census::Order::Kill => Some(Error::Killed),
         census::Order::DatabaseRemoved => Some(Error::DatabaseRemoved(database.to_owned())),
         census::Order::None
+        | census::Order::FastClose
         | census::Order::IdleTimeout
         | census::Order::QueryTimeout
         | census::Order::WaitTimeout

@@ -159,7 +159,7 @@ impl Delivery<'_> {
             self.request.wake_by(cx.waker());
             match self.request.order() {
                 // A process that drains delivers it first.
-                Order::None | Order::Drain => Poll::Pending,
+                Order::None | Order::FastClose | Order::Drain => Poll::Pending,
                 _ => Poll::Ready(()),
             }
         })

@@ -146,6 +146,7 @@ impl Login<'_> {
             return self.pass_to_console(stream, &settings).await;
         }
         let wish = wishes::replication(&self.startup)?;
+        self.check_room(&settings)?;
         let proven = self.prove(stream, wish.as_deref()).await?;
         let (database, user) = (self.startup.database.clone(), self.startup.user.clone());
         let places = self.take_places(&settings, &database)?;
@@ -360,6 +361,39 @@ impl Login<'_> {
         Ok(())
     }
 
+    /// How many clients the database and the user may have; 0 is no limit.
+    fn client_limits(&self, settings: &Settings, database: &str) -> (usize, usize) {
+        let user = &self.startup.user;
+        // Who must mend it must get in.
+        if settings.pooler.admin_users.contains(user) {
+            return (0, 0);
+        }
+        (
+            settings.effective_max_db_client_connections(database),
+            settings.effective_max_user_client_connections(user),
+        )
+    }
+
+    /// Where a `pgbouncer.ini` is served, a client for whom there is no room hears so before it is asked for its proof. It takes
+    /// its places afterwards all the same: who has proven nothing takes none away from others.
+    fn check_room(&self, settings: &Settings) -> Result<(), Error> {
+        if self.dialect == Dialect::Native {
+            return Ok(());
+        }
+        let (name, user) = (&self.startup.database, &self.startup.user);
+        let (limit, of_user) = self.client_limits(settings, name);
+        let is_full = |limit, used| limit > 0 && used >= limit;
+        let database = self.registry.known_database(name);
+        if database.is_some_and(|database| is_full(limit, database.clients.used())) {
+            return Err(Error::TooManyDatabaseClients(name.clone(), limit));
+        }
+        let owner = self.registry.known_user(user);
+        if owner.is_some_and(|owner| is_full(of_user, owner.clients.used())) {
+            return Err(Error::TooManyUserClients(user.clone(), of_user));
+        }
+        Ok(())
+    }
+
     /// Takes the client's places. A database that is being forgotten or reloaded in this moment is looked up again.
     fn take_places(&self, settings: &Settings, name: &str) -> Result<ClientPlaces, Error> {
         loop {
@@ -381,18 +415,14 @@ impl Login<'_> {
         database: &Arc<Database>,
     ) -> Result<ClientPlaces, Error> {
         let user = &self.startup.user;
-        // Who must mend it must get in.
-        let is_exempt = settings.pooler.admin_users.contains(user);
-        let or_none = |limit| if is_exempt { 0 } else { limit };
-        let limit = or_none(settings.effective_max_db_client_connections(&database.name));
+        let (limit, of_user) = self.client_limits(settings, &database.name);
         if !database.clients.take(limit) {
             return Err(Error::TooManyDatabaseClients(database.name.clone(), limit));
         }
         let owner = self.registry.user(user);
-        let limit = or_none(settings.effective_max_user_client_connections(user));
-        if !owner.clients.take(limit) {
+        if !owner.clients.take(of_user) {
             database.clients.give_back();
-            return Err(Error::TooManyUserClients(user.clone(), limit));
+            return Err(Error::TooManyUserClients(user.clone(), of_user));
         }
         Ok(ClientPlaces {
             database: Arc::clone(database),

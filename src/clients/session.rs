@@ -238,6 +238,7 @@ impl Session {
                 self.card.withdraw(order);
                 return Ok(());
             }
+            Order::FastClose => return self.close_fast(),
             Order::Drain => {
                 let is_at_rest = match &mut self.standing {
                     Standing::Idle => self.side.walk.is_between(),
@@ -283,8 +284,33 @@ impl Session {
             Order::ServersReplaced => Error::ServersReplaced,
             Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
             Order::Kill => Error::Killed,
-            Order::None | Order::Drain | Order::Shutdown => Error::ShuttingDown,
+            Order::None | Order::FastClose | Order::Drain | Order::Shutdown => Error::ShuttingDown,
         })
+    }
+
+    /// Ends the client of a server that must be replaced, between two transactions.
+    fn close_fast(&mut self) -> Result<(), Error> {
+        let (is_meant, is_free) = match &mut self.standing {
+            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+                (false, false)
+            }
+            Standing::Linked(lease) => {
+                let server = lease.server();
+                (
+                    server.card.close_needed(),
+                    server.side.is_free() && server.out.is_empty(),
+                )
+            }
+        };
+        if !is_meant {
+            // It has got another one meanwhile, or none.
+            self.card.withdraw(Order::FastClose);
+            return Ok(());
+        }
+        if is_free && self.side.walk.is_between() && self.held.is_empty() {
+            return Err(Error::ServersReplaced);
+        }
+        Ok(())
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {

@@ -208,6 +208,9 @@ pub static POOLER: Section<PoolerSettings> = Section {
         key("server_connect_timeout", |s| {
             Slot::Span(&mut s.server_connect_timeout)
         }),
+        key("server_fast_close", |s| {
+            Slot::Flag(&mut s.server_fast_close)
+        }),
         key("server_idle_timeout", |s| {
             Slot::Span(&mut s.server_idle_timeout)
         }),
@@ -284,7 +287,6 @@ pub static POOLER: Section<PoolerSettings> = Section {
     ],
     unbuilt: &[
         ("daemon", &[]),
-        ("server_fast_close", &[]),
         ("service_name", &[]),
         ("suspend_timeout", &["10"]),
     ],

@@ -126,6 +126,9 @@ pub struct PoolerSettings {
     pub server_idle_timeout: Duration,
     /// How long connecting and logging in to a server may take. Default 15s.
     pub server_connect_timeout: Duration,
+    /// Close a server that must be replaced as soon as it is outside a transaction, also where session mode lends it to a client
+    /// for good: that client is ended, too. Default false.
+    pub server_fast_close: bool,
     /// How long to leave a server alone after it could not be reached or refused the login. Default 15s.
     pub server_login_retry: Duration,
     /// Lend the server that was idle longest, instead of the one given back last. Default false.
@@ -429,6 +432,7 @@ impl Default for PoolerSettings {
             server_lifetime: Duration::from_secs(3_600),
             server_idle_timeout: Duration::from_secs(600),
             server_connect_timeout: Duration::from_secs(15),
+            server_fast_close: false,
             server_login_retry: Duration::from_secs(15),
             server_round_robin: false,
             client_login_timeout: Duration::from_secs(60),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Moment};
 use crate::pools::registry::Registry;
-use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order};
+use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order, ServerCard};
 
 /// Between two rounds; so much later than its limit a client is ended at most.
 pub const ROUND: Duration = Duration::from_millis(100);
@@ -49,6 +49,9 @@ fn tidy(registry: &Registry, now: Moment) {
         settings.pooler.pool_idle_timeout,
         settings.pooler.autodb_idle_timeout,
     );
+    if settings.pooler.server_fast_close {
+        close_fast(registry);
+    }
     for group in registry.groups() {
         let pools = group.pools();
         pools.iter().for_each(|pool| pool.tidy(now));
@@ -64,6 +67,26 @@ fn tidy(registry: &Registry, now: Moment) {
         if is_auto && is_empty && !auto_limit.is_zero() && unused >= auto_limit {
             registry.forget_group(&group);
             registry.forget_database(&group.database.name);
+        }
+    }
+}
+
+/// Ends, between two transactions, clients of session mode whose servers must be replaced.
+fn close_fast(registry: &Registry) {
+    let mut obsolete: Vec<Arc<ServerCard>> = Vec::new();
+    for card in &registry.census.servers {
+        if card.close_needed() && card.lent_to() != 0 {
+            obsolete.push(Arc::clone(&card));
+        }
+    }
+    if obsolete.is_empty() {
+        return;
+    }
+    for pool in registry.pools().iter().filter(|pool| pool.keeps_sessions()) {
+        for card in obsolete.iter().filter(|card| card.facts.pool == pool.id) {
+            if let Some(client) = registry.census.client(card.lent_to()) {
+                client.give(Order::FastClose);
+            }
         }
     }
 }

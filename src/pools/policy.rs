@@ -12,6 +12,12 @@ pub enum Reason {
     Dirty,
     /// RECONNECT, or its address or login changed.
     Obsolete,
+    /// As `Obsolete`, found when it had just logged in.
+    ObsoleteAtLogin,
+    /// As `Obsolete`, found when its client gave it back.
+    ObsoleteGivenBack,
+    /// As `Obsolete`, found when a client wanted it.
+    ObsoleteWanted,
     /// It is older than `server_lifetime`.
     Lifetime,
     /// It was idle longer than `server_idle_timeout`.
@@ -37,7 +43,10 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dirty => "client went away in the middle of something",
-            Self::Obsolete => "connect string changed",
+            Self::Obsolete
+            | Self::ObsoleteAtLogin
+            | Self::ObsoleteGivenBack
+            | Self::ObsoleteWanted => "connect string changed",
             Self::Lifetime => "server lifetime over",
             Self::Idle => "server idle timeout",
             Self::Unasked => "server spoke or closed while idle",
@@ -57,6 +66,9 @@ impl Reason {
                 "client disconnect while server was not ready"
             }
             Self::Obsolete => "database configuration changed",
+            Self::ObsoleteAtLogin => "connect string changed",
+            Self::ObsoleteGivenBack => "close_needed",
+            Self::ObsoleteWanted => "obsolete connection",
             Self::Unasked => "server conn crashed?",
             Self::Reset => "reset query failed",
             Self::Ordered => "pause mode",
@@ -110,7 +122,7 @@ pub fn after_use(server: Returned, upkeep: Upkeep) -> AfterUse {
         return AfterUse::Close(Reason::Dirty);
     }
     if server.is_obsolete {
-        return AfterUse::Close(Reason::Obsolete);
+        return AfterUse::Close(Reason::ObsoleteGivenBack);
     }
     if server.is_too_old {
         return AfterUse::Close(Reason::Lifetime);

@@ -217,6 +217,11 @@ impl Registry {
         Arc::clone(&self.owners.entry(name.to_owned()).or_default())
     }
 
+    /// The limits of user `name`, where they are kept.
+    pub fn known_user(&self, name: &str) -> Option<Arc<User>> {
+        self.owners.get(name).map(|known| Arc::clone(&known))
+    }
+
     /// The names of all users whose limits are kept: those who logged in, here or to a server.
     pub fn known_users(&self) -> Vec<String> {
         self.owners

@@ -18,7 +18,7 @@ use crate::config::environment::Environment;
 use crate::config::load;
 use crate::config::problem::Problems;
 use crate::config::settings::Settings;
-use crate::config::value::{Dialect, TlsMode};
+use crate::config::value::{AuthType, Dialect, TlsMode};
 use crate::discovery::memory;
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
@@ -76,7 +76,10 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
     let users = read_users(&settings)?;
     let (access, more) = access::read(&settings)?;
     let warnings = warnings.0.iter().map(ToString::to_string);
-    let warnings = warnings.chain(more).collect();
+    let warnings = warnings
+        .chain(more)
+        .chain(unusable(&settings, &users))
+        .collect();
     read_memories(&settings)?;
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
@@ -130,6 +133,27 @@ pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
         }
     }
     Ok(all)
+}
+
+/// Users whose stored password is no use under `auth_type`: an md5 hash proves nothing to SCRAM.
+fn unusable(settings: &Settings, users: &Users) -> Option<String> {
+    if settings.pooler.auth_type != AuthType::ScramSha256 {
+        return None;
+    }
+    let of_md5 = users
+        .iter()
+        .filter(|(_, verifier)| matches!(verifier, Verifier::Md5(_)));
+    let mut names: Vec<_> = of_md5.map(|(name, _)| format!("\"{name}\"")).collect();
+    names.sort();
+    let (first, others) = (names.first()?, names.len() - 1);
+    let more = match others {
+        0 => String::new(),
+        others => format!(", as {others} more"),
+    };
+    Some(format!(
+        "the stored password of user {first} is an md5 hash{more}, with which nobody can log in while auth_type is \"scram-sha-256\"; \
+         store a SCRAM secret or the password, or set auth_type to \"md5\", which serves both"
+    ))
 }
 
 /// What is remembered of clusters must be readable.

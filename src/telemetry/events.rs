@@ -220,6 +220,9 @@ pub fn server_failed(who: Who<'_>, error: &Error, age: Duration, is_logged: bool
         Error::ServerUnreachable { reason, .. } if reason.contains("lookup") => {
             "server DNS lookup failed"
         }
+        Error::ServerUnreachable { reason, .. } if reason.starts_with("connect timeout") => {
+            "connect timeout"
+        }
         Error::ServerUnreachable { .. } => "connect failed",
         _ => "server conn crashed?",
     };

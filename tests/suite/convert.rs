@@ -191,6 +191,7 @@ scram_iterations = 4097
 server_check_delay = 31
 server_check_query = select 2
 server_connect_timeout = 16
+server_fast_close = 1
 server_idle_timeout = 601
 server_lifetime = 3602
 server_login_retry = 1.25
@@ -384,4 +385,4 @@ fn what_must_be_mended_is_said_and_fails() {
 }
 
 /// Keys that no value but the default can be set at.
-const NOT_SET: &[&str] = &["server_fast_close", "suspend_timeout"];
+const NOT_SET: &[&str] = &["suspend_timeout"];

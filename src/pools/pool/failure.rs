@@ -67,7 +67,7 @@ impl Pool {
         let is_obsolete = server.generation != state.generation;
         drop(state);
         if is_obsolete {
-            self.close(server, Reason::Obsolete);
+            self.close(server, Reason::ObsoleteAtLogin);
         } else {
             self.group.note_welcome(&server.reported);
             self.shelve(server);

@@ -78,7 +78,7 @@ impl Pool {
     fn vet(&self, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
         let plan = self.plan.load();
         if server.card.close_needed() {
-            self.close(server, Reason::Obsolete);
+            self.close(server, Reason::ObsoleteWanted);
             return None;
         }
         if !server.is_silent(&self.registry.interner) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{Pool, State};
 use crate::clock;
+use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::pools::guest::Guest;
 use crate::pools::plan::Plan;
@@ -45,6 +46,11 @@ impl Pool {
             self.dismiss(&Error::ServersReplaced);
             self.pause(true);
         }
+    }
+
+    /// Whether a client keeps its server until it leaves.
+    pub fn keeps_sessions(&self) -> bool {
+        self.plan.load().upkeep.mode == PoolMode::Session
     }
 
     /// Whether its node is the writer no longer: then nobody may ask it for a server.

@@ -6,6 +6,8 @@
 pub enum Order {
     /// Go on.
     None,
+    /// End as soon as the server that it holds, and that must be replaced, is outside a transaction (`server_fast_close`).
+    FastClose,
     /// End at the next idle point (shutdown).
     Drain,
     /// End: `client_idle_timeout`.
@@ -37,8 +39,9 @@ impl Order {
     }
 }
 
-pub(super) const ORDERS: [Order; 12] = [
+pub(super) const ORDERS: [Order; 13] = [
     Order::None,
+    Order::FastClose,
     Order::Drain,
     Order::IdleTimeout,
     Order::QueryTimeout,

@@ -1,0 +1,147 @@
+//! Under a `pgbouncer.ini`: how servers are replaced and given up, and when a client hears that there is no room.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::support::eventually;
+use crate::support::pooler::{Pooler, run, start_ini};
+use crate::support::wire::{Client, PATIENCE};
+
+const HEAD: &str = "\
+[databases]
+app = {server} dbname=app user=app password=app
+loose = {server} dbname=app user=app password=app pool_mode=transaction
+";
+
+const MAIN: &str = "
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir = {folder}
+auth_file = {folder}/users.txt
+admin_users = admin
+logfile = {folder}/p.log
+";
+
+const USERS: &str = "\"app\" \"app\"\n\"other\" \"other\"\n\"admin\" \"admin\"\n";
+
+fn start(databases: &str, main: &str) -> Pooler {
+    let ini = format!("{HEAD}{databases}{MAIN}{main}");
+    start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)])
+}
+
+fn logfile(pooler: &Pooler) -> String {
+    fs::read_to_string(pooler.folder.join("p.log")).unwrap_or_default()
+}
+
+fn logs(pooler: &Pooler, line: &str) {
+    eventually(PATIENCE, line, || logfile(pooler).contains(line));
+}
+
+fn console(pooler: &Pooler) -> Client {
+    pooler
+        .login()
+        .user("admin")
+        .database("pgbouncer")
+        .password("admin")
+        .connect()
+}
+
+#[test]
+fn server_fast_close_ends_a_session_between_transactions_and_nobody_else() {
+    let pooler = start("", "auth_type = trust\nserver_fast_close = 1\n");
+    let mut at_rest = pooler.connect();
+    at_rest.query("select 1").good();
+    let mut within = pooler.connect();
+    within.query("begin").good();
+    let mut loose = pooler.login().database("loose").connect();
+    loose.query("begin").good();
+    let mut not_yet = pooler.connect();
+
+    console(&pooler).query("RECONNECT").good();
+    let told = at_rest.ended();
+    assert_eq!(told.message, "database configuration changed");
+    assert_eq!(told.code, "08P01");
+    // The others have been looked at, too, by now; a transaction is never cut.
+    assert_eq!(within.value("select 2"), "2");
+    assert_eq!(loose.value("select 3"), "3");
+    within.query("commit").good();
+    assert_eq!(within.ended().message, "database configuration changed");
+    loose.query("commit").good();
+    assert_eq!(loose.value("select 4"), "4", "its server changes, it stays");
+    assert_eq!(not_yet.value("select 5"), "5", "it had no server");
+    assert_eq!(not_yet.value("select 6"), "6");
+}
+
+#[test]
+fn servers_that_reconnect_replaces_are_closed_in_pgbouncers_words() {
+    let pooler = start("", "auth_type = trust\n");
+    let mut client = pooler.login().database("loose").connect();
+    client.query("begin").good();
+    let mut idle = pooler.login().database("loose").connect();
+    idle.query("select 1").good();
+    console(&pooler).query("RECONNECT loose").good();
+    client.query("commit").good();
+    logs(&pooler, "closing because: close_needed (age=");
+    eventually(PATIENCE, "the idle server is closed", || {
+        let log = logfile(&pooler);
+        log.contains("closing because: database configuration changed (age=")
+            || log.contains("closing because: obsolete connection (age=")
+    });
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_closed_for_connect_timeout() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let entry = format!("silent = host=127.0.0.1 port={port} user=app password=app\n");
+    let main = "auth_type = trust\nserver_connect_timeout = 0.2\n";
+    let pooler = start(&entry, main);
+    let _waits = pooler.login().database("silent").begin().unwrap();
+    logs(&pooler, "closing because: connect timeout (age=");
+}
+
+#[test]
+fn a_client_too_many_hears_so_before_it_is_asked_for_its_password() {
+    let databases = "[users]\nother = max_user_client_connections=1\n";
+    let main = "auth_type = scram-sha-256\nmax_db_client_connections = 2\n";
+    let pooler = start(databases, main);
+    let wrong = |user: &str, database: &str| {
+        let login = pooler.login().user(user).database(database);
+        login.password("wrong").refused().message
+    };
+    let _one = pooler.login().user("other").password("other").connect();
+    assert_eq!(
+        wrong("other", "loose"),
+        "client connections exceeded (max_user_client_connections)"
+    );
+    assert_eq!(wrong("app", "app"), "SASL authentication failed");
+    let _two = pooler.login().password("app").connect();
+    assert_eq!(
+        wrong("app", "app"),
+        "client connections exceeded (max_db_client_connections)"
+    );
+    // The console's people are let in whatever the limits say.
+    assert_eq!(wrong("admin", "app"), "SASL authentication failed");
+}
+
+#[test]
+fn check_notices_a_password_that_is_no_use() {
+    let ini =
+        "[databases]\na = host=h\n[pgbouncer]\nauth_type = scram-sha-256\nauth_file = users.txt\n";
+    let users = "\"ann\" \"md50123456789abcdef0123456789abcdef\"\n\"bob\" \"md5-is-a-password\"\n";
+    let checked = |ini: &str| {
+        run(
+            &["check", "p.ini"],
+            &[("p.ini", ini), ("users.txt", users)],
+            &[],
+        )
+    };
+    let ran = checked(ini);
+    assert!(ran.status.success(), "{}", ran.output);
+    let warning =
+        "warning: the stored password of user \"ann\" is an md5 hash, with which nobody can log in";
+    assert!(ran.output.contains(warning), "{}", ran.output);
+    let ran = checked(&ini.replace("scram-sha-256", "md5"));
+    assert!(!ran.output.contains("warning"), "{}", ran.output);
+}
