@@ -1,13 +1,16 @@
 //! Every way to log in, with every kind of user, password and connection: who is let in, and with which code the others are refused.
 //!
-//! The table is the promise; no cell is left out. What must never happen: an "in" that the table does not have. Where PgBouncer 1.18
-//! has the method (it has no directory, and no maps for `peer`), it was tried with psql and lets in exactly whom this table lets in;
-//! its code is 08P01 for every refusal.
+//! The table is the promise; no cell is left out. What must never happen: an "in" that the table does not have. The same table holds
+//! for a `pgbouncer.ini`, where each refusal has PgBouncer's words and 08P01; Debian's PgBouncer 1.18 runs beside with the same file,
+//! where it has the method (it has no directory, and no maps for `peer`).
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::directory::{BASE, Directory};
+use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Config, Pooler, config};
+use crate::support::postgres::{binaries, postgres};
 use crate::support::tls::{Authority, Identity};
 use crate::support::wire::{Address, Login, Refusal};
 
@@ -172,32 +175,55 @@ const CELLS: &[(&str, [&str; 4])] = &[
     ),
 ];
 
+/// What both are started from; the user lists of `pooler.toml` and of the ini hold the same.
+const INI: &str = "\
+[databases]
+app = host=127.0.0.1 port={pg} dbname=app user=app
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir = {folder}
+auth_type = {type}
+auth_file = {folder}/users.txt
+client_tls_sslmode = {mode}
+client_tls_cert_file = {folder}/server.crt
+client_tls_key_file = {folder}/server.key
+client_tls_ca_file = {folder}/ca.crt
+";
+
+const USERS: &str = "\"app\" \"app\"\n\"admin\" \"admin\"\n\"stats\" \"stats\"\n";
+
 const PROOFS: [&str; 3] = ["right", "wrong", "empty"];
 
-struct Scene {
-    authority: Authority,
-    directory: Directory,
+pub struct Scene {
+    pub authority: Authority,
+    pub directory: Directory,
 }
 
 /// Whom the tests run as.
-fn account() -> String {
+pub fn account() -> String {
     let output = Command::new("id").arg("-un").output().expect("id is there");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Whom PostgreSQL's programs run as: another one where the tests run as root.
+pub fn account_of_programs() -> String {
+    let other = binaries().account();
+    other.map_or_else(account, |other| other.name().to_owned())
+}
+
 impl Scene {
+    /// How the directory is asked.
+    fn asking(&self) -> String {
+        let port = self.directory.port;
+        format!("ldapserver=127.0.0.1 ldapport={port} ldapbasedn=\"{BASE}\"")
+    }
+
     fn pooler(&self, method: &str) -> Pooler {
         let Identity { certificate, key } = self.authority.sign("pooler", &["localhost"]);
-        let directory = format!(
-            "ldapserver=127.0.0.1 ldapport={} ldapbasedn=\"{BASE}\"",
-            self.directory.port
-        );
-        let auth_type = method.split(' ').next().unwrap();
-        let mode = if method == "cert" {
-            "verify-full"
-        } else {
-            "prefer"
-        };
+        let directory = self.asking();
+        let (auth_type, mode) = type_and_mode(method);
         let config = config()
             .pooler("auth_type", auth_type)
             .pooler("client_tls_sslmode", mode)
@@ -216,7 +242,41 @@ impl Scene {
         }
     }
 
-    fn login(&self, pooler: &Pooler, method: &str, cell: Cell) -> Login {
+    /// The same by a `pgbouncer.ini`.
+    pub fn side(&self, which: Which, method: &str) -> Side {
+        let Identity { certificate, key } = self.authority.sign("pooler", &["localhost"]);
+        let (auth_type, mode) = type_and_mode(method);
+        let (port, directory) = (postgres().server().port, self.asking());
+        let mut ini = INI
+            .replace("{pg}", &port.to_string())
+            .replace("{type}", auth_type)
+            .replace("{mode}", mode);
+        let mut files = vec![
+            ("server.crt".to_owned(), certificate),
+            ("server.key".to_owned(), key),
+            ("ca.crt".to_owned(), self.authority.pem()),
+        ];
+        if method == "ldap" {
+            ini += &format!("auth_ldap_options = {directory}\n");
+        }
+        if let Some(rule) = method.strip_prefix("hba ") {
+            ini += "auth_hba_file = {folder}/hba\n";
+            if rule == "peer" {
+                ini += "auth_ident_file = {folder}/ident\n";
+            }
+            files.push(("hba".to_owned(), rules(rule, &directory)));
+            files.push(("ident".to_owned(), ident()));
+        }
+        let names = [account(), account_of_programs()];
+        let users: String = names
+            .iter()
+            .map(|name| format!("\"{name}\" \"\"\n"))
+            .collect();
+        let users = format!("{USERS}{users}");
+        Side::start_beside(which, &ini, &users, &files)
+    }
+
+    fn login(&self, folder: &Path, port: u16, method: &str, cell: Cell) -> Login {
         let Cell {
             is_known,
             proof,
@@ -237,7 +297,10 @@ impl Scene {
             "wrong" => "wrong",
             _ => "",
         };
-        let login = pooler.login().user(user).password(password);
+        let login = Login::at(Address::tcp(port))
+            .user(user)
+            .database("app")
+            .password(password);
         let shows = matches!(method, "cert" | "hba cert");
         let identity = match proof {
             "right" if shows => Some(self.authority.sign(right, &[])),
@@ -246,7 +309,7 @@ impl Scene {
         };
         match (method, has_tls) {
             ("hba peer", false) => {
-                let path = pooler.folder.join(format!(".s.PGSQL.{}", pooler.port));
+                let path = folder.join(format!(".s.PGSQL.{port}"));
                 Login::at(Address::Unix(path)).user(user).database("app")
             }
             (_, true) => login.tls(self.authority.trusted(identity.as_ref()), "localhost"),
@@ -255,69 +318,161 @@ impl Scene {
     }
 }
 
-fn with_rule(config: Config, rule: &str, directory: &str) -> Config {
-    let rules = match rule {
+/// The `auth_type` of a method, and the TLS that it demands.
+fn type_and_mode(method: &str) -> (&str, &'static str) {
+    let mode = match method {
+        "cert" => "verify-full",
+        _ => "prefer",
+    };
+    (method.split(' ').next().unwrap(), mode)
+}
+
+fn rules(rule: &str, directory: &str) -> String {
+    match rule {
         "peer" => "local all all peer map=m\n".to_owned(),
+        "peer of one name" => "local all all peer\n".to_owned(),
         "ldap" => format!("host all all all ldap {directory}\n"),
         "nothing" => "host another all all trust\nlocal all all trust\n".to_owned(),
         "hostssl" => "hostssl all all 127.0.0.0/8 password\n".to_owned(),
         "hostnossl" => "hostnossl all all 127.0.0.0 255.0.0.0 password\n".to_owned(),
         method => format!("host all all 127.0.0.1/32 {method}\n"),
-    };
+    }
+}
+
+fn ident() -> String {
     let account = account();
+    format!("m {account} app\nm {account} nobody\nm another stats\n")
+}
+
+fn with_rule(config: Config, rule: &str, directory: &str) -> Config {
     config
         .pooler("auth_hba_file", "{folder}/hba")
         .pooler("auth_ident_file", "{folder}/ident")
-        .file("hba", &rules)
-        .file(
-            "ident",
-            &format!("m {account} app\nm {account} nobody\nm another stats\n"),
-        )
+        .file("hba", &rules(rule, directory))
+        .file("ident", &ident())
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Cell {
     is_known: bool,
     proof: &'static str,
     has_tls: bool,
 }
 
-fn outcome(login: &Login) -> String {
+/// Whether the client is in, and else in which words it was refused.
+fn tried(login: &Login) -> Result<(), String> {
     match login.try_connect() {
         Ok(mut client) => {
             assert_eq!(client.value("select current_user"), "app");
-            "in".to_owned()
+            Ok(())
         }
-        Err(Refusal::Told(fault)) => fault.code,
-        Err(_) => "cut".to_owned(),
+        Err(Refusal::Told(fault)) => Err(format!(
+            "{} {} {}",
+            fault.severity, fault.code, fault.message
+        )),
+        Err(_) => Err("cut".to_owned()),
     }
+}
+
+/// An authority for certificates and a directory.
+pub fn scene() -> Scene {
+    Scene {
+        authority: Authority::new("the tests' authority"),
+        directory: Directory::start(),
+    }
+}
+
+/// Every cell of a method with what the table says of it.
+fn cells(rows: &[&'static str; 4]) -> Vec<(Cell, &'static str)> {
+    let kinds = [(true, false), (true, true), (false, false), (false, true)];
+    let mut cells = Vec::new();
+    for (row, (is_known, has_tls)) in rows.iter().zip(kinds) {
+        let expected: Vec<_> = row.split(' ').collect();
+        assert_eq!(expected.len(), PROOFS.len(), "{row}");
+        for (expected, proof) in expected.into_iter().zip(PROOFS) {
+            let cell = Cell {
+                is_known,
+                proof,
+                has_tls,
+            };
+            cells.push((cell, expected));
+        }
+    }
+    cells
 }
 
 #[test]
 fn every_way_to_log_in_lets_in_exactly_whom_the_table_says() {
-    let scene = Scene {
-        authority: Authority::new("the tests' authority"),
-        directory: Directory::start(),
-    };
+    let scene = scene();
     let mut wrong = Vec::new();
     for (method, rows) in CELLS {
         let pooler = scene.pooler(method);
-        for (row, (is_known, has_tls)) in
-            rows.iter()
-                .zip([(true, false), (true, true), (false, false), (false, true)])
-        {
-            let expected: Vec<_> = row.split(' ').collect();
-            assert_eq!(expected.len(), PROOFS.len(), "{method}");
-            for (expected, proof) in expected.into_iter().zip(PROOFS) {
-                let cell = Cell {
-                    is_known,
-                    proof,
-                    has_tls,
+        for (cell, expected) in cells(rows) {
+            let login = scene.login(&pooler.folder, pooler.port, method, cell);
+            let found = match tried(&login) {
+                Ok(()) => "in".to_owned(),
+                Err(told) => told.split(' ').nth(1).unwrap_or("cut").to_owned(),
+            };
+            if found != expected {
+                wrong.push(format!(
+                    "{method}, {cell:?}: {expected} expected, {found} found"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// PgBouncer's words for a cell that the table does not let in.
+fn words(which: Which, method: &str, cell: Cell) -> &'static str {
+    let has_rule = match method {
+        "hba nothing" => false,
+        "hba hostssl" => cell.has_tls,
+        "hba hostnossl" | "hba peer" => !cell.has_tls,
+        _ => true,
+    };
+    if !has_rule {
+        // Later releases tell it from a rule that rejects.
+        return match which {
+            Which::PgBouncer => "login rejected",
+            Which::Pooler => "no authentication method is found",
+        };
+    }
+    match method {
+        "cert" if !cell.has_tls => "SSL required",
+        "trust" | "hba trust" => "\"trust\" authentication failed",
+        "md5" | "hba md5" => "password authentication failed",
+        "scram-sha-256" | "hba scram-sha-256" => "SASL authentication failed",
+        "cert" | "hba cert" => "certificate authentication failed",
+        "hba peer" => "unix socket login rejected",
+        "hba reject" => "login rejected",
+        // What is left sends the password itself.
+        _ if cell.proof == "empty" => "empty password returned by client",
+        "ldap" | "hba ldap" => "LDAP authentication failed",
+        _ => "password authentication failed",
+    }
+}
+
+#[test]
+fn from_an_ini_each_refusal_has_pgbouncers_words_and_its_code() {
+    let scene = scene();
+    let mut wrong = Vec::new();
+    for (method, rows) in CELLS {
+        for which in [Which::PgBouncer, Which::Pooler] {
+            if which == Which::PgBouncer && (method.ends_with("ldap") || *method == "hba peer") {
+                continue;
+            }
+            let side = scene.side(which, method);
+            for (cell, expected) in cells(rows) {
+                let expected = match expected {
+                    "in" => Ok(()),
+                    "cut" => Err("cut".to_owned()),
+                    _ => Err(format!("FATAL 08P01 {}", words(which, method, cell))),
                 };
-                let found = outcome(&scene.login(&pooler, method, cell));
+                let found = tried(&scene.login(&side.folder, side.port, method, cell));
                 if found != expected {
                     wrong.push(format!(
-                        "{method}, known: {is_known}, TLS: {has_tls}, {proof}: {expected} expected, {found} found"
+                        "{which:?}, {method}, {cell:?}: {expected:?} expected, {found:?} found"
                     ));
                 }
             }

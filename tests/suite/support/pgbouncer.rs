@@ -61,15 +61,32 @@ impl Side {
     /// Starts `which` with `ini`, in which `{port}` and `{folder}` stand for its own, and `userlist` as its `auth_file`.
     #[track_caller]
     pub fn start(which: Which, ini: &str, userlist: &str) -> Self {
+        Self::start_beside(which, ini, userlist, &[])
+    }
+
+    /// The same, with more files in its folder, by name and content.
+    #[track_caller]
+    pub fn start_beside(
+        which: Which,
+        ini: &str,
+        userlist: &str,
+        files: &[(String, String)],
+    ) -> Self {
         let folder = folder("beside");
         let port = free_port().expect("a free port");
         let file = folder.join("pgbouncer.ini");
         let place = folder.to_str().expect("paths of tests are plain");
         let text = filled(ini, port, place);
         fs::write(&file, text).expect("the folder is writable");
-        fs::write(folder.join("users.txt"), userlist).expect("the folder is writable");
+        let users = folder.join("users.txt");
+        fs::write(&users, userlist).expect("the folder is writable");
+        let mut paths = vec![folder.clone(), file.clone(), users];
+        for (name, content) in files {
+            fs::write(folder.join(name), content).expect("the folder is writable");
+            paths.push(folder.join(name));
+        }
         if let Some(account) = binaries().account() {
-            for path in [&folder, &file, &folder.join("users.txt")] {
+            for path in &paths {
                 account.own(path).expect("root may give files away");
             }
         }
