@@ -72,6 +72,17 @@ impl<'a> Look<'a> {
         all
     }
 
+    /// Those of them that wait for the first server of their pool: the pool's database and user, since when, and who.
+    pub fn waiting_arrivals(&self) -> Vec<((String, String), Moment, Arc<Arrival>)> {
+        let place = |arrival: Arc<Arrival>| {
+            let (since, name) = (arrival.waits_since()?, arrival.name()?);
+            let user = self.settings.server_user(&name.database, &name.user);
+            let pool = (name.database.clone(), user.to_owned());
+            Some((pool, since, arrival))
+        };
+        self.arrivals().into_iter().filter_map(place).collect()
+    }
+
     /// The servers that are of some use, by id: those that log in and those that are there, not those that are being closed.
     pub fn servers(&self) -> Vec<Arc<ServerCard>> {
         let mut all = self.all_servers();
@@ -118,6 +129,11 @@ impl<'a> Look<'a> {
                 ClientState::Idle | ClientState::Active | ClientState::Holding => crowd.active += 1,
             }
         }
+        for (pool, since, _) in self.waiting_arrivals() {
+            let crowd = crowds.entry(pool).or_default();
+            crowd.newcomers += 1;
+            crowd.oldest = crowd.oldest.into_iter().chain([since]).min();
+        }
         for server in self.all_servers() {
             let key = (server.facts.database.clone(), server.facts.user.clone());
             crowds.entry(key).or_default().servers.push(server);
@@ -136,8 +152,12 @@ impl<'a> Look<'a> {
     fn group(&self, group: &Group, crowd: Crowd) -> Option<PoolLook> {
         let pools = group.pools();
         let standings = pools.iter().map(|pool| pool.standing());
+        let mut standing = standings.reduce(Standing::and)?;
+        // They stand in the pool's line most of the time, and in none between two attempts.
+        standing.waiting = standing.waiting.max(crowd.newcomers);
+        standing.oldest = standing.oldest.into_iter().chain(crowd.oldest).min();
         let mut look = PoolLook {
-            standing: standings.reduce(Standing::and)?,
+            standing,
             clients: crowd.active,
             cancelling: crowd.cancelling,
             pinned: crowd.pinned,
@@ -197,6 +217,8 @@ struct Crowd {
     active: usize,
     pinned: usize,
     cancelling: usize,
+    newcomers: usize,
+    oldest: Option<Moment>,
     servers: Vec<Arc<ServerCard>>,
 }
 

@@ -1,13 +1,13 @@
 //! SHOW CLIENTS, SERVERS and SOCKETS: the cards of the census, row by row.
 //!
-//! Clients that still log in have no card: SHOW SOCKETS alone tells of them. No address of memory is: `ptr` and `link` are the `id`s, in hexadecimal.
+//! Clients that still log in have no card: SHOW SOCKETS alone tells of them, until they wait in the line of their pool. No address of memory is: `ptr` and `link` are the `id`s, in hexadecimal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::admin::gather::{Look, server_word};
 use crate::admin::table::{Cell, Column, INT4, TEXT, Table, int, text};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::value::Dialect;
 use crate::pools::pool::Pool;
 use crate::stats::arrival::Arrival;
@@ -72,7 +72,8 @@ pub fn clients(look: &Look<'_>) -> Table {
         let (rank, word) = client_word(&card);
         (look.pool_of(&card), rank, client(look, &card, word))
     };
-    let rows = look.clients().into_iter().map(place).collect();
+    let mut rows: Vec<Placed> = look.clients().into_iter().map(place).collect();
+    rows.extend(newcomers_in_line(look, "waiting"));
     Table::new(&COLUMNS, in_order(rows))
 }
 
@@ -121,8 +122,11 @@ pub fn sockets(look: &Look<'_>, which: Which) -> Table {
             placed.push((pool_of(&card), rank, server(look, &card, &word)));
         }
     }
+    placed.extend(newcomers_in_line(look, "cl_waiting"));
     let mut rows = in_order(placed);
-    rows.extend(look.arrivals().iter().map(|arrival| newcomer(arrival)));
+    let mut others = look.arrivals();
+    others.retain(|arrival| !arrival.is_waiting_for_server());
+    rows.extend(others.iter().map(|arrival| newcomer(arrival)));
     rows.iter_mut()
         .for_each(|row| row.extend(BUFFERS.map(|_| int(0))));
     let columns: Vec<_> = COLUMNS.into_iter().chain(BUFFERS).collect();
@@ -182,6 +186,20 @@ impl Pools {
                 .is_some_and(|pool| look.is_used(pool, card)),
         )
     }
+}
+
+/// The clients that wait for the first server of their pool: in the line of the pool, as `state`.
+fn newcomers_in_line(look: &Look<'_>, state: &str) -> Vec<Placed> {
+    let place = |(pool, since, arrival): ((String, String), Moment, Arc<Arrival>)| {
+        let waited = look.now.since(since);
+        let mut row = newcomer(&arrival);
+        row[4] = text(state);
+        row[10] = text(clock::local_time(look.wall_at(since)));
+        row[11] = int(waited.as_secs());
+        row[12] = int(waited.subsec_micros());
+        (pool, 1, row)
+    };
+    look.waiting_arrivals().into_iter().map(place).collect()
 }
 
 /// A client that is not logged in.

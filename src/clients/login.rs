@@ -499,7 +499,6 @@ impl Login<'_> {
         } else {
             wait
         };
-        self.arrival.waits_for_server();
         let first = async {
             loop {
                 let mut told = std::pin::pin!(pool.group.has_welcome.notified());
@@ -507,6 +506,7 @@ impl Login<'_> {
                 if let Some(welcome) = pool.group.welcome() {
                     return Ok(welcome);
                 }
+                self.arrival.waits_for_server(clock::now());
                 // It need not wait for a server of its own: what another login learned will do.
                 tokio::select! {
                     () = told => {}

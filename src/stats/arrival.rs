@@ -1,10 +1,11 @@
 //! A client that has connected and is not logged in yet.
 //!
-//! It has its id from the start, so that ids count connections, but no card: nobody can give it orders. SHOW SOCKETS alone tells of it.
+//! It has its id from the start, so that ids count connections, but no card: nobody can give it orders. SHOW SOCKETS tells of it,
+//! and once only the first server of its pool is missing SHOW CLIENTS does, too: to its pool it is a client that waits.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::clock::Moment;
 use crate::stats::census::ClientFacts;
 
 /// What is known of a connection before its login is done.
@@ -15,7 +16,7 @@ pub struct Arrival {
     /// What its socket says; user and database are empty.
     pub facts: ClientFacts,
     name: Mutex<Option<Name>>,
-    waits_for_server: AtomicBool,
+    waits_since: OnceLock<Moment>,
 }
 
 /// Whom a startup packet names.
@@ -34,7 +35,7 @@ impl Arrival {
             id,
             facts,
             name: Mutex::new(None),
-            waits_for_server: AtomicBool::new(false),
+            waits_since: OnceLock::new(),
         }
     }
 
@@ -53,13 +54,18 @@ impl Arrival {
         name.clone()
     }
 
-    /// Notes that nothing is missing but the first server of its pool.
-    pub fn waits_for_server(&self) {
-        self.waits_for_server.store(true, Relaxed);
+    /// Notes that from `now` on nothing is missing but the first server of its pool.
+    pub fn waits_for_server(&self, now: Moment) {
+        self.waits_since.get_or_init(|| now);
+    }
+
+    /// Since when nothing is missing but the first server of its pool; `None` while it is not so.
+    pub fn waits_since(&self) -> Option<Moment> {
+        self.waits_since.get().copied()
     }
 
     /// Whether nothing is missing but the first server of its pool.
     pub fn is_waiting_for_server(&self) -> bool {
-        self.waits_for_server.load(Relaxed)
+        self.waits_since().is_some()
     }
 }

@@ -35,6 +35,7 @@ mod drivers;
 mod ending;
 mod hosts;
 mod ini;
+mod ini_beyond;
 mod ini_servers;
 mod isolation;
 mod limits;
