@@ -2,13 +2,16 @@
 //! never happen: a part of a bad file is in force, somebody is let in by rules that could not be read, or a client that waits is not seen.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use crate::support::eventually;
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Pooler, filled, start_ini};
+use crate::support::postgres::postgres;
 use crate::support::tls::{Authority, Identity};
-use crate::support::wire::{Client, PATIENCE};
+use crate::support::wire::{Address, Client, PATIENCE, batch, cancel};
 
 const PLAIN: &str = "\
 [databases]
@@ -184,5 +187,66 @@ fn a_client_that_waits_for_the_first_server_of_its_pool_is_seen_to_wait() {
         assert_eq!(client["wait"] != "0", which == Which::Pooler, "{which:?}");
         let socket = row("SOCKETS").unwrap();
         assert_eq!(socket["state"], "cl_waiting", "{which:?}");
+    }
+}
+
+/// Passes a connection on to PostgreSQL, until one of both ends it.
+fn pass_on(near: TcpStream) {
+    let server = postgres().server();
+    let far = TcpStream::connect((server.host.as_str(), server.port)).unwrap();
+    let (mut near_too, mut far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+    let (mut near, mut far) = (near, far);
+    thread::spawn(move || {
+        drop(io::copy(&mut near, &mut far));
+        drop(far.shutdown(std::net::Shutdown::Write));
+    });
+    thread::spawn(move || {
+        drop(io::copy(&mut far_too, &mut near_too));
+        drop(near_too.shutdown(std::net::Shutdown::Write));
+    });
+}
+
+#[test]
+fn a_cancel_request_is_a_row_of_its_own_until_it_is_delivered() {
+    for which in [Which::PgBouncer, Which::Pooler] {
+        let between = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = between.local_addr().unwrap().port();
+        let ini = PLAIN
+            .replace("{server}", &format!("host=127.0.0.1 port={port}"))
+            .replace("logfile = {folder}/p.log\n", "");
+        let side = Side::start(which, &ini, USERS);
+        let address = Address::tcp(side.port);
+        let mut console = side.login("admin", "pgbouncer").connect();
+        let mut count = |show: &str, state: &str| {
+            let shown = console.query(&format!("SHOW {show}")).good();
+            let states = shown.column("state");
+            states.iter().filter(|found| *found == state).count()
+        };
+        thread::scope(|scope| {
+            let first = scope.spawn(|| pass_on(between.accept().unwrap().0));
+            let mut client = side.login("app", "app").connect();
+            first.join().unwrap();
+            let marker = format!("ini_beyond_{port}");
+            client.send(batch().query(&format!("select pg_sleep(60) /* {marker} */")));
+            postgres().runs(&marker);
+            let key = client.welcome.key.clone();
+            scope.spawn(move || cancel(&address, &key));
+            // It is made and not served yet.
+            let (carrier, _) = between.accept().unwrap();
+            let mut rows = || {
+                (
+                    count("CLIENTS", "active_cancel_req"),
+                    count("SERVERS", "active_cancel"),
+                )
+            };
+            eventually(PATIENCE, &format!("{which:?} shows both ends"), || {
+                rows() == (1, 1)
+            });
+            pass_on(carrier);
+            assert_eq!(client.until_ready().error().code, "57014");
+            eventually(PATIENCE, &format!("{which:?} shows neither"), || {
+                rows() == (0, 0)
+            });
+        });
     }
 }
