@@ -1,0 +1,92 @@
+//! What texts are taken to leave behind.
+
+use super::{LARGEST_TEXT, Marks, traces};
+use crate::protocol::pins::Pins;
+
+fn marks(text: &str) -> Marks {
+    traces(text.as_bytes()).marks
+}
+
+#[test]
+fn everyday_texts_leave_nothing() {
+    for text in [
+        "select 1",
+        "SELECT * FROM orders WHERE id = $1 FOR UPDATE SKIP LOCKED",
+        "UPDATE t SET a = 1 WHERE set = 2",
+        "begin",
+        "begin; set local work_mem = '1MB'; commit",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "select set_config('app.user', $1, true)",
+        "select set_config('app.user', 'it''s', TRUE), 1",
+        "select pg_advisory_xact_lock(1)",
+        "prepare transaction 'x'",
+        "declare c cursor for select 1",
+        "notify jobs, 'x'",
+        "",
+    ] {
+        assert_eq!(marks(text), Marks::NONE, "{text}");
+        assert!(traces(text.as_bytes()).lasting.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn what_leaves_something_is_asked_about() {
+    for (text, mark) in [
+        ("set work_mem = '1MB'", Marks::SETTINGS),
+        ("/* a /* b */ */ -- c\n SeT x.y = 1", Marks::SETTINGS),
+        ("select 1; set role app", Marks::SETTINGS),
+        ("set session authorization app", Marks::SETTINGS),
+        (
+            "set session characteristics as transaction read only",
+            Marks::SETTINGS,
+        ),
+        ("reset all", Marks::SETTINGS),
+        ("select set_config('a.b', 'c', false)", Marks::SETTINGS),
+        ("select set_config('a.b', 'c', $1)", Marks::SETTINGS),
+        (
+            "select set_config('a.b', ', true)', false)",
+            Marks::SETTINGS,
+        ),
+        ("prepare p as select 1", Marks::PREPARED),
+        ("create table t as select 1", Marks::TEMPORARY),
+        ("select 1 into temp t", Marks::TEMPORARY),
+        ("SELECT Pg_Try_Advisory_Lock(1)", Marks::LOCKS),
+        ("declare c cursor with hold for select 1", Marks::CURSORS),
+        ("do $$begin end$$", Marks::LOCKS),
+        ("select U&\"pg_\\0061dvisory_lock\"(1)", Marks::LOCKS),
+    ] {
+        assert!(marks(text).has(mark), "{text}");
+    }
+    assert!(marks(&"x".repeat(LARGEST_TEXT + 1)).has(Marks::SETTINGS));
+}
+
+#[test]
+fn names_with_a_dot_are_noted() {
+    for text in [
+        "set app.user to 'x'",
+        "SET SESSION \"app\".user = 1",
+        "select set_config('app.user', 'x', false)",
+    ] {
+        assert_eq!(
+            *traces(text.as_bytes()).custom,
+            ["app.user".into()],
+            "{text}"
+        );
+    }
+    assert!(traces(b"set work_mem = '1MB'").custom.is_empty());
+    assert_eq!(
+        traces(b"select set_config($1, $2, false)").lasting,
+        Pins::UNREAD
+    );
+}
+
+#[test]
+fn what_cannot_be_looked_for_lasts() {
+    assert_eq!(traces(b"load 'auto_explain'").lasting, Pins::LOADED);
+    assert_eq!(traces(b"select setseed(0.5)").lasting, Pins::SEED);
+    assert!(
+        traces(b"create function f() returns void as 'select setseed(1)' language sql")
+            .lasting
+            .is_empty()
+    );
+}

@@ -1,0 +1,112 @@
+//! The words of a text: where they begin and end, comments between them, and comparing them whatever their case.
+
+pub(super) const fn begins_word(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
+}
+
+pub(super) fn word_at(text: &[u8], at: usize) -> &[u8] {
+    let rest = &text[at..];
+    let end = rest
+        .iter()
+        .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_' && *byte != b'$');
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// Behind the comment at `at`, or behind one byte where there is none.
+pub(super) fn after_comment(text: &[u8], at: usize) -> usize {
+    match &text[at..] {
+        [b'-', b'-', rest @ ..] => rest
+            .iter()
+            .position(|byte| matches!(byte, b'\n' | b'\r'))
+            .map_or(text.len(), |end| at + 2 + end),
+        [b'/', b'*', rest @ ..] => {
+            let (mut depth, mut index) = (1, 0);
+            while depth > 0 && index < rest.len() {
+                match &rest[index..] {
+                    [b'/', b'*', ..] => (depth, index) = (depth + 1, index + 2),
+                    [b'*', b'/', ..] => (depth, index) = (depth - 1, index + 2),
+                    _ => index += 1,
+                }
+            }
+            at + 2 + index
+        }
+        _ => at + 1,
+    }
+}
+
+pub(super) fn is(word: &[u8], other: &str) -> bool {
+    word.eq_ignore_ascii_case(other.as_bytes())
+}
+
+/// The words that follow, without comments, as many as there are up to a quote or a sign.
+pub(super) fn next_words<const N: usize>(rest: &[u8]) -> [&[u8]; N] {
+    let mut words: [&[u8]; N] = [b""; N];
+    let mut at = 0;
+    for word in &mut words {
+        while let Some(byte) = rest.get(at) {
+            if byte.is_ascii_whitespace() {
+                at += 1;
+            } else if matches!(rest[at..], [b'-', b'-', ..] | [b'/', b'*', ..]) {
+                at = after_comment(rest, at);
+            } else {
+                break;
+            }
+        }
+        if !rest.get(at).copied().is_some_and(begins_word) {
+            break;
+        }
+        *word = word_at(rest, at);
+        at += word.len();
+    }
+    words
+}
+
+pub(super) fn offset(text: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
+}
+
+pub(super) fn offset_or_end(text: &[u8], part: &[u8]) -> usize {
+    if part.is_empty() {
+        // Perhaps a quoted name.
+        text.iter()
+            .position(|byte| !byte.is_ascii_whitespace())
+            .unwrap_or(text.len())
+    } else {
+        offset(text, part)
+    }
+}
+
+pub(super) fn starts(word: &[u8], prefix: &str) -> bool {
+    word.get(..prefix.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+}
+
+pub(super) fn contains(word: &[u8], part: &str) -> bool {
+    word.windows(part.len())
+        .any(|piece| piece.eq_ignore_ascii_case(part.as_bytes()))
+}
+
+/// A short word in small letters, without an allocation.
+pub(super) trait Lower {
+    fn to_ascii_lowercase_short(&self) -> Short;
+}
+
+/// The first bytes of a word.
+pub(super) struct Short([u8; 12], usize);
+
+impl Short {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.0[..self.1]
+    }
+}
+
+impl Lower for [u8] {
+    fn to_ascii_lowercase_short(&self) -> Short {
+        let mut short = [0; 12];
+        let length = self.len().min(12);
+        short[..length].copy_from_slice(&self[..length]);
+        short.make_ascii_lowercase();
+        // A longer word is none of those that matter.
+        Short(short, if self.len() > 12 { 0 } else { length })
+    }
+}
