@@ -6,6 +6,9 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, NoTls};
+
 use crate::support::eventually;
 use crate::support::languages::script;
 use crate::support::pooler::config;
@@ -112,4 +115,102 @@ fn pg_dump_dumps_through_the_pooler() {
     );
     // It sets a lot, and nobody meets it.
     assert_ne!(pooler.connect().value("show search_path"), "");
+}
+
+/// What tokio-postgres does, with a notification stream, a cancel and a type that it looks up by itself.
+async fn with_tokio_postgres(dsn: &str, marker: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut client, mut connection) = tokio_postgres::connect(dsn, NoTls).await?;
+    let (heard, mut notes) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(note) = message {
+                let _ = heard.send(note.payload().to_owned());
+            }
+        }
+    });
+    let mine = format!("m{marker}");
+    client
+        .batch_execute(&format!(
+            "drop type if exists mood_{mine}; create type mood_{mine} as enum ('well'); set my.marker = '{mine}'; listen tp_{mine}"
+        ))
+        .await?;
+    let statement = client
+        .prepare("select $1::text || current_setting('my.marker')")
+        .await?;
+    for round in 0..20 {
+        let row = client.query_one(&statement, &[&round.to_string()]).await?;
+        assert_eq!(row.get::<_, String>(0), format!("{round}{mine}"));
+        let mood = client
+            .query_one(&format!("select 'well'::mood_{mine}::text"), &[])
+            .await?;
+        assert_eq!(mood.get::<_, String>(0), "well");
+        client
+            .execute(
+                "select pg_notify($1, $2)",
+                &[&format!("tp_{mine}"), &round.to_string()],
+            )
+            .await?;
+    }
+    for round in 0..20 {
+        let note = tokio::time::timeout(LONGEST / 4, notes.recv()).await?;
+        assert_eq!(note, Some(round.to_string()));
+    }
+    let transaction = client.transaction().await?;
+    transaction
+        .batch_execute(
+            "set local my.marker = 'inside'; create temp table scratch (a int) on commit drop",
+        )
+        .await?;
+    let portal = transaction
+        .bind("select generate_series(1, 30)", &[])
+        .await?;
+    assert_eq!(transaction.query_portal(&portal, 20).await?.len(), 20);
+    assert_eq!(transaction.query_portal(&portal, 20).await?.len(), 10);
+    transaction.rollback().await?;
+    let cancel = client.cancel_token();
+    let sleeping = format!("tp_sleeps_{mine}_{}", std::process::id());
+    let text = format!("select '{sleeping}' from pg_sleep(60)");
+    let (slept, cancelled) = tokio::join!(client.batch_execute(&text), async {
+        let runs = move || postgres().runs(&sleeping);
+        tokio::task::spawn_blocking(runs).await.expect("it runs");
+        cancel.cancel_query(NoTls).await
+    });
+    cancelled?;
+    let code = slept.err().and_then(|error| error.code().cloned());
+    assert_eq!(code, Some(SqlState::QUERY_CANCELED));
+    let row = client.query_one(&statement, &[&"last"]).await?;
+    assert_eq!(row.get::<_, String>(0), format!("last{mine}"));
+    Ok(())
+}
+
+#[test]
+fn tokio_postgres_works() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let database = postgres().database();
+    let pooler = config()
+        .user("postgres", "password", "any")
+        .server(&database, postgres().server(), &database)
+        .pooler("default_pool_size", SERVERS)
+        .start();
+    for port in [postgres().server().port, pooler.port] {
+        let dsn = format!("postgresql://postgres@127.0.0.1:{port}/{database}");
+        runtime.block_on(async {
+            let clients: Vec<_> = (0..6)
+                .map(|marker| {
+                    let dsn = dsn.clone();
+                    tokio::spawn(async move {
+                        with_tokio_postgres(&dsn, marker)
+                            .await
+                            .map_err(|error| format!("{error:?}"))
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.expect("no assertion fails").unwrap();
+            }
+        });
+    }
 }
