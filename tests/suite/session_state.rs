@@ -378,3 +378,32 @@ fn a_client_that_pins_and_goes_away_leaves_nothing_whatever_it_was_doing() {
         assert_eq!(next.value(temporary), "0", "{way}");
     }
 }
+
+#[test]
+fn a_hundred_thousand_statements_and_settings_of_one_client_take_bounded_memory() {
+    let pooler = own().start();
+    let mut client = pooler.connect();
+    client.query("select 1").good();
+    let before = pooler.memory("VmRSS");
+    for hundred in 0..1_000 {
+        let each = |text: &dyn Fn(usize) -> String| -> String {
+            (hundred * 100..(hundred + 1) * 100).map(text).collect()
+        };
+        client
+            .query(&each(&|n| format!("prepare p{n} as select {n};")))
+            .good();
+        client
+            .query(&each(&|n| format!("set app.v{} = '{n}';", n % 2_000)))
+            .good();
+    }
+    assert_eq!(client.value("execute p99999"), "99999");
+    assert_eq!(client.value("show app.v7"), "98007");
+    let grown = pooler.memory("VmRSS").saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KB more");
+    let mut other = pooler.connect();
+    assert_eq!(other.query("execute p7").error().code, "26000");
+    assert_eq!(
+        other.value("select coalesce(nullif(current_setting('app.v7', true), ''), 'none')"),
+        "none"
+    );
+}
