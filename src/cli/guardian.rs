@@ -21,6 +21,7 @@ for pid in $pids; do kill -QUIT "$pid"; done 2>/dev/null
 for pid in $pids; do
   tries=0
   while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+  kill -KILL "$pid" 2>/dev/null # whoever was started with SIGQUIT ignored does not hear it
 done
 rm -rf -- "$1"
 "#;

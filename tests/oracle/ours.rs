@@ -51,11 +51,22 @@ fn what_is_taken_for_a_read_runs_on_a_standby() {
         if facts.intent != Intent::Read {
             wrong.push(format!("{} ({}): {sql}", facts.intent, facts.why));
         }
-        if let Err(problem) = read_on_standby(pair, sql) {
+        if let Err(problem) = read_on_standby(pair, sql)
+            && !is_not_built(&problem, sql)
+        {
             wrong.push(format!("the standby refuses ({problem}): {sql}"));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Whether this PostgreSQL was built without libxml, as the one that is fetched is: then the statement proves nothing.
+fn is_not_built(problem: &impl std::fmt::Display, sql: &str) -> bool {
+    let is_xml = problem.to_string().contains("unsupported XML feature");
+    if is_xml {
+        println!("not tried, PostgreSQL has no libxml: {sql}");
+    }
+    is_xml
 }
 
 #[test]
@@ -80,7 +91,9 @@ fn what_a_standby_refuses_is_never_taken_for_a_read() {
         } else {
             format!("BEGIN; {sql}; ROLLBACK")
         };
-        if let Err(problem) = pair.cluster.query(crate::PRIMARY, "shelf", &whole) {
+        if let Err(problem) = pair.cluster.query(crate::PRIMARY, "shelf", &whole)
+            && !is_not_built(&problem, sql)
+        {
             wrong.push(format!("the primary refuses ({problem}): {sql}"));
         }
     }

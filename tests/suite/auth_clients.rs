@@ -9,9 +9,10 @@ use std::process::Command;
 use pooler::cli::fetch;
 
 use crate::auth_matrix::{Scene, account, account_of_programs, scene};
+use crate::support::packages::postgres_with_tls;
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Pooler, config};
-use crate::support::postgres::{binaries, program};
+use crate::support::postgres::binaries;
 
 /// Logs in with both drivers: prints "in", or the class of the error, for the password on the command line.
 const DRIVERS: &str = r#"
@@ -79,7 +80,8 @@ fn drivers() -> PathBuf {
 /// What psql, psycopg and asyncpg say of a login with `password`.
 fn said(pooler: &Pooler, password: &str) -> Vec<String> {
     let port = pooler.port.to_string();
-    let psql = program("psql")
+    let psql = postgres_with_tls()
+        .command("psql")
         .args([
             "-X",
             "-At",
@@ -149,7 +151,8 @@ fn drivers_and_programs_log_in_under_each_auth_type() {
         );
         let script = pooler.folder.join("bench.sql");
         fs::write(&script, "select 1;\n").expect("the folder is writable");
-        let bench = program("pgbench")
+        let bench = postgres_with_tls()
+            .command("pgbench")
             .args([
                 "-n",
                 "-h",
@@ -176,9 +179,9 @@ fn drivers_and_programs_log_in_under_each_auth_type() {
 fn found(environment: &[(&str, String)], folder: &Path) -> Vec<String> {
     let script = folder.join("bench.sql");
     fs::write(&script, "select 1;\n").expect("the folder is writable");
-    let mut psql = program("psql");
+    let mut psql = postgres_with_tls().command("psql");
     psql.args(["-X", "-At", "-w", "-c", "select 'in'"]);
-    let mut pgbench = program("pgbench");
+    let mut pgbench = postgres_with_tls().command("pgbench");
     pgbench
         .args(["-n", "-c", "2", "-t", "5", "-f", "/dev/stdin"])
         .stdin(File::open(&script).expect("it was just written"));
