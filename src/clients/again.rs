@@ -71,14 +71,12 @@ impl Session {
         let Poll::Ready(given) = spot.poll(cx) else {
             return Poll::Pending;
         };
-        let Ok(mut server) = self.pool.bring_here(given?) else {
-            return Poll::Ready(Ok(None));
-        };
+        let mut server = given?;
         if !server.is_silent(&self.pool.registry.interner) {
             self.pool.close(server, Reason::Unasked);
             return Poll::Ready(Ok(None));
         }
-        Poll::Ready(Ok(Some(server)))
+        Poll::Ready(Ok(self.pool.bring_here(server).ok()))
     }
 }
 

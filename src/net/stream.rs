@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
+use socket2::SockRef;
 
 use crate::net::certificate::end_point_hash;
 use crate::net::secure::Secure;
@@ -231,6 +233,16 @@ impl Stream {
     #[inline]
     pub fn read_ready(&self, cx: &mut Context<'_>) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_unread()) || self.socket.read_ready(cx)
+    }
+
+    /// Whether the socket holds bytes, an end or an error, known to the runtime or not. Costs a system call.
+    pub fn has_unheard_bytes(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let seen = match &self.socket {
+            Socket::Tcp(socket) => SockRef::from(socket).peek(&mut byte),
+            Socket::Unix(socket) => SockRef::from(socket).peek(&mut byte),
+        };
+        !matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends what waits, says goodbye, and shuts the sending half. What the other side sends can still be read.

@@ -1,7 +1,7 @@
 //! Streams over real sockets, and TLS over real certificates.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,6 +40,26 @@ async fn tcp_pair(options: &SocketOptions) -> (Stream, Stream) {
     let (accepted, _) = listener.accept().unwrap();
     options.apply(&accepted).unwrap();
     (dialed, Stream::from_accepted_tcp(accepted).unwrap())
+}
+
+#[test]
+fn what_the_runtime_has_not_come_to_yet_is_seen_in_the_socket() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let options = SocketOptions::default();
+        let idle = Stream::connect_tcp(address, &options).await.unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while idle.read_ready(&mut cx) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!idle.has_unheard_bytes());
+        other.write_all(b"FATAL").unwrap();
+        // Nothing was awaited since.
+        assert!(!idle.read_ready(&mut cx));
+        assert!(idle.has_unheard_bytes());
+    });
 }
 
 /// A directory of this test alone, gone with it.

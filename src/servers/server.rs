@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop::has_budget_remaining;
+
 use crate::clock::Moment;
 use crate::net::stream::Stream;
 use crate::protocol::parameters::{Interner, Parameters, is_carried};
@@ -98,7 +100,8 @@ impl Server {
 
     /// Whether an idle server has said nothing that ends it. Parameters and notices are taken note of.
     ///
-    /// Costs no system call while the server was silent.
+    /// Costs no system call on the server's own thread, whose runtime has heard what was said before it woke anybody who may ask.
+    /// Another thread's may not have come to it yet, so there the socket itself is asked.
     pub fn is_silent(&mut self, interner: &Interner) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut scratch = [0; 4096];
@@ -113,7 +116,8 @@ impl Server {
                 }
             }
         }
-        true
+        let is_told = self.home == thread::worker() && has_budget_remaining();
+        is_told || !self.stream.has_unheard_bytes()
     }
 
     /// Takes note of whole ParameterStatus and Notice messages; false for anything else.

@@ -251,11 +251,7 @@ fn servers_that_die_while_idle_are_noticed_by_no_client() {
             server.crash();
             server.again();
         } else {
-            server.run(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'app'",
-            );
-            // Until then a backend may still read what is sent to it, and what was read is not asked again.
-            eventually(PATIENCE, "they are gone", || server.count("app") == 0);
+            server.terminate_all("app");
         }
         ask_all(&mut clients, round);
     }

@@ -210,6 +210,20 @@ impl Postgres {
         });
     }
 
+    /// Ends every backend of `database` that is there now, and waits until these are gone. Others may come meanwhile.
+    #[track_caller]
+    pub fn terminate_all(&self, database: &str) {
+        let sql = format!(
+            "select coalesce(string_agg(pid::text, ','), '0') from pg_stat_activity where datname = '{database}'"
+        );
+        let mut watch = self.watch("postgres");
+        let pids = watch.value(&sql);
+        let ended = format!("select pg_terminate_backend(pid) from unnest(array[{pids}]) pid");
+        watch.query(&ended).good();
+        let left = format!("select count(*) from pg_stat_activity where pid in ({pids})");
+        eventually(PATIENCE, "they are gone", || watch.value(&left) == "0");
+    }
+
     /// Ends the backend `pid`, as an administrator does.
     pub fn terminate(&self, pid: &str) {
         self.run(&format!("select pg_terminate_backend({pid})"));
