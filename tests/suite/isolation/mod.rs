@@ -18,6 +18,8 @@ use crate::support::postgres::postgres;
 use crate::support::wire::{Client, Login, PATIENCE, batch};
 
 const CLIENTS: u64 = 40;
+/// After how many refused logins in a row a client gives up.
+const LOGINS: usize = 10;
 const SERVERS: i32 = 8;
 
 /// What went wrong, by kind.
@@ -131,11 +133,27 @@ impl Worker<'_> {
         Err("heard nothing".into())
     }
 
-    fn again(&mut self) {
+    /// Leaves and logs in anew. Where state leaks, a login may meet it, too.
+    fn again(&mut self, kind: &'static Kind, findings: &Mutex<Findings>) {
         if self.dice.roll(2) == 0 {
             let _ = self.client.wire.send_bytes(&batch().terminate().0);
         }
-        self.client = self.login.connect();
+        for _ in 0..LOGINS {
+            match self.login.try_connect() {
+                Ok(client) => {
+                    self.client = client;
+                    return;
+                }
+                Err(refusal) => {
+                    let told = format!("login refused: {:?}", refusal.told());
+                    note(&mut findings.lock().unwrap().lost, kind, told);
+                }
+            }
+        }
+        panic!(
+            "{LOGINS} logins were refused: {:?}",
+            findings.lock().unwrap()
+        );
     }
 
     /// One kind, from the beginning to the end.
@@ -150,20 +168,20 @@ impl Worker<'_> {
             Ok(seen) if is_nothing(&seen) => {}
             Ok(seen) | Err(seen) => {
                 note(&mut findings.lock().unwrap().foreign, kind, seen);
-                return self.again();
+                return self.again(kind, findings);
             }
         }
         if let Err(problem) = self.keeps(kind) {
             note(&mut findings.lock().unwrap().lost, kind, problem);
-            return self.again();
+            return self.again(kind, findings);
         }
         let stays = kind.clear.is_empty() && kind.own != kind.nothing;
         if stays || self.dice.roll(4) == 0 {
-            return self.again();
+            return self.again(kind, findings);
         }
         if let Err(problem) = self.do_all(kind.clear) {
             note(&mut findings.lock().unwrap().lost, kind, problem);
-            self.again();
+            self.again(kind, findings);
         }
     }
 
