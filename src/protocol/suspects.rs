@@ -100,24 +100,27 @@ impl Suspects {
 ///
 /// An UPDATE's SET is none, hence what stands between the two words is taken out first.
 pub const CATALOG: &str = r"WITH RECURSIVE code AS (
- SELECT p.oid, p.proname, p.prorettype,
+ SELECT p.oid, p.proname, p.prorettype, p.prosrc AS raw,
   pg_catalog.regexp_replace(pg_catalog.concat(p.prosrc, ' ', CASE WHEN p.prosrc OPERATOR(pg_catalog.=) '' THEN pg_catalog.pg_get_functiondef(p.oid) END), 'update\M[^;]*?\mset\M', '', 'gi') AS source
  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
  WHERE l.lanname OPERATOR(pg_catalog.<>) ALL ('{internal,c}'::pg_catalog.name[]) AND p.prokind OPERATOR(pg_catalog.<>) 'a'
   AND p.pronamespace OPERATOR(pg_catalog.<>) 11::pg_catalog.oid AND p.pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'information_schema')
 ), suspect AS (
  SELECT c.* FROM code c WHERE c.source OPERATOR(pg_catalog.~*) '\m(set|reset|set_config|discard|listen|unlisten|prepare|deallocate|temp|temporary|pg_temp|hold|load|setseed|execute|lastval|currval|dblink_connect\w*|pg_(try_)?advisory_(lock|unlock)\w*|pg_replication_origin\w*|pg_backup_start)\M'
+  OR (c.raw OPERATOR(pg_catalog.~*) '\mpg_settings\M' AND c.raw OPERATOR(pg_catalog.~*) '\mupdate\M')
  UNION
  SELECT c.* FROM code c JOIN suspect s ON pg_catalog.strpos(pg_catalog.lower(c.source), pg_catalog.lower(s.proname::pg_catalog.text)) OPERATOR(pg_catalog.>) 0
 ), views AS (
  SELECT r.ev_class AS oid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 2618::pg_catalog.oid AND d.objid OPERATOR(pg_catalog.=) r.oid
   JOIN suspect s ON d.refclassid OPERATOR(pg_catalog.=) 1255::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) s.oid
  UNION
+ SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass
+ UNION
  SELECT r.ev_class FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 2618::pg_catalog.oid AND d.objid OPERATOR(pg_catalog.=) r.oid
   JOIN views v ON d.refclassid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) v.oid AND r.ev_class OPERATOR(pg_catalog.<>) v.oid
 )
 SELECT 'f', s.proname FROM suspect s
-UNION ALL SELECT 'f', c.relname FROM views v JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
+UNION ALL SELECT 'f', c.relname FROM views v JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid AND c.relnamespace OPERATOR(pg_catalog.<>) 11::pg_catalog.oid
 UNION ALL (SELECT 'w', '' FROM pg_catalog.pg_trigger t JOIN suspect s ON t.tgfoid OPERATOR(pg_catalog.=) s.oid LIMIT 1)
 UNION ALL (SELECT 'w', '' FROM pg_catalog.pg_depend d JOIN suspect s ON d.refclassid OPERATOR(pg_catalog.=) 1255::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) s.oid WHERE d.classid OPERATOR(pg_catalog.=) ANY ('{2604,2606,3466}'::pg_catalog.oid[]) LIMIT 1)
 UNION ALL (SELECT 'x', '' FROM pg_catalog.pg_depend d JOIN suspect s ON d.refclassid OPERATOR(pg_catalog.=) 1255::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) s.oid WHERE d.classid OPERATOR(pg_catalog.<>) ALL ('{1255,2618,2620,2604,2606,3466}'::pg_catalog.oid[]) LIMIT 1)

@@ -89,6 +89,7 @@ pub fn traces(text: &[u8]) -> Traces {
         return Traces::unknown();
     }
     let (mut at, mut is_start, mut makes) = (0, true, false);
+    let (mut updates, mut names_settings) = (false, false);
     let mut first: &[u8] = b"";
     while at < text.len() {
         let byte = text[at];
@@ -102,6 +103,8 @@ pub fn traces(text: &[u8]) -> Traces {
                 begin(&mut found, word, &text[at..]);
             }
             meet(&mut found, first, word, &text[at..]);
+            updates |= is(word, "update");
+            names_settings |= is(word, "pg_settings");
             makes |= is(word, "create") || is(word, "alter") || is(word, "import");
             found.changes_code |= makes && is_code(word);
             if is(first, "create") {
@@ -116,6 +119,11 @@ pub fn traces(text: &[u8]) -> Traces {
         } else {
             at += 1;
         }
+    }
+    if updates && names_settings {
+        // A rule of that view calls set_config.
+        found.marks |= Marks::SETTINGS;
+        refuse(&mut found, "UPDATE of pg_settings");
     }
     found
 }

@@ -64,6 +64,18 @@ fn only_what_was_committed_follows() {
             &["do $$begin perform set_config('work_mem', '9MB', false); end$$"],
             "9MB",
         ),
+        (
+            &["update pg_settings set setting = 10240 where name = 'work_mem'"],
+            "10MB",
+        ),
+        (
+            &[
+                "begin",
+                "update pg_settings set setting = 11264 where name = 'work_mem'",
+                "rollback",
+            ],
+            "10MB",
+        ),
         (&["set work_mem to default"], "4MB"),
     ] {
         for text in texts {
@@ -247,6 +259,7 @@ fn state_is_refused_where_that_is_asked_for() {
         "prepare p as select 1",
         "select pg_advisory_lock(1)",
         "load 'plpgsql'",
+        "update pg_settings set setting = 1024 where name = 'work_mem'",
     ] {
         let reply = client.query(text);
         let error = reply.error();

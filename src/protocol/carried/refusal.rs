@@ -23,7 +23,7 @@ fn refused(effect: &Effect) -> Option<&'static str> {
             PinReason::HeldCursor => "a cursor WITH HOLD",
             PinReason::Load => "LOAD",
             PinReason::ReplicationOrigin => "a replication origin",
-            PinReason::Setting => "set_config",
+            PinReason::Setting => "set_config or an UPDATE of pg_settings",
             PinReason::Sequence => "currval or lastval",
             PinReason::NextVal
             | PinReason::LargeObject

@@ -17,6 +17,9 @@ pub(super) fn of(statement: Statement<'_>, found: &mut Vec<Effect>) {
     if may_draw_from_sequences(statement) {
         add(Effect::Pins(PinReason::NextVal));
     }
+    if updates_settings(statement) {
+        add(Effect::Pins(PinReason::Setting));
+    }
     for at in 0..statement.tokens.len() {
         if let Some(name) = built_in(statement, at)
             && let Some(effect) = effect(&name, statement, at)
@@ -71,6 +74,21 @@ fn may_draw_from_sequences(statement: Statement<'_>) -> bool {
             || (at > 0 && statement.is(at, "default"))
             || (statement.is(0, "copy") && statement.is(at, "from"))
     })
+}
+
+/// UPDATE of pg_settings: a rule of that view calls set_config.
+fn updates_settings(statement: Statement<'_>) -> bool {
+    let is_target = |at: usize| {
+        let at = if statement.is(at, "only") { at + 1 } else { at };
+        let at = if statement.has(at, b'(') { at + 1 } else { at };
+        let at = if statement.has(at + 1, b'.') {
+            at + 2
+        } else {
+            at
+        };
+        statement.name(at).as_deref() == Some(b"pg_settings")
+    };
+    (0..statement.tokens.len()).any(|at| statement.is(at, "update") && is_target(at + 1))
 }
 
 /// Whether the third argument of the set_config called at `at` is plainly true.

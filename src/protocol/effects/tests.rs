@@ -38,6 +38,7 @@ fn what_only_reads_or_writes_rows_does_nothing_to_the_session() {
         "select nextval from t",
         "select app.nextval(1)",
         "update t set a = 1 where b = 2",
+        "update t set a = setting from pg_settings",
         "delete from t",
         "create table t (a int default nextval('s'))",
         "create view v as select pg_advisory_lock(1)",
@@ -178,6 +179,10 @@ fn a_local_set_says_so_and_a_default_is_a_reset() {
 #[test]
 fn a_setting_whose_value_the_text_does_not_tell_is_a_pin() {
     for text in [
+        "update pg_settings set setting = '7MB' where name = 'work_mem'",
+        "UPDATE ONLY (pg_catalog.\"pg_settings\") s SET setting = $1",
+        "with x as (select 1) update pg_settings set setting = 1",
+        "explain analyze update pg_settings set setting = 1",
         "select set_config($1, $2, false)",
         "select set_config('a', b, false) from t",
         "select set_config('a', 'b', $1)",

@@ -22,6 +22,7 @@ fn everyday_texts_leave_nothing() {
         "prepare transaction 'x'",
         "declare c cursor for select 1",
         "notify jobs, 'x'",
+        "select setting from pg_settings where name = 'work_mem'",
         "",
     ] {
         assert_eq!(marks(text), Marks::NONE, "{text}");
@@ -45,6 +46,22 @@ fn what_leaves_something_is_asked_about() {
         ("select set_config('a.b', 'c', $1)", Marks::SETTINGS),
         (
             "select set_config('a.b', ', true)', false)",
+            Marks::SETTINGS,
+        ),
+        (
+            "update pg_settings set setting = '7MB' where name = 'work_mem'",
+            Marks::SETTINGS,
+        ),
+        (
+            "select 1; UPDATE only Pg_Catalog.\"pg_settings\" as s set setting = $1",
+            Marks::SETTINGS,
+        ),
+        (
+            "explain analyze update/**/pg_settings set setting = 1",
+            Marks::SETTINGS,
+        ),
+        (
+            "prepare p as update pg_settings set setting = $1",
             Marks::SETTINGS,
         ),
         ("prepare p as select 1", Marks::PREPARED),

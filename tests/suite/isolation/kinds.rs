@@ -200,6 +200,34 @@ pub const KINDS: &[Kind] = &[
         &["reset work_mem"],
     ),
     kind(
+        "UPDATE of pg_settings",
+        &["update pg_settings set setting = {n}000 where name = 'work_mem'"],
+        "select setting from pg_settings where name = 'work_mem'",
+        ["4096", "{n}000"],
+        &["reset work_mem"],
+    ),
+    kind(
+        "UPDATE of pg_settings, prepared and explained",
+        &[
+            "prepare iso_mine as update pg_catalog.\"pg_settings\" set setting = $1 where name = 'work_mem'",
+            "explain analyze execute iso_mine ({n}000)",
+        ],
+        "select setting from pg_settings where name = 'work_mem'",
+        ["4096", "{n}000"],
+        &["reset work_mem", "deallocate iso_mine"],
+    ),
+    kind(
+        "UPDATE of pg_settings that is rolled back",
+        &[
+            "begin",
+            "update pg_settings set setting = {n}000 where name = 'work_mem'",
+            "rollback",
+        ],
+        "select setting from pg_settings where name = 'work_mem'",
+        ["4096", "4096"],
+        &[],
+    ),
+    kind(
         "SET of digits",
         &["set extra_float_digits = -3"],
         "show extra_float_digits",
