@@ -229,6 +229,8 @@ pub enum Error {
     ShuttingDown,
     /// The pooler is going down and lets nobody in.
     NotAdmitting,
+    /// It could not be brought to a standstill within `suspend_timeout`.
+    SuspendTimeout,
     /// `KILL_CLIENT`.
     Killed,
     /// What the console was asked for cannot be done.
@@ -277,6 +279,7 @@ impl Error {
             | Self::ServersReplaced
             | Self::ShuttingDown
             | Self::NotAdmitting
+            | Self::SuspendTimeout
             | Self::Killed => "57P01",
             Self::NoUser | Self::ConsoleRefused(_) | Self::TlsRequired => "28000",
             Self::EmptyPassword(_) => "28P01",
@@ -389,6 +392,7 @@ impl Error {
             | Self::ServersReplaced
             | Self::ShuttingDown
             | Self::NotAdmitting
+            | Self::SuspendTimeout
             | Self::Killed => Blame::Operator,
         }
     }
@@ -478,6 +482,7 @@ impl Error {
             Self::ShuttingDown | Self::NotAdmitting => {
                 "terminating connection: the pooler is shutting down".into()
             }
+            Self::SuspendTimeout => "suspend_timeout".into(),
             Self::Killed => "admin forced disconnect".into(),
             Self::Console(what) => what.clone(),
             Self::AuthQuery(_) => "auth_query failed".into(),

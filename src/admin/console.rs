@@ -23,6 +23,7 @@ use crate::admin::numbers;
 use crate::admin::order::{Order, Refusal, Stop};
 use crate::admin::pause::{self, Progress, Wait};
 use crate::admin::show;
+use crate::admin::suspend;
 use crate::clients::answer;
 use crate::clients::gate::Guest;
 use crate::config::value::Dialect;
@@ -70,6 +71,7 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
         let _ = tokio::time::timeout(LAST_WORDS, console.stream.write_all(&out)).await;
     }
     drop(presence);
+    suspend::go_on_without_guests(&registry);
     let _ = tokio::time::timeout(LAST_WORDS, part(&mut console.stream)).await;
     console.stream.close();
 }
@@ -98,11 +100,6 @@ pub async fn log_stats(registry: Arc<Registry>) {
             info!("{}", numbers::log_line(&look.report()));
         }
     }
-}
-
-/// Pauses or resumes everything; for signals.
-pub fn pause_all(registry: &Registry, pause: bool) {
-    pause::pause_all(registry, pause);
 }
 
 struct Console {
@@ -238,6 +235,9 @@ impl Console {
 
     /// What the next command must find, at this console and at others: the process itself follows a moment later.
     fn begin_to_stop(&self, stop: Stop) {
+        if stop != Stop::Now {
+            self.registry.go_on();
+        }
         match stop {
             Stop::WaitForServers => {
                 self.registry.enter(Phase::Closing);
@@ -366,6 +366,7 @@ fn ended_by(order: census::Order, database: &str) -> Option<Error> {
         | census::Order::IdleTransaction
         | census::Order::TransactionTimeout
         | census::Order::PinTimeout
+        | census::Order::SuspendTimeout
         | census::Order::ServersReplaced => None,
     }
 }

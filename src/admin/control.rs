@@ -9,6 +9,7 @@ use crate::admin::clusters;
 use crate::admin::command::Command;
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::pause::{self, Wait};
+use crate::admin::suspend;
 use crate::clients::gate::is_console;
 use crate::pools::limits::Database;
 use crate::pools::pool::Pool;
@@ -37,12 +38,7 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
         Command::Pause(Some(name)) => pause::pause(registry, name),
         Command::Resume(None) => pause::resume_everything(registry),
         Command::Resume(Some(name)) => pause::resume(registry, name),
-        Command::Suspend => Err(Complaint {
-            hint: Some(
-                "A takeover by another process (-R) is not built in this version; PAUSE holds the servers back.",
-            ),
-            ..Complaint::new(About::NotSupported, "SUSPEND is not supported")
-        }),
+        Command::Suspend => suspend::suspend(registry),
         Command::Kill(name) => pause::kill(registry, name.as_deref()),
         Command::KillClient(id) => kill_client(registry, *id),
         Command::Disable(name) => {

@@ -12,4 +12,5 @@ pub mod order;
 pub mod pause;
 pub mod show;
 pub mod sockets;
+pub mod suspend;
 pub mod table;

@@ -1,4 +1,4 @@
-//! PAUSE, RESUME, KILL and what they wait for.
+//! PAUSE, RESUME, KILL and what commands wait for.
 //!
 //! A pool is paused while its database is, or while everything is. RESUME undoes the pause of everything and leaves those
 //! of single databases, as PgBouncer does; so KILL, which pauses databases one by one, is undone by `RESUME db`.
@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use tracing::info;
+
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{Outcome, find, find_known, issued, pools};
+use crate::admin::suspend;
 use crate::clients::gate::is_console;
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::pools::limits::Database;
 use crate::pools::registry::{Phase, Registry};
@@ -28,6 +32,8 @@ pub enum Wait {
     },
     /// Until no server is left that must be replaced.
     Replaced(Option<Arc<Database>>),
+    /// Since then, until everybody stands still.
+    Still(Moment),
 }
 
 /// How far a wait is.
@@ -45,6 +51,7 @@ impl Wait {
     /// How far it is.
     pub fn progress(&self, registry: &Registry) -> Progress {
         let is_over = match self {
+            Self::Still(since) => return suspend::progress(registry, *since),
             Self::Paused { database, .. } => {
                 let is_paused = registry.is_paused()
                     || database
@@ -80,6 +87,9 @@ impl Wait {
                 was_paused: true, ..
             }
             | Self::Replaced(_) => {}
+            Self::Still(_) => {
+                registry.go_on();
+            }
             Self::Paused { database: None, .. } => pause_all(registry, false),
             Self::Paused {
                 database: Some(database),
@@ -89,14 +99,39 @@ impl Wait {
     }
 }
 
-fn refuse_while_paused(registry: &Registry) -> Result<(), Complaint> {
-    if registry.is_paused() {
+/// Refuses what cannot be done while everything is paused or stands still.
+pub(super) fn refuse_while_paused(registry: &Registry) -> Result<(), Complaint> {
+    if registry.is_paused() || registry.standstill.is_on() {
         return Err(Complaint::new(
             About::WrongState,
             "already suspended/paused",
         ));
     }
     Ok(())
+}
+
+/// SIGUSR1.
+pub fn pause_by_signal(registry: &Registry) {
+    if registry.is_paused() || registry.standstill.is_on() {
+        info!("got SIGUSR1, but already paused/suspended");
+        return;
+    }
+    info!("got SIGUSR1, pausing all activity");
+    pause_all(registry, true);
+}
+
+/// SIGUSR2.
+pub fn resume_by_signal(registry: &Registry) {
+    if registry.phase() != Phase::Serving {
+        info!("got SIGUSR2 while shutting down, ignoring");
+    } else if registry.go_on() {
+        info!("got SIGUSR2, continuing from SUSPEND");
+    } else if registry.is_paused() {
+        info!("got SIGUSR2, continuing from PAUSE");
+        pause_all(registry, false);
+    } else {
+        info!("got SIGUSR2, but not paused/suspended");
+    }
 }
 
 /// Pauses or resumes everything, but for databases that are paused themselves.
@@ -149,6 +184,9 @@ pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complain
     issued("RESUME", None);
     if registry.phase() != Phase::Serving {
         return Err(Complaint::new(About::WrongState, "pooler is shutting down"));
+    }
+    if registry.go_on() {
+        return Ok(Outcome::Done("RESUME"));
     }
     if !registry.is_paused() {
         return Err(Complaint::new(

@@ -129,12 +129,12 @@ fn one(column: &'static str, value: &str) -> Table {
 
 fn state(look: &Look<'_>) -> Table {
     let is_paused = look.registry.is_paused();
+    let is_suspended = look.registry.standstill.is_on();
     let row = |key: &str, is_so: bool| vec![text(key), text(if is_so { "yes" } else { "no" })];
-    // SUSPEND is refused, so nothing is ever suspended.
     let rows = vec![
-        row("active", !is_paused),
+        row("active", !is_paused && !is_suspended),
         row("paused", is_paused),
-        row("suspended", false),
+        row("suspended", is_suspended),
     ];
     Table::new(&[("key", TEXT), ("value", TEXT)], rows)
 }

@@ -124,7 +124,11 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
         buffer: Vec::new(),
         arrival: Arc::clone(&knock.arrival),
     };
-    let result = timeout(limit, door.pass(gate)).await.unwrap_or_else(|_| {
+    let passed = tokio::select! {
+        passed = timeout(limit, door.pass(gate)) => passed,
+        () = gate.registry.standstill.until_ran_out() => Ok(Err(Error::SuspendTimeout)),
+    };
+    let result = passed.unwrap_or_else(|_| {
         Err(if knock.arrival.is_waiting_for_server() {
             Error::ServerDownAtLogin(limit)
         } else {

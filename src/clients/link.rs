@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// Sends what the server's socket did not take before.
-    fn poll_server_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+    pub(super) fn poll_server_out(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let server = self.server();
         let mut has_moved = false;
         while !server.out.is_empty() {

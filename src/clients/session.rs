@@ -169,6 +169,9 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.obey()?;
+            if self.stands_still(cx)? {
+                return Poll::Pending;
+            }
             let has_more = self.tend_ears()?;
             if let Poll::Ready(Err(_)) = self.poll_out(cx) {
                 return Poll::Ready(Err(Error::ClientGone));
@@ -187,6 +190,32 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// While everything is held still: passes on what was read before, and reads no more. Who is in line stays there; once it has its
+    /// server its request is passed on, too.
+    fn stands_still(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let number = self.pool.registry.standstill.number();
+        if number == 0 || matches!(self.standing, Standing::Waiting(_)) {
+            return Ok(false);
+        }
+        let mut has_rest = false;
+        if matches!(self.standing, Standing::Linked(_)) {
+            // A server that is lost has nothing more to get; that it is lost is found out later.
+            let has_moved = self.poll_server_out(cx);
+            let server = self.server();
+            let is_behind = !server.out.is_empty() || server.stream.has_pending_output();
+            has_rest = has_moved.is_ok() && is_behind;
+        }
+        has_rest |= match self.poll_out(cx) {
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+            Poll::Pending => true,
+        };
+        if !has_rest {
+            self.card.stand_still(number);
+        }
+        Ok(true)
     }
 
     /// Sends what the client's socket did not take before.
@@ -238,6 +267,10 @@ impl Session {
                 self.card.withdraw(order);
                 return Ok(());
             }
+            Order::SuspendTimeout if self.has_stopped() => {
+                self.card.withdraw(Order::SuspendTimeout);
+                return Ok(());
+            }
             Order::FastClose => return self.close_fast(),
             Order::Drain => {
                 let is_at_rest = match &mut self.standing {
@@ -283,9 +316,16 @@ impl Session {
             }
             Order::ServersReplaced => Error::ServersReplaced,
             Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
+            Order::SuspendTimeout => Error::SuspendTimeout,
             Order::Kill => Error::Killed,
             Order::None | Order::FastClose | Order::Drain | Order::Shutdown => Error::ShuttingDown,
         })
+    }
+
+    /// Whether it stands still, or need not any more.
+    fn has_stopped(&self) -> bool {
+        let number = self.pool.registry.standstill.number();
+        number == 0 || self.card.stands_still(number)
     }
 
     /// Ends the client of a server that must be replaced, between two transactions.

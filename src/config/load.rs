@@ -365,9 +365,9 @@ mod tests {
             ],
         ),
         (
-            "[pooler]\nsuspend_timeout = 5\njob_name = \"x\"",
+            "[pooler]\ndaemon = true\njob_name = \"x\"",
             &[
-                "2:1: pooler.suspend_timeout: known, but not built in this version; leave it out",
+                "2:1: pooler.daemon: known, but not built in this version; leave it out",
                 "3:12: pooler.job_name: \"x\" changes nothing: it names a service of Windows, and this is none; leave it out",
             ],
         ),

@@ -254,6 +254,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         fixed("state_dir", |s| Slot::Path(&mut s.state_dir)),
         key("stats_period", |s| Slot::Span(&mut s.stats_period)),
         key("stats_users", |s| Slot::List(&mut s.stats_users)),
+        key("suspend_timeout", |s| Slot::Span(&mut s.suspend_timeout)),
         key("syslog", |s| Slot::Flag(&mut s.syslog)),
         key("syslog_facility", |s| Slot::Text(&mut s.syslog_facility)),
         key("syslog_ident", |s| Slot::Text(&mut s.syslog_ident)),
@@ -285,11 +286,7 @@ pub static POOLER: Section<PoolerSettings> = Section {
         fixed("user", |s| Slot::MaybeText(&mut s.user)),
         key("verbose", |s| Slot::Small(&mut s.verbose)),
     ],
-    unbuilt: &[
-        ("daemon", &[]),
-        ("service_name", &[]),
-        ("suspend_timeout", &["10"]),
-    ],
+    unbuilt: &[("daemon", &[]), ("service_name", &[])],
     has_password: false,
 };
 

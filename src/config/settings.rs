@@ -152,6 +152,8 @@ pub struct PoolerSettings {
     pub transaction_timeout: Duration,
     /// How long a cancel request may wait for a connection. Default 10s.
     pub cancel_wait_timeout: Duration,
+    /// How long `SUSPEND` waits for those who cannot stand still before it ends them; 0 is for ever. Default 10s.
+    pub suspend_timeout: Duration,
     /// How long SIGTERM waits for transactions to end before it ends them. Default 60s.
     pub shutdown_timeout: Duration,
     /// How long a database made from `"*"` is kept with nobody in it. Default 1h.
@@ -444,6 +446,7 @@ impl Default for PoolerSettings {
             idle_transaction_timeout: Duration::ZERO,
             transaction_timeout: Duration::ZERO,
             cancel_wait_timeout: Duration::from_secs(10),
+            suspend_timeout: Duration::from_secs(10),
             shutdown_timeout: Duration::from_secs(60),
             autodb_idle_timeout: Duration::from_secs(3_600),
             pool_idle_timeout: Duration::ZERO,

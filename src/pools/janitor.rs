@@ -24,6 +24,9 @@ pub async fn keep(registry: Arc<Registry>) {
     loop {
         rounds.tick().await;
         count += 1;
+        if registry.standstill.is_on() {
+            continue;
+        }
         let now = clock::now();
         for card in &registry.census.clients {
             look_at(&card, now);

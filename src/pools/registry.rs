@@ -31,6 +31,7 @@ use crate::pools::own::OwnConnections;
 use crate::pools::peers::Peers;
 use crate::pools::plan::name_rules;
 use crate::pools::pool::Pool;
+use crate::pools::standstill::Standstill;
 use crate::protocol::parameters::Interner;
 use crate::secret::Secret;
 use crate::servers::target::Target;
@@ -74,6 +75,8 @@ pub struct Registry {
     pub peers: Peers,
     /// The addresses of servers' names.
     pub names: Names,
+    /// Whether everything is held still.
+    pub standstill: Standstill,
     /// What the console counts, and what averages are taken of.
     pub ledger: Ledger,
     /// How many workers there are.
@@ -117,6 +120,7 @@ impl Registry {
             server_tls: ArcSwapOption::new(server_tls),
             census: Census::default(),
             interner: Interner::default(),
+            standstill: Standstill::default(),
             ledger: Ledger::default(),
             workers: workers.max(1),
             own_census: Census::default(),
@@ -278,6 +282,28 @@ impl Registry {
     /// Whether everything is paused.
     pub fn is_paused(&self) -> bool {
         self.paused.load(SeqCst)
+    }
+
+    /// Holds everything still. False when it stood still already.
+    pub fn suspend(&self) -> bool {
+        let has_begun = self.standstill.begin();
+        self.wake_clients();
+        has_begun
+    }
+
+    /// Goes on after a standstill. False when there was none.
+    pub fn go_on(&self) -> bool {
+        let was_on = self.standstill.end();
+        if was_on {
+            self.wake_clients();
+        }
+        was_on
+    }
+
+    fn wake_clients(&self) {
+        for card in &self.census.clients {
+            card.wake();
+        }
     }
 
     /// Drops a database that came out of the `"*"` entry and that nobody uses.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::clients::entrance::Accepted;
@@ -257,6 +258,7 @@ impl Acceptors {
     ) -> io::Result<Self> {
         let mut acceptors = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {
+            let runtime = Handle::current();
             let (ours, workers, registry) = (
                 Arc::clone(&listener),
                 Arc::clone(workers),
@@ -274,7 +276,9 @@ impl Acceptors {
                 std::thread::Builder::new()
                     .name("acceptor".into())
                     .spawn(move || {
-                        lasting::until_done("acceptor", || accept(&ours, &workers, &registry));
+                        lasting::until_done("acceptor", || {
+                            accept(&ours, &workers, &registry, &runtime);
+                        });
                     })?;
                 None
             };
@@ -302,9 +306,13 @@ impl Acceptors {
 }
 
 /// Accepts until the socket is shut; each connection goes to the worker with the fewest clients.
-fn accept(listener: &Listener, workers: &[Worker], registry: &Registry) {
+fn accept(listener: &Listener, workers: &[Worker], registry: &Registry, runtime: &Handle) {
     loop {
-        match listener.socket.accept() {
+        let accepted = listener.socket.accept();
+        if registry.standstill.is_on() {
+            runtime.block_on(registry.standstill.over());
+        }
+        match accepted {
             Ok((socket, _)) => deal(listener, socket, workers, registry),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) if is_of_the_client(&error) => {
@@ -356,7 +364,9 @@ async fn accept_handed(
         }
     };
     loop {
-        match watched.accept().await {
+        let accepted = watched.accept().await;
+        registry.standstill.over().await;
+        match accepted {
             Ok(socket) => deal(&listener, socket, &workers, &registry),
             Err(error) if is_of_the_client(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted");

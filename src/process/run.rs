@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::console;
 use crate::admin::order::{Order, Stop};
+use crate::admin::pause;
 use crate::clients::gate::Gate;
 use crate::config::ini::reading as ini;
 use crate::config::settings::Settings;
@@ -147,13 +148,22 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         systemd::give_signs_of_life(Arc::clone(&threads))
     });
     systemd::tell(Event::Ready);
-    let stop = obey(&registry, inbox, &source, &clusters).await;
+    let (mut stop, inbox) = obey(&registry, inbox, &source, &clusters).await;
+    // The console has gone on itself before it stops the process.
+    let breaks_off =
+        registry.go_on() && stop != Stop::Now && settings.dialect == Dialect::PgBouncer;
+    if breaks_off {
+        stop = Stop::Now;
+    }
     systemd::tell(Event::Stopping);
     acceptors.stop_tcp();
-    end(&registry, stop).await;
+    end(&registry, (stop, inbox)).await;
     acceptors.stop();
     drop(signals);
     drop(pidfile);
+    if breaks_off {
+        return Err("suspend was in progress, going down immediately".to_owned());
+    }
     Ok(())
 }
 
@@ -226,7 +236,7 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             }
             Stop::WaitForServers => {
                 registry.enter(Phase::Closing);
-                console::pause_all(registry, true);
+                pause::pause_all(registry, true);
                 for pool in registry.pools_and_guests() {
                     pool.dismiss(&Error::ShuttingDown);
                 }
@@ -264,6 +274,9 @@ async fn until(mut is_so: impl FnMut() -> bool) {
         tokio::time::sleep(LOOK).await;
     }
 }
+
+/// What a signal has done to everything.
+type Deed = fn(&Registry);
 
 /// Turns signals into orders.
 fn watch_signals(
@@ -306,20 +319,20 @@ fn watch_signals(
     );
     watchers.spawn(async move {
         while reloads.recv().await.is_some() {
-            info!("got SIGHUP, re-reading the configuration");
+            info!("got SIGHUP, re-reading config");
             let (answer, _) = tokio::sync::oneshot::channel();
             let _ = orders.send(Order::Reload(answer));
         }
     });
-    for (kind, pause) in [
-        (SignalKind::user_defined1(), true),
-        (SignalKind::user_defined2(), false),
-    ] {
+    let commands: [(SignalKind, Deed); 2] = [
+        (SignalKind::user_defined1(), pause::pause_by_signal),
+        (SignalKind::user_defined2(), pause::resume_by_signal),
+    ];
+    for (kind, carry_out) in commands {
         let (mut signals, registry) = (signal(kind).map_err(problem)?, Arc::clone(registry));
         watchers.spawn(async move {
             while signals.recv().await.is_some() {
-                info!("got a signal to {}", if pause { "pause" } else { "resume" });
-                console::pause_all(&registry, pause);
+                carry_out(&registry);
             }
         });
     }

@@ -208,6 +208,7 @@ server_tls_sslmode = verify-ca
 so_reuseport = 1
 stats_period = 59
 stats_users = cat
+suspend_timeout = 9
 syslog = 1
 syslog_facility = local3
 syslog_ident = other
@@ -324,7 +325,10 @@ fn every_key_of_pgbouncers_means_the_same() {
         .filter(|row| row.value == row.default)
         .map(|row| row.key)
         .collect();
-    assert_eq!(usual, NOT_SET, "keys that the ini of this test leaves out");
+    assert!(
+        usual.is_empty(),
+        "the ini of this test leaves out {usual:?}"
+    );
     let (made, said) = means_the_same(&folder);
     for key in ["client_tls_ciphers", "pkt_buf", "sbuf_loopcnt", "job_name"] {
         let lost = |text: &str| {
@@ -383,6 +387,3 @@ fn what_must_be_mended_is_said_and_fails() {
     assert_eq!(text(&output.stdout), "", "a bad ini makes no file");
     assert!(text(&output.stderr).contains("p.ini:2:17: pgbouncer.query_timeout"));
 }
-
-/// Keys that no value but the default can be set at.
-const NOT_SET: &[&str] = &["suspend_timeout"];

@@ -86,6 +86,7 @@ pub struct ClientCard {
     application_name: Mutex<String>,
     prepared: AtomicUsize,
     pins: AtomicU16,
+    still_in: AtomicU64,
 }
 
 impl ClientCard {
@@ -108,6 +109,7 @@ impl ClientCard {
             application_name: Mutex::new(String::new()),
             prepared: AtomicUsize::new(0),
             pins: AtomicU16::new(0),
+            still_in: AtomicU64::new(0),
         }
     }
 
@@ -120,6 +122,16 @@ impl ClientCard {
     /// Notes what ties it to its server.
     pub fn set_pins(&self, pins: u16) {
         self.pins.store(pins, Relaxed);
+    }
+
+    /// Notes that it stands still in the standstill of this number: all that it said and was told has been passed on.
+    pub fn stand_still(&self, number: u64) {
+        self.still_in.store(number, SeqCst);
+    }
+
+    /// Whether it stands still in the standstill of this number.
+    pub fn stands_still(&self, number: u64) -> bool {
+        self.still_in.load(SeqCst) == number
     }
 
     /// Notes that the client is in `state` since `now`.

@@ -22,6 +22,8 @@ pub enum Order {
     TransactionTimeout,
     /// End: `pin_timeout`.
     PinTimeout,
+    /// End: `suspend_timeout`.
+    SuspendTimeout,
     /// End: the servers of its database are being replaced, and it would keep its own.
     ServersReplaced,
     /// End: the database is gone.
@@ -39,7 +41,7 @@ impl Order {
     }
 }
 
-pub(super) const ORDERS: [Order; 13] = [
+pub(super) const ORDERS: [Order; 14] = [
     Order::None,
     Order::FastClose,
     Order::Drain,
@@ -49,6 +51,7 @@ pub(super) const ORDERS: [Order; 13] = [
     Order::IdleTransaction,
     Order::TransactionTimeout,
     Order::PinTimeout,
+    Order::SuspendTimeout,
     Order::ServersReplaced,
     Order::DatabaseRemoved,
     Order::Kill,

@@ -27,7 +27,7 @@ fn answered(side: &Side, bytes: &[u8]) -> String {
     rest(&mut wire)
 }
 
-fn rest(wire: &mut Wire) -> String {
+pub(super) fn rest(wire: &mut Wire) -> String {
     let mut said = Vec::new();
     while let Ok(frame) = wire.read_frame() {
         said.push(match frame.tag {
@@ -41,16 +41,16 @@ fn rest(wire: &mut Wire) -> String {
 }
 
 /// The last error of a connection that ends, with what came before it.
-fn end_of(client: &mut Client) -> String {
+pub(super) fn end_of(client: &mut Client) -> String {
     rest(&mut client.wire)
 }
 
-fn admin(side: &Side) -> Client {
+pub(super) fn admin(side: &Side) -> Client {
     side.login("admin", "pgbouncer").connect()
 }
 
 /// A session that has been served once.
-fn served(side: &Side, database: &str) -> Client {
+pub(super) fn served(side: &Side, database: &str) -> Client {
     let mut client = side.login("app", database).connect();
     client.query("select 1").good();
     client

@@ -256,8 +256,7 @@ const DATABASES: &[Situation] = &[
     (
         ADMIN,
         "SUSPEND",
-        is("ERROR 08P01 cannot suspend with paused databases")
-            .but_ours("ERROR 08P01 SUSPEND is not supported"),
+        is("ERROR 08P01 cannot suspend with paused databases"),
     ),
     (ADMIN, "RESUME app", is("RESUME")),
     (
@@ -272,11 +271,7 @@ const DATABASES: &[Situation] = &[
     (ADMIN, "PAUSE app", PAUSED),
     (ADMIN, "KILL", PAUSED),
     (ADMIN, "KILL app", PAUSED),
-    (
-        ADMIN,
-        "SUSPEND",
-        PAUSED.but_ours("ERROR 08P01 SUSPEND is not supported"),
-    ),
+    (ADMIN, "SUSPEND", PAUSED),
     (
         ADMIN,
         "RESUME app",

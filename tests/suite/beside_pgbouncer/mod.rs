@@ -7,6 +7,7 @@
 mod clients;
 mod columns;
 mod console;
+mod standstill;
 
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::postgres::postgres;

@@ -151,6 +151,14 @@ impl Side {
         fs::write(self.folder.join("pgbouncer.ini"), text).expect("the folder is writable");
     }
 
+    /// Sends the process a signal, by name.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.expect("kill is there").success(), "kill -s {name}");
+    }
+
     /// Waits until the process has ended by itself, and gives its exit code.
     #[track_caller]
     pub fn exit(&mut self) -> Option<i32> {

@@ -601,6 +601,23 @@ impl Wire {
         }
     }
 
+    /// Whether not a byte comes within `span`.
+    pub fn is_silent_for(&mut self, span: Duration) -> bool {
+        self.wait_at_most(span);
+        let filled = self.fill(1);
+        self.wait_at_most(PATIENCE);
+        filled.is_err_and(|error| is_patience(&error))
+    }
+
+    fn wait_at_most(&self, span: Duration) {
+        let set = match &self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(Some(span)),
+            Socket::Unix(stream) => stream.set_read_timeout(Some(span)),
+            Socket::Tls(stream) => stream.sock.set_read_timeout(Some(span)),
+        };
+        set.expect("a length of time");
+    }
+
     /// Shuts the socket in both directions, as a process that dies does.
     pub fn vanish(self) {
         match &self.socket {
