@@ -1,6 +1,7 @@
 //! Who takes part, and with which settings: the pooler with one thread, for PgBouncer has one, and else both's defaults.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,65 @@ use pooler::cli::postgres::{Binaries, tail};
 use pooler::cli::problem::Problem;
 use pooler::cli::server::{Server, until};
 
-use crate::load::Scenario;
-
 /// Where pgbench's tables are.
 pub const DATABASE: &str = "bench";
+/// What clients prove themselves with, where they must.
+pub const PASSWORD: &str = "bench";
 /// How many servers each pooler may open.
 pub const POOL_SIZE: usize = 20;
+
+/// How clients come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Without a proof.
+    Trust,
+    /// With a password, by SCRAM.
+    Scram,
+    /// Without a proof, under TLS.
+    Tls,
+}
+
+/// A certificate for this run, and its key, where every candidate can read them.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// The certificate itself, for who is to trust it.
+    pub der: Vec<u8>,
+}
+
+impl Identity {
+    /// Makes one in `folder`.
+    ///
+    /// # Errors
+    /// [`Problem::Io`] when it cannot be made or written.
+    pub fn new(folder: &Path) -> Result<Self, Problem> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .map_err(std::io::Error::other)
+            .map_err(Problem::io("making a certificate"))?;
+        let identity = Self {
+            certificate: folder.join("bench.crt"),
+            key: folder.join("bench.key"),
+            der: made.cert.der().to_vec(),
+        };
+        write(&identity.certificate, &made.cert.pem())?;
+        write(&identity.key, &made.signing_key.serialize_pem())?;
+        Ok(identity)
+    }
+}
+
+/// What a candidate is started for.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'a> {
+    /// How clients come in.
+    pub entry: Entry,
+    /// How many clients there may be, beside a few.
+    pub clients: usize,
+    /// How many databases there are beside [`DATABASE`]: `bench1`, `bench2` and so on, all of them the same one.
+    pub databases: usize,
+    /// What it shows under TLS.
+    pub identity: &'a Identity,
+}
 
 /// A pooler that can be started.
 #[derive(Debug)]
@@ -49,29 +103,29 @@ impl Candidate {
         pgbouncer(binaries).into_iter().chain([pooler]).collect()
     }
 
-    /// Whether the scenario can be run: PgBouncer follows prepared statements since 1.21.
-    pub fn can(&self, scenario: &Scenario) -> bool {
+    /// Whether it follows prepared statements; PgBouncer does since 1.21.
+    pub fn can_prepare(&self) -> bool {
         match self.kind {
-            Kind::PgBouncer { can_prepare, .. } => can_prepare || !scenario.needs_prepared(),
+            Kind::PgBouncer { can_prepare, .. } => can_prepare,
             Kind::Pooler => true,
         }
     }
 
-    /// Starts it with room for `clients` clients beside a few.
+    /// Starts it.
     ///
     /// # Errors
     /// [`Problem::NotReady`] with the end of its log when it does not listen.
-    pub fn start(&self, cluster: &mut Cluster, clients: usize) -> Result<Running, Problem> {
+    pub fn start(&self, cluster: &mut Cluster, stage: Stage<'_>) -> Result<Running, Problem> {
         let port = free_port()?;
         let file = |end: &str| cluster.folder().join(format!("{}-{port}.{end}", self.name));
         let (config, log) = (file("conf"), file("log"));
         let text = match &self.kind {
             Kind::PgBouncer { can_prepare, .. } => {
                 let users = file("users");
-                write(&users, &format!("\"{SUPERUSER}\" \"\"\n"))?;
-                ini(cluster.port(0), port, clients, &users, *can_prepare)
+                write(&users, &format!("\"{SUPERUSER}\" \"{PASSWORD}\"\n"))?;
+                ini(cluster.port(0), port, stage, &users, *can_prepare)
             }
-            Kind::Pooler => toml(cluster.port(0), port, clients),
+            Kind::Pooler => toml(cluster.port(0), port, stage),
         };
         write(&config, &text)?;
         let output = File::create(&log).map_err(Problem::io("making a log"))?;
@@ -143,48 +197,91 @@ fn write(path: &Path, text: &str) -> Result<(), Problem> {
     fs::write(path, text).map_err(Problem::io(format!("writing {}", path.display())))
 }
 
-fn toml(postgres: u16, port: u16, clients: usize) -> String {
-    format!(
+fn toml(postgres: u16, port: u16, stage: Stage<'_>) -> String {
+    let auth = match stage.entry {
+        Entry::Scram => "scram-sha-256",
+        Entry::Trust | Entry::Tls => "trust",
+    };
+    let mut text = format!(
         "[pooler]\n\
          listen_addr = \"127.0.0.1\"\n\
          listen_port = {port}\n\
          unix_socket_dir = \"\"\n\
-         auth_type = \"trust\"\n\
+         auth_type = \"{auth}\"\n\
          pool_mode = \"transaction\"\n\
          default_pool_size = {POOL_SIZE}\n\
          max_client_conn = {}\n\
          threads = 1\n\
-         [users.{SUPERUSER}]\n\
-         password = \"\"\n\
-         [databases.{DATABASE}]\n\
-         host = \"127.0.0.1\"\n\
-         port = {postgres}\n",
-        clients + 100
-    )
+         log_connections = false\n\
+         log_disconnections = false\n",
+        stage.clients + 100
+    );
+    if stage.entry == Entry::Tls {
+        let _ = writeln!(text, "client_tls_sslmode = \"require\"");
+        for (key, path) in files(stage.identity) {
+            let _ = writeln!(text, "{key} = {path:?}");
+        }
+    }
+    let _ = write!(text, "[users.{SUPERUSER}]\npassword = \"{PASSWORD}\"\n");
+    for name in names(stage) {
+        let _ = write!(
+            text,
+            "[databases.{name}]\nhost = \"127.0.0.1\"\nport = {postgres}\ndbname = \"{DATABASE}\"\n"
+        );
+    }
+    text
 }
 
-fn ini(postgres: u16, port: u16, clients: usize, users: &Path, can_prepare: bool) -> String {
-    let prepared = if can_prepare {
-        "max_prepared_statements = 200\n"
-    } else {
-        ""
+fn ini(postgres: u16, port: u16, stage: Stage<'_>, users: &Path, can_prepare: bool) -> String {
+    let auth = match stage.entry {
+        Entry::Scram => "scram-sha-256",
+        Entry::Trust | Entry::Tls => "trust",
     };
-    format!(
-        "[databases]\n\
-         {DATABASE} = host=127.0.0.1 port={postgres} dbname={DATABASE}\n\
-         [pgbouncer]\n\
+    let mut text = "[databases]\n".to_owned();
+    for name in names(stage) {
+        let _ = writeln!(
+            text,
+            "{name} = host=127.0.0.1 port={postgres} dbname={DATABASE}"
+        );
+    }
+    let _ = write!(
+        text,
+        "[pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {port}\n\
          unix_socket_dir =\n\
-         auth_type = trust\n\
+         auth_type = {auth}\n\
          auth_file = {}\n\
          pool_mode = transaction\n\
          default_pool_size = {POOL_SIZE}\n\
          max_client_conn = {}\n\
-         {prepared}",
+         log_connections = 0\n\
+         log_disconnections = 0\n",
         users.display(),
-        clients + 100
-    )
+        stage.clients + 100
+    );
+    if can_prepare {
+        text.push_str("max_prepared_statements = 200\n");
+    }
+    if stage.entry == Entry::Tls {
+        text.push_str("client_tls_sslmode = require\n");
+        for (key, path) in files(stage.identity) {
+            let _ = writeln!(text, "{key} = {}", path.display());
+        }
+    }
+    text
+}
+
+fn names(stage: Stage<'_>) -> impl Iterator<Item = String> {
+    let more = (1..=stage.databases).map(|number| format!("{DATABASE}{number}"));
+    std::iter::once(DATABASE.to_owned()).chain(more)
+}
+
+fn files(identity: &Identity) -> [(&'static str, &Path); 2] {
+    [
+        ("client_tls_cert_file", &identity.certificate),
+        ("client_tls_key_file", &identity.key),
+    ]
 }
 
 /// PgBouncer, where it is installed and runs as the user that servers run as.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 /// One thing that is measured.
 #[derive(Debug)]
 pub struct Figure {
-    name: &'static str,
+    name: String,
     decimals: usize,
     /// Per candidate, in the order of the rounds.
     samples: Vec<Vec<f64>>,
@@ -16,7 +16,7 @@ pub struct Figure {
 
 impl Figure {
     /// Nothing measured yet; shown with so many decimals.
-    pub fn new(name: &'static str, decimals: usize) -> Self {
+    pub fn new(name: String, decimals: usize) -> Self {
         Self {
             name,
             decimals,
@@ -32,17 +32,47 @@ impl Figure {
             return "-".to_owned();
         };
         let _ = write!(cell, "{middle:.*}{}", self.decimals, spread(samples));
-        let ratios: Vec<f64> = samples
-            .iter()
-            .zip(&self.samples[0])
-            .map(|(own, first)| own / first)
-            .collect();
+        let ratios = self.ratios(candidate);
         if candidate > 0
             && let Some(ratio) = median(&ratios)
         {
             let _ = write!(cell, "  x {ratio:.2}{}", spread(&ratios));
         }
         cell
+    }
+
+    /// To the first candidate, round by round.
+    fn ratios(&self, candidate: usize) -> Vec<f64> {
+        let pairs = self.samples[candidate].iter().zip(&self.samples[0]);
+        pairs.map(|(own, first)| own / first).collect()
+    }
+}
+
+/// What was measured beside what it may be.
+#[derive(Debug)]
+pub struct Verdict {
+    title: String,
+    target: String,
+    measured: String,
+    is_met: Option<bool>,
+}
+
+/// Prints all verdicts as one table.
+pub fn print_verdicts(verdicts: &[Verdict]) {
+    println!(
+        "\n{:<26}{:<26}{:<26}met",
+        "against the targets", "target", "measured"
+    );
+    for one in verdicts {
+        let met = match one.is_met {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        };
+        println!(
+            "  {:<24}{:<26}{:<26}{met}",
+            one.title, one.target, one.measured
+        );
     }
 }
 
@@ -71,6 +101,39 @@ impl Table {
     /// Adds what `candidate` got in a round for the figure number `figure`.
     pub fn add(&mut self, candidate: usize, figure: usize, value: f64) {
         self.figures[figure].samples[candidate].push(value);
+    }
+
+    /// Whether the last candidate comes to at most `most` times the first in one figure.
+    pub fn verdict_of_ratio(&self, figure: usize, most: f64) -> Verdict {
+        let figure = &self.figures[figure];
+        let last = self.names.len() - 1;
+        let ratios = figure.ratios(last);
+        let ratio = median(&ratios).filter(|_| last > 0);
+        Verdict {
+            title: self.title.clone(),
+            target: format!("{} x {most:.2}", figure.name),
+            measured: ratio.map_or_else(
+                || "-".to_owned(),
+                |ratio| format!("x {ratio:.2}{}", spread(&ratios)),
+            ),
+            is_met: ratio.map(|ratio| ratio <= most),
+        }
+    }
+
+    /// Whether one figure of the last candidate is at most `most`.
+    pub fn verdict_of_value(&self, figure: usize, most: f64) -> Verdict {
+        let figure = &self.figures[figure];
+        let samples = &figure.samples[self.names.len() - 1];
+        let value = median(samples);
+        Verdict {
+            title: self.title.clone(),
+            target: format!("{} {most:.0}", figure.name),
+            measured: value.map_or_else(
+                || "-".to_owned(),
+                |value| format!("{value:.0}{}", spread(samples)),
+            ),
+            is_met: value.map(|value| value <= most),
+        }
     }
 
     /// Prints it.

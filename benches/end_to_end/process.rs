@@ -13,7 +13,7 @@ use pooler::cli::postgres::run;
 use pooler::cli::problem::Problem;
 
 /// Set when we have started ourselves again under a higher limit.
-const RAISED: &str = "SIDE_BY_SIDE_RAISED";
+const RAISED: &str = "END_TO_END_RAISED";
 
 /// How many ticks a second has.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +80,15 @@ impl Usage {
 pub fn resident_bytes(pid: u32) -> Result<f64, Problem> {
     let status = read(format!("/proc/{pid}/status"))?;
     Ok(numbers_after(&status, "VmRSS:") * 1024.0)
+}
+
+/// The most memory that `pid` ever had, in bytes.
+///
+/// # Errors
+/// As [`Usage::of`].
+pub fn most_resident_bytes(pid: u32) -> Result<f64, Problem> {
+    let status = read(format!("/proc/{pid}/status"))?;
+    Ok(numbers_after(&status, "VmHWM:") * 1024.0)
 }
 
 fn read(path: impl AsRef<Path>) -> Result<String, Problem> {
