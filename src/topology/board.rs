@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Moment;
 use crate::topology::node::{NodeId, Observation};
-use crate::topology::phase::Change;
+use crate::topology::phase::{Change, Phase};
 use crate::topology::view::ClusterView;
 
 /// How many are let go at once when a primary appears.
@@ -220,8 +220,31 @@ impl Board {
     }
 
     /// Tells the machine something that was seen on the way.
+    ///
+    /// A bad sign holds new transactions at once, and not only when the machine has heard of it: whoever has just been told of one lost
+    /// server must not be lent another that is dying in the same moment. The machine hangs up a view of its own for every sign, so
+    /// this one does not stay.
     pub fn tell(&self, observation: Observation) {
+        if let Observation::BadSign { node, at, why } = &observation {
+            self.doubt(*node, *at, why);
+        }
         (self.teller)(observation);
+    }
+
+    fn doubt(&self, node: NodeId, at: Moment, why: &str) {
+        let view = self.view();
+        if view.primary() != Some(node) {
+            return;
+        }
+        let doubtful = ClusterView {
+            phase: Phase::Suspect,
+            since: at,
+            why: why.into(),
+            holding_since: Some(at),
+            ..ClusterView::clone(&view)
+        };
+        // Should another view hang there by now, then that one counts.
+        self.view.compare_and_swap(&view, Arc::new(doubtful));
     }
 
     /// Joins the line for a primary; none when it is full. Whoever has waited already says since when.
@@ -288,7 +311,8 @@ mod tests {
     use crate::clock::Moment;
     use crate::topology::choice::Memory;
     use crate::topology::cluster::Cluster;
-    use crate::topology::tests::{RULES, places};
+    use crate::topology::node::Observation;
+    use crate::topology::tests::{A, B, RULES, places};
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
@@ -336,5 +360,25 @@ mod tests {
         assert_eq!(hold.poll(&mut cx), Poll::Pending);
         board.expire(Moment::from_micros(1_000_000));
         assert_eq!(hold.poll(&mut cx), Poll::Ready(Held::TimedOut));
+    }
+
+    #[test]
+    fn a_bad_sign_holds_new_transactions_before_the_machine_has_heard_of_it() {
+        let limits = HoldLimits {
+            timeout: Duration::from_secs(1),
+            clients: 1,
+        };
+        let view = crate::topology::tests::stable().view();
+        let board = Board::new(view, limits, Box::new(|_| {}));
+        let sign = |node| Observation::BadSign {
+            node,
+            at: Moment::from_micros(50_000),
+            why: "a server was lost".into(),
+        };
+        board.tell(sign(B));
+        assert_eq!(board.view().primary(), Some(A), "only the writer matters");
+        board.tell(sign(A));
+        assert_eq!(board.view().primary(), None);
+        assert_eq!(board.view().writer, Some(A), "it stays in office");
     }
 }
