@@ -10,7 +10,7 @@ use pooler::cli::{convert, demo, route};
 use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
-use pooler::process::start::Start;
+use pooler::process::start::{self, Start};
 use pooler::telemetry::log;
 
 /// A PostgreSQL connection pooler.
@@ -145,8 +145,16 @@ fn check(file: Option<PathBuf>) -> ExitCode {
     );
     match reload::read(&source(file)) {
         Ok(loaded) => {
+            let mut errors = loaded.errors;
+            errors.extend(start::check_user(&loaded.settings).err());
+            for error in &errors {
+                eprintln!("error: {error}");
+            }
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
+            }
+            if !errors.is_empty() {
+                return ExitCode::FAILURE;
             }
             println!("{shown}: good");
             ExitCode::SUCCESS

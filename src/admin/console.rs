@@ -26,6 +26,7 @@ use crate::admin::show;
 use crate::admin::suspend;
 use crate::clients::answer;
 use crate::clients::gate::Guest;
+use crate::clients::presence::log_wishes;
 use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
@@ -33,6 +34,7 @@ use crate::pools::registry::{Phase, Registry};
 use crate::protocol::message::{self, Say, Severity};
 use crate::servers::frames::{Frame, Frames};
 use crate::stats::census::{self, ClientCard};
+use crate::telemetry::events::{self, Who};
 
 /// What a command may have, in bytes.
 const LONGEST_COMMAND: usize = 4096;
@@ -140,9 +142,7 @@ impl Console {
                     self.registry.ledger.count_command();
                     match self.answer(&text(&frame.body), &mut out).await {
                         Ok(()) => {}
-                        Err(Failure::Complaint(complaint)) => {
-                            complain(&mut out, &complaint, self.dialect());
-                        }
+                        Err(Failure::Complaint(complaint)) => self.refuse(&mut out, &complaint),
                         Err(Failure::End(error)) => return Err(error),
                         Err(Failure::Leave) => return Ok(()),
                     }
@@ -150,17 +150,21 @@ impl Console {
                     self.send(&out).await?;
                 }
                 tag => {
-                    complain(
-                        &mut out,
-                        &Complaint::new(About::ProtocolViolation, not_understood(tag)),
-                        self.dialect(),
-                    );
+                    let complaint = Complaint::new(About::ProtocolViolation, not_understood(tag));
+                    self.refuse(&mut out, &complaint);
                     message::ready_for_query(&mut out, b'I');
                     self.send(&out).await?;
                     return Err(Error::Protocol("bad packet".into()));
                 }
             }
         }
+    }
+
+    fn refuse(&self, out: &mut BytesMut, complaint: &Complaint) {
+        let who = Who::client(self.card.id, &self.card.facts);
+        let wishes = log_wishes(&self.registry.settings.load());
+        events::command_refused(who, &complaint.message, wishes);
+        complain(out, complaint, self.dialect());
     }
 
     fn dialect(&self) -> Dialect {
@@ -207,7 +211,8 @@ impl Console {
             Command::Reload => {
                 let waiting = self.reload().await?;
                 if !waiting.is_empty() && self.dialect() == Dialect::Native {
-                    let text = format!("{} take effect at the next start", waiting.join(", "));
+                    let take = if waiting.len() == 1 { "takes" } else { "take" };
+                    let text = format!("{} {take} effect at the next start", waiting.join(", "));
                     notice(out, &text, None);
                 }
                 "RELOAD".to_owned()

@@ -133,10 +133,12 @@ pub fn sockets(look: &Look<'_>, which: Which) -> Table {
     Table::new(&columns, rows)
 }
 
-/// PgBouncer's word for where a client stands, and that state's place in the list: it is active only while it has a server.
+/// PgBouncer's word for where a client stands, and that state's place in the list: it is active while it has a server, whether it asks for
+/// something or not.
 fn client_word(card: &ClientCard) -> (usize, &'static str) {
     match card.state() {
-        ClientState::Idle => (0, "idle"),
+        ClientState::Idle if card.link() == 0 => (0, "idle"),
+        ClientState::Idle => (0, "active"),
         ClientState::Active | ClientState::Holding => (0, "active"),
         ClientState::Waiting => (1, "waiting"),
         ClientState::Cancelling => (2, "active_cancel_req"),

@@ -61,7 +61,11 @@ impl<'a> Knock<'a> {
     fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
         let split = |address: Address| match address {
             Address::Tcp(address) => (address.ip().to_string(), address.port()),
-            Address::Unix => ("unix".to_owned(), 0),
+            // The port in the name of the socket.
+            Address::Unix => (
+                "unix".to_owned(),
+                registry.settings.load().pooler.listen_port,
+            ),
         };
         let ((address, port), (local_address, local_port)) =
             (split(stream.peer()), split(stream.local()));

@@ -143,7 +143,14 @@ impl Login<'_> {
         wishes::add_host(&mut given, stream, &settings);
         self.tell_attempt(stream, &settings);
         if is_console {
-            return self.pass_to_console(stream, &settings).await;
+            let entry = self.pass_to_console(stream, &settings).await?;
+            let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
+            if let Entry::Console { presence, .. } = &entry
+                && let Some((_, name)) = given.iter().find(|(name, _)| is_name(name))
+            {
+                presence.card.set_application_name(name);
+            }
+            return Ok(entry);
         }
         let wish = wishes::replication(&self.startup)?;
         self.check_room(&settings)?;

@@ -145,6 +145,7 @@ impl Prober {
             keys: None,
             derived,
             database: &self.target.dbname,
+            id: census.next_id(),
             census,
             interner,
             generation: 0,

@@ -54,13 +54,14 @@ impl Drop for Dialing {
 /// Opens one server for `pool`.
 pub fn dial(pool: Arc<Pool>) {
     let (turn, begun) = (pool.next_turn(), clock::now());
+    let id = pool.registry.census.next_id();
     let mut dialing = Dialing {
         pool,
         turn,
         is_settled: false,
     };
     spawn(async move {
-        let result = open(&dialing.pool, turn).await;
+        let result = open(&dialing.pool, turn, id).await;
         dialing.is_settled = true;
         match result {
             Ok(server) => dialing.pool.arrived(server),
@@ -69,27 +70,28 @@ pub fn dial(pool: Arc<Pool>) {
                 let age = clock::now().since(begun);
                 if log::is_as_pgbouncer() {
                     // Before anybody hears of it.
-                    tell_failure(pool, &error, turn, age);
+                    tell_failure(pool, &error, (id, turn), age);
                     let _ = pool.failed(&error, turn);
                 } else if pool.failed(&error, turn) {
-                    tell_failure(pool, &error, turn, age);
+                    tell_failure(pool, &error, (id, turn), age);
                 }
             }
         }
     });
 }
 
-fn tell_failure(pool: &Pool, error: &Error, turn: usize, age: Duration) {
+fn tell_failure(pool: &Pool, error: &Error, (id, turn): (u64, usize), age: Duration) {
     let plan = pool.plan.load();
     let host = plan.target.host(turn);
     let is_unix = host.name.starts_with(['/', '@']);
     let who = Who {
         kind: 'S',
-        id: pool.id,
+        id,
         database: &pool.database.name,
         user: &pool.user,
         address: if is_unix { "unix" } else { &host.name },
-        port: host.port.into(),
+        port: host.port,
+        pid: 0,
     };
     let is_logged = pool.registry.settings.load().pooler.log_disconnections;
     events::server_failed(who, error, age, is_logged);
@@ -100,11 +102,12 @@ fn tell_failure(pool: &Pool, error: &Error, turn: usize, age: Duration) {
 /// # Errors
 /// What keeps it from the server.
 pub async fn open_own(pool: &Arc<Pool>) -> Result<Box<Server>, Error> {
-    open_in(pool, 0, &pool.registry.own_census).await
+    let census = &pool.registry.own_census;
+    open_in(pool, 0, census.next_id(), census).await
 }
 
-async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
-    let mut server = open_in(pool, turn, &pool.registry.census).await?;
+async fn open(pool: &Arc<Pool>, turn: usize, id: u64) -> Result<Box<Server>, Error> {
+    let mut server = open_in(pool, turn, id, &pool.registry.census).await?;
     let dictionary = &pool.group.dictionary;
     if pool.plan.load().rules.keeps() && dictionary.suspects().is_none() {
         let generation = dictionary.begin_reading();
@@ -120,7 +123,12 @@ async fn open(pool: &Arc<Pool>, turn: usize) -> Result<Box<Server>, Error> {
     Ok(server)
 }
 
-async fn open_in(pool: &Arc<Pool>, turn: usize, census: &Census) -> Result<Box<Server>, Error> {
+async fn open_in(
+    pool: &Arc<Pool>,
+    turn: usize,
+    id: u64,
+    census: &Census,
+) -> Result<Box<Server>, Error> {
     let generation = pool.generation();
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
@@ -135,6 +143,7 @@ async fn open_in(pool: &Arc<Pool>, turn: usize, census: &Census) -> Result<Box<S
         keys,
         derived: &pool.derived,
         database: &pool.database.name,
+        id,
         census,
         interner: &registry.interner,
         generation,

@@ -39,6 +39,7 @@ impl Manager for Opener {
             keys: None,
             derived: &Derived::default(),
             database: &self.database,
+            id: self.registry.own_census.next_id(),
             census: &self.registry.own_census,
             interner: &self.registry.interner,
             is_logged: self.registry.settings.load().pooler.log_connections,

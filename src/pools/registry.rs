@@ -309,8 +309,11 @@ impl Registry {
     /// Drops a database that came out of the `"*"` entry and that nobody uses.
     pub fn forget_database(&self, name: &str) {
         let settings = self.settings.load();
-        self.databases.remove_if(name, |_, database| {
+        let dropped = self.databases.remove_if(name, |_, database| {
             database.is_auto && !settings.is_listed(name) && database.clients.used() == 0
         });
+        if dropped.is_some() {
+            events::database_dropped(name);
+        }
     }
 }

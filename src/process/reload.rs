@@ -23,7 +23,7 @@ use crate::discovery::memory;
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
 use crate::process::access;
-use crate::telemetry::log;
+use crate::telemetry::{log, sinks};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Loaded {
     pub users: Users,
     /// What the files and options about logins say.
     pub access: Access,
+    /// What is wrong and served all the same, as PgBouncer does.
+    pub errors: Vec<String>,
     /// What is amiss and no reason to refuse.
     pub warnings: Vec<String>,
     /// TLS towards clients.
@@ -62,7 +64,10 @@ pub fn is_in_environment() -> bool {
 /// A text that names every problem with its place.
 pub fn read(source: &Source) -> Result<Loaded, String> {
     let environment = Environment::of_process();
-    let load::Read { settings, warnings } = match source {
+    let load::Read {
+        mut settings,
+        warnings,
+    } = match source {
         Source::File(path) => {
             load::load_file(path, &environment).map_err(|problems| problems.to_string())?
         }
@@ -73,12 +78,20 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
             warnings: Problems::default(),
         },
     };
-    let users = read_users(&settings)?;
+    if let Source::File(path) = source
+        && settings.dialect == Dialect::PgBouncer
+    {
+        // As SHOW CONFIG of PgBouncer tells it.
+        let file = &mut settings.pooler.conffile;
+        file.get_or_insert_with(|| path.clone());
+    }
+    let (users, errors) = read_users(&settings)?;
     let (access, more) = access::read(&settings)?;
     let warnings = warnings.0.iter().map(ToString::to_string);
     let warnings = warnings
         .chain(more)
         .chain(unusable(&settings, &users))
+        .chain(unknown_facility(&settings))
         .collect();
     read_memories(&settings)?;
     let client_tls = client_tls(&settings)?;
@@ -87,21 +100,26 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
         settings,
         users,
         access,
+        errors,
         warnings,
         client_tls,
         server_tls,
     })
 }
 
-pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
-    let mut all = Users::default();
+/// All passwords, and what is wrong with the file of them and served all the same.
+pub(super) fn read_users(settings: &Settings) -> Result<(Users, Vec<String>), String> {
+    let (mut all, mut errors) = (Users::default(), Vec::new());
     if let Some(path) = &settings.pooler.auth_file {
         let is_ini = settings.dialect == Dialect::PgBouncer;
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             // As in PgBouncer, nobody of the list can log in then, but others can.
             Err(why) if is_ini => {
-                tracing::error!("could not open auth_file {}: {why}", path.display());
+                errors.push(format!(
+                    "could not open auth_file {}: {why}",
+                    path.display()
+                ));
                 String::new()
             }
             Err(why) => {
@@ -121,7 +139,9 @@ pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
             if !is_ini {
                 return Err(problem);
             }
-            tracing::error!("{problem}; users up to this line are known, later ones are not");
+            errors.push(format!(
+                "{problem}; users up to this line are known, later ones are not"
+            ));
         }
         for (name, secret) in listed {
             all.insert(name, Verifier::parse(secret.expose()));
@@ -132,7 +152,17 @@ pub(super) fn read_users(settings: &Settings) -> Result<Users, String> {
             all.insert(name.clone(), Verifier::parse(secret.expose()));
         }
     }
-    Ok(all)
+    Ok((all, errors))
+}
+
+/// A name of `syslog_facility` that there is not.
+fn unknown_facility(settings: &Settings) -> Option<String> {
+    let name = &settings.pooler.syslog_facility;
+    let is_unknown = !sinks::is_facility(name);
+    is_unknown.then(|| {
+        let known = sinks::facilities().collect::<Vec<_>>().join(", ");
+        format!("syslog_facility: \"{name}\" is not known, daemon is used; known are {known}")
+    })
 }
 
 /// Users whose stored password is no use under `auth_type`: an md5 hash proves nothing to SCRAM.
@@ -236,7 +266,7 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<Vec<String>, 
     }
     if running.dialect == Dialect::PgBouncer {
         keep_as_pgbouncer(&running, &mut loaded.settings);
-        loaded.users = read_users(&loaded.settings)?;
+        (loaded.users, loaded.errors) = read_users(&loaded.settings)?;
         let (access, _) = access::read(&loaded.settings)?;
         loaded.access = access;
     }
@@ -251,7 +281,7 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<Vec<String>, 
     registry.client_tls.store(loaded.client_tls);
     registry.server_tls.store(loaded.server_tls);
     let settings = in_force(&registry.settings.load(), loaded.settings);
-    warn_of(&loaded.warnings);
+    tell(&loaded.errors, &loaded.warnings);
     put_in_force(registry, settings, loaded.users, loaded.access);
     tracing::info!("configuration reloaded");
     Ok(change.needs_restart)
@@ -289,8 +319,11 @@ fn keep_as_pgbouncer(running: &Settings, new: &mut Settings) {
     }
 }
 
-/// Says what is amiss and no reason to refuse.
-pub fn warn_of(warnings: &[String]) {
+/// Says what is wrong or amiss, and no reason to refuse.
+pub fn tell(errors: &[String], warnings: &[String]) {
+    for error in errors {
+        tracing::error!("{error}");
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -61,7 +61,7 @@ pub fn run(start: &Start) -> ExitCode {
         return end_with(&problem);
     }
     log::follow(&loaded.settings);
-    reload::warn_of(&loaded.warnings);
+    reload::tell(&loaded.errors, &loaded.warnings);
     if let Err(problem) = start::prepare(start, &loaded.settings) {
         return end_with(&problem);
     }
@@ -96,6 +96,11 @@ fn worker_count(settings: &Settings) -> usize {
 }
 
 async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
+    if loaded.settings.dialect == Dialect::PgBouncer
+        && let Some(line) = start::about_descriptors(&loaded.settings, loaded.users.len())
+    {
+        info!("{line}");
+    }
     let workers = worker_count(&loaded.settings);
     let registry = Registry::new(
         loaded.settings,

@@ -48,7 +48,9 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     let users = if old.pooler.auth_file == new.pooler.auth_file {
         registry.users.load().as_ref().clone()
     } else {
-        reload::read_users(&new).map_err(refuse)?
+        let (users, errors) = reload::read_users(&new).map_err(refuse)?;
+        reload::tell(&errors, &[]);
+        users
     };
     let (access, warnings) = access::read(&new).map_err(refuse)?;
     let client_tls = change.client_tls.then(|| reload::client_tls(&new));
@@ -71,7 +73,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
         registry.server_tls.store(tls);
     }
     info!(key, "SET command issued");
-    reload::warn_of(&warnings);
+    reload::tell(&[], &warnings);
     reload::put_in_force(registry, new, users, access);
     Ok(notice)
 }

@@ -6,14 +6,18 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use daemonize::Daemonize;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, User, getuid, initgroups, setgid, setuid};
 use tracing::info;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::Dialect;
 use crate::process::pidfile;
 use crate::process::reload::Source;
 use crate::telemetry::log;
+
+/// Files that PgBouncer reckons with beside clients and servers; two are the console's.
+const FILES_OF_OUR_OWN: usize = 12;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -60,6 +64,37 @@ pub fn take_user(start: &Start, settings: &Settings) -> Result<(), String> {
         Some(user) => become_user(user),
         None => Ok(()),
     }
+}
+
+/// PgBouncer's first line: how many files may be open, and how many the settings may lead to with so many `users`.
+pub fn about_descriptors(settings: &Settings, users: usize) -> Option<String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let most = settings.pooler.max_client_conn;
+    let of_pools = settings.databases.iter().map(|(name, database)| {
+        let size = database
+            .pool_size
+            .unwrap_or(settings.pooler.default_pool_size);
+        let is_listed = name != FALLBACK;
+        match &database.user {
+            Some(_) => size,
+            // The user of the console is counted, too.
+            None if is_listed => size.saturating_mul(users + 1),
+            None => 0,
+        }
+    });
+    let expected = most + of_pools.sum::<usize>() + FILES_OF_OUR_OWN;
+    Some(format!(
+        "kernel file descriptor limit: {soft} (hard: {hard}); max_client_conn: {most}, max expected fd use: {expected}"
+    ))
+}
+
+/// Whether the user that the settings name is there.
+///
+/// # Errors
+/// That it is not.
+pub fn check_user(settings: &Settings) -> Result<(), String> {
+    let name = settings.pooler.user.as_deref();
+    name.map_or(Ok(()), |name| find_user(name).map(drop))
 }
 
 /// Does what must be done before anything listens. When it comes back, this is the process that serves.
@@ -112,9 +147,7 @@ fn is_answered(socket: &Path) -> bool {
 
 /// Gives up root's rights for those of `name`.
 fn become_user(name: &str) -> Result<(), String> {
-    let problem = |why| format!("could not become user '{name}': {why}");
-    let user = User::from_name(name).map_err(|why| problem(why.to_string()))?;
-    let user = user.ok_or_else(|| problem("there is no such user".to_owned()))?;
+    let user = find_user(name)?;
     if getuid() == user.uid {
         return Ok(());
     }
@@ -124,7 +157,16 @@ fn become_user(name: &str) -> Result<(), String> {
         setgid(gid)?;
         setuid(uid)
     };
-    drop_all(user.uid, user.gid).map_err(|why| problem(why.to_string()))
+    drop_all(user.uid, user.gid).map_err(|why| cannot_become(name, &why.to_string()))
+}
+
+fn find_user(name: &str) -> Result<User, String> {
+    let user = User::from_name(name).map_err(|why| cannot_become(name, &why.to_string()))?;
+    user.ok_or_else(|| cannot_become(name, "there is no such user"))
+}
+
+fn cannot_become(name: &str, why: &str) -> String {
+    format!("could not become user '{name}': {why}")
 }
 
 /// Forks twice; the parent ends here. The current directory and the mask of permissions stay.

@@ -65,6 +65,8 @@ pub struct Login<'a> {
     pub derived: &'a Derived,
     /// The database's name in the configuration.
     pub database: &'a str,
+    /// The number of the connection, by which the log and the console know it.
+    pub id: u64,
     /// Where the server gets its card.
     pub census: &'a Census,
     /// For its parameters.
@@ -176,7 +178,8 @@ fn tell_connection(login: &Login<'_>, stream: &Stream, id: u64) {
         database: login.database,
         user: &login.target.user,
         address: &address,
-        port: port.into(),
+        port,
+        pid: 0,
     };
     let tls = stream.tls_description().unwrap_or_default();
     events::server_connected(who, &stream.local().to_string(), &tls);
@@ -216,7 +219,7 @@ impl<'a> Entry<'a> {
             ..ServerFacts::default()
         };
         let census = login.census;
-        let card = ServerCard::new(census.next_id(), facts, Vec::new(), clock::now());
+        let card = ServerCard::new(login.id, facts, Vec::new(), clock::now());
         let card = Arc::new(card);
         census.servers.insert(card.id, Arc::clone(&card));
         Self {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::error::Error;
 use crate::stats::census::{ClientFacts, ServerFacts};
@@ -24,8 +24,10 @@ pub struct Who<'a> {
     pub user: &'a str,
     /// The other end's address; `unix` for a Unix socket.
     pub address: &'a str,
-    /// The other end's port; for a Unix socket the process there.
-    pub port: u32,
+    /// The other end's port; for a Unix socket the port in its name.
+    pub port: u16,
+    /// The process at the other end of a Unix socket; 0 where it is not known.
+    pub pid: u32,
 }
 
 impl<'a> Who<'a> {
@@ -37,11 +39,8 @@ impl<'a> Who<'a> {
             database: &facts.database,
             user: &facts.user,
             address: &facts.address,
-            port: if facts.address == UNIX {
-                facts.remote_pid
-            } else {
-                facts.port.into()
-            },
+            port: facts.port,
+            pid: facts.remote_pid,
         }
     }
 
@@ -53,7 +52,8 @@ impl<'a> Who<'a> {
             database: &facts.database,
             user: &facts.user,
             address: &facts.address,
-            port: facts.port.into(),
+            port: facts.port,
+            pid: 0,
         }
     }
 }
@@ -72,8 +72,8 @@ impl fmt::Display for Who<'_> {
         let (database, user) = (named(self.database, "(nodb)"), named(self.user, "(nouser)"));
         let (kind, id) = (self.kind, self.id);
         write!(formatter, "{kind}-{id:#x}: {database}/{user}@")?;
-        if self.address == UNIX {
-            write!(formatter, "unix({}):{}", self.port, self.port)
+        if self.address == UNIX && self.pid != 0 {
+            write!(formatter, "unix({}):{}", self.pid, self.port)
         } else if self.address.contains(':') {
             write!(formatter, "[{}]:{}", self.address, self.port)
         } else {
@@ -247,6 +247,33 @@ pub fn database_made(name: &str) {
     }
 }
 
+/// A database is there no more.
+pub fn database_dropped(name: &str) {
+    if log::is_as_pgbouncer() {
+        warn!("dropping database '{name}' as it does not exist anymore or inactive auto-database");
+    } else {
+        info!(
+            database = name,
+            "database dropped: it is not configured any more, or made from \"*\" and unused"
+        );
+    }
+}
+
+/// A command of the console was refused.
+pub fn command_refused(who: Who<'_>, message: &str, wishes: Wishes) {
+    if !log::is_as_pgbouncer() {
+        if wishes.errors {
+            let (client, user) = (who.id, who.user);
+            info!(client, user, reason = message, "console command refused");
+        }
+        return;
+    }
+    error!("{message}");
+    if wishes.errors {
+        warn!("{who} pooler error: {message}");
+    }
+}
+
 fn closing(who: Who<'_>, reason: &str, age: Duration, is_logged: bool) {
     if is_logged {
         info!("{who} closing because: {reason} (age={}s)", age.as_secs());
@@ -282,10 +309,16 @@ mod tests {
             user: "ann",
             address,
             port,
+            pid: 77,
         };
         assert_eq!(who("10.0.0.1", 5).to_string(), "C-0x1a: app/ann@10.0.0.1:5");
         assert_eq!(who("::1", 5).to_string(), "C-0x1a: app/ann@[::1]:5");
-        assert_eq!(who("unix", 77).to_string(), "C-0x1a: app/ann@unix(77):77");
+        assert_eq!(who("unix", 5).to_string(), "C-0x1a: app/ann@unix(77):5");
+        let server = Who {
+            pid: 0,
+            ..who("unix", 5)
+        };
+        assert_eq!(server.to_string(), "C-0x1a: app/ann@unix:5");
         let nobody = Who {
             database: "",
             user: "",

@@ -143,6 +143,16 @@ impl Syslog {
     }
 }
 
+/// The names of all facilities.
+pub fn facilities() -> impl Iterator<Item = &'static str> {
+    FACILITIES.iter().map(|(name, _)| *name)
+}
+
+/// Whether there is a facility of this name.
+pub fn is_facility(name: &str) -> bool {
+    facilities().any(|known| known == name)
+}
+
 /// The number of a facility; as in PgBouncer, one that is not known is `daemon`.
 fn facility(name: &str) -> u8 {
     let found = FACILITIES.iter().find(|(known, _)| *known == name);

@@ -3,12 +3,11 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use pooler::cli::fetch;
-
 use crate::auth_matrix::{Scene, account, account_of_programs, scene};
+use crate::support::languages::python;
 use crate::support::packages::postgres_with_tls;
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Pooler, config};
@@ -53,30 +52,6 @@ async def main():
 asyncio.run(main())
 "#;
 
-/// The folder into which pip has put both drivers.
-fn drivers() -> PathBuf {
-    let cache = fetch::cache("pooler-drivers", binaries().account())
-        .unwrap_or_else(|problem| panic!("no cache folder: {problem}"));
-    let lock = File::create(cache.join("lock")).expect("the cache is ours");
-    lock.lock().expect("a lock can be waited for");
-    let (packages, done) = (cache.join("packages"), cache.join("done"));
-    if !done.exists() {
-        let output = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--target"])
-            .arg(&packages)
-            .args(["psycopg[binary]", "asyncpg"])
-            .output()
-            .expect("python3 is there");
-        assert!(
-            output.status.success(),
-            "pip: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        File::create(&done).expect("the cache is ours");
-    }
-    packages
-}
-
 /// What psql, psycopg and asyncpg say of a login with `password`.
 fn said(pooler: &Pooler, password: &str) -> Vec<String> {
     let port = pooler.port.to_string();
@@ -105,7 +80,7 @@ fn said(pooler: &Pooler, password: &str) -> Vec<String> {
     }];
     let output = Command::new("python3")
         .args(["-c", DRIVERS, "127.0.0.1", &port, password])
-        .env("PYTHONPATH", drivers())
+        .env("PYTHONPATH", python())
         .output()
         .expect("python3 is there");
     assert!(
@@ -203,7 +178,7 @@ fn found(environment: &[(&str, String)], folder: &Path) -> Vec<String> {
     }
     let output = Command::new("python3")
         .args(["-c", DRIVERS_BY_ENVIRONMENT])
-        .env("PYTHONPATH", drivers())
+        .env("PYTHONPATH", python())
         .envs(environment.iter().map(|(name, value)| (*name, value)))
         .envs(is_own_name.then(|| ("PGUSER", account())))
         .output()

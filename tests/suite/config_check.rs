@@ -89,6 +89,43 @@ fn check_knows_what_contradicts_itself() {
 }
 
 #[test]
+fn check_says_of_an_ini_what_the_start_would() {
+    let good = "[databases]\na = host=127.0.0.1\n[pgbouncer]\nlisten_addr = 127.0.0.1\n";
+    for (line, code, word) in [
+        ("auth_file = users.txt", 0, "good"),
+        (
+            "auth_file = gone.txt",
+            1,
+            "error: could not open auth_file gone.txt",
+        ),
+        (
+            "auth_file = broken.txt",
+            1,
+            "error: broken.txt:2: broken auth file",
+        ),
+        (
+            "auth_file = users.txt\nuser = nobody_at_all",
+            1,
+            "error: could not become user 'nobody_at_all'",
+        ),
+        (
+            "auth_file = users.txt\nsyslog_facility = kitchen",
+            0,
+            "warning: syslog_facility: \"kitchen\" is not known, daemon is used",
+        ),
+    ] {
+        let files = [
+            ("p.ini", &*format!("{good}{line}\n")),
+            ("users.txt", "\"a\" \"x\"\n"),
+            ("broken.txt", "\"a\" \"x\"\nb\n"),
+        ];
+        let ran = run(&["check", "p.ini"], &files, &[]);
+        assert_eq!(ran.status.code(), Some(code), "{line}: {}", ran.output);
+        assert!(ran.output.contains(word), "{line}: {}", ran.output);
+    }
+}
+
+#[test]
 fn a_bad_file_does_not_start_and_names_the_place() {
     let ran = run(
         &["pooler.toml"],

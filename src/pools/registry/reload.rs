@@ -8,6 +8,7 @@ use crate::auth::users::Users;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::pools::plan::name_rules;
 use crate::stats::census::Order;
+use crate::telemetry::events;
 
 impl Registry {
     /// Puts new settings in force for everybody: pools get new plans, databases that are gone end their clients.
@@ -29,6 +30,7 @@ impl Registry {
             .map(|entry| entry.key().clone())
             .collect();
         for name in &gone {
+            events::database_dropped(name);
             self.databases.remove(name);
             self.end_clients(name);
             for group in self

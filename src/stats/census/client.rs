@@ -49,7 +49,7 @@ pub struct ClientFacts {
     pub user: String,
     /// Its address: an IP or `unix`.
     pub address: String,
-    /// Its port; 0 on a Unix socket.
+    /// Its port; on a Unix socket the one in its name.
     pub port: u16,
     /// The pooler's address it came to.
     pub local_address: String,

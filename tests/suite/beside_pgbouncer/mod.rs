@@ -7,6 +7,7 @@
 mod clients;
 mod columns;
 mod console;
+mod log;
 mod standstill;
 
 use crate::support::pgbouncer::{Side, Which};

@@ -42,7 +42,8 @@ pub fn script(name: &str) -> Command {
     command
 }
 
-fn python() -> &'static Path {
+/// The folder with the drivers of Python.
+pub fn python() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| fetched("pooler-python", |folder| pip(folder, &PYTHON)))
 }
