@@ -122,9 +122,10 @@ fn a_server_that_is_being_closed_is_shown_as_long_as_it_keeps_its_seat() {
 
 #[test]
 fn a_client_that_waits_in_vain_for_a_paused_database_hears_of_the_pause() {
-    let pooler = config().pooler("query_wait_timeout", "300ms").start();
+    let pooler = config().start();
     let mut client = pooler.connect();
     client.query("select 1").good();
+    pooler.show("SET query_wait_timeout = '300ms'");
     assert_eq!(pooler.show("PAUSE app").tags, ["PAUSE"]);
     client.send(batch().query("select 1"));
     let fault = client.ended();

@@ -107,10 +107,10 @@ fn a_refused_login_takes_no_place() {
 
 #[test]
 fn who_does_not_log_in_in_time_is_sent_away() {
-    let pooler = config()
-        .pooler("auth_type", "plain")
-        .pooler("client_login_timeout", "300ms")
-        .start();
+    let pooler = config().pooler("auth_type", "plain").start();
+    // Not before there is a server, whose opening takes its time.
+    pooler.serves();
+    pooler.show("SET client_login_timeout = '300ms'");
     let mut silent = Wire::dial(&pooler.address()).unwrap();
     while silent.read_frame().is_ok() {}
     silent.closed().expect("a silent connection is closed");
@@ -188,9 +188,14 @@ fn a_user_may_have_its_own_query_timeout() {
 
 #[test]
 fn query_wait_timeout_ends_who_waits_too_long() {
-    let pooler = single().pooler("query_wait_timeout", "400ms").start();
+    let pooler = single().start();
     let (mut holder, mut waiting) = (pooler.connect(), pooler.connect());
     holder.query("begin").good();
+    // Not before they have their server: it takes its time to open.
+    pooler
+        .console()
+        .query("SET query_wait_timeout = '400ms'")
+        .good();
     waiting.send(batch().query("select 1"));
     is_fatal(&waiting.ended(), "53300", "query_wait_timeout");
     assert_eq!(holder.query("commit").good().status, 'I');

@@ -292,9 +292,10 @@ fn state_is_refused_where_that_is_asked_for() {
 
 #[test]
 fn pins_that_take_all_servers_are_named_to_who_waits() {
-    let pooler = single().pooler("query_wait_timeout", "300ms").start();
+    let pooler = single().start();
     let mut client = pooler.connect();
     client.query("create temp table t (a int)").good();
+    pooler.show("SET query_wait_timeout = '300ms'");
     pins(&pooler, 1);
     let mut waiting = pooler.connect();
     waiting.send(batch().query("select 1"));
