@@ -26,7 +26,7 @@ use crate::protocol::dialogue::{Dialogue, Rules};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::pins::Pins;
 use crate::protocol::prepared::{begin, end};
-use crate::protocol::suspects::Suspects;
+use crate::protocol::suspects::{Does, Suspects};
 use crate::protocol::traces::{Marks, Sequences, Traces};
 
 /// So many settings and statements of one client are carried at most; one with more keeps its server.
@@ -63,6 +63,8 @@ pub struct Keeps {
     lasting: Pins,
     custom: Vec<Box<str>>,
     executes: Marks,
+    /// What the suspects do that its statements of PREPARE run.
+    prepared: Does,
     asks_sequences: bool,
     unread: Marks,
     /// The channels it listens on, once it has asked for one.
@@ -81,6 +83,7 @@ impl Keeps {
             lasting: Pins::NONE,
             custom: Vec::new(),
             executes: Marks::NONE,
+            prepared: Does::default(),
             asks_sequences: false,
             unread: Marks::NONE,
             channels: None,
@@ -148,6 +151,7 @@ impl Dialogue<'_> {
             doubt.marks |= keeps.executes;
         }
         doubt.lasting |= traces.lasting;
+        doubt.needs_reset |= traces.marks.has(Marks::HIDDEN);
         if !traces.custom.is_empty() {
             keeps.name_custom(&traces.custom);
         }
@@ -171,23 +175,46 @@ impl Dialogue<'_> {
         if self.dictionary.has_no_suspects() {
             return;
         }
-        match self.dictionary.suspects() {
-            None => self.server.doubt.ran_unknown = true,
-            Some(suspects) if suspects.may_run_in(text, traces.sequences.writes) => {
-                self.note_run_of(&suspects);
+        let Some(suspects) = self.dictionary.suspects() else {
+            self.server.doubt.ran_unknown = true;
+            return;
+        };
+        if traces.marks.has(Marks::HIDDEN) {
+            self.note_run_of_any(&suspects);
+        }
+        let prepared = self.client.keeps.executes;
+        if traces.executes && !prepared.is_empty() {
+            self.note_run_of(&suspects, self.client.keeps.prepared);
+        }
+        let writes = traces.sequences.writes || traces.executes;
+        if let Some(does) = suspects.run_by(text, writes) {
+            self.note_run_of(&suspects, does);
+            if traces.marks.has(Marks::PREPARED) {
+                self.client.keeps.prepared |= does;
             }
-            Some(_) => {}
         }
     }
 
-    /// One of `suspects` may have run.
-    fn note_run_of(&mut self, suspects: &Suspects) {
-        self.server.doubt.marks |= Marks::ANYTHING.and(Marks::ENDS);
-        self.client.keeps.name_custom(&suspects.custom);
-        if suspects.hides_names {
-            self.client.keeps.lasting |= Pins::UNREAD;
-            self.client.keeps.pins |= Pins::UNREAD;
+    /// Some of `suspects` may have run, and do `does`.
+    fn note_run_of(&mut self, suspects: &Suspects, does: Does) {
+        let (keeps, doubt) = (&mut self.client.keeps, &mut self.server.doubt);
+        doubt.marks |= Marks::ANYTHING.and(Marks::ENDS);
+        doubt.needs_reset |= does.runs;
+        keeps.name_custom(&suspects.custom);
+        if does.hides {
+            keeps.lasting |= Pins::UNREAD;
+            keeps.pins |= Pins::UNREAD;
         }
+        if does.lasts {
+            doubt.lasting |= Pins::FUNCTION;
+        }
+    }
+
+    /// Any of `suspects` may have run, nobody knows which.
+    fn note_run_of_any(&mut self, suspects: &Suspects) {
+        self.note_run_of(suspects, Does::default());
+        self.server.doubt.needs_reset |= suspects.all.runs || suspects.all.hides;
+        self.server.doubt.is_spoiled |= suspects.all.lasts;
     }
 
     /// Keeps in mind what the unnamed statement may leave behind, each time it is run.

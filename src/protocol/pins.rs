@@ -7,7 +7,7 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Pins(u16);
 
 /// Each reason: its bit, and its name in SHOW PINS and in errors.
-const NAMES: [(Pins, &str); 12] = [
+const NAMES: [(Pins, &str); 13] = [
     (Pins::TEMPORARY, "temporary object"),
     (Pins::LOCKS, "session advisory lock"),
     (Pins::CURSORS, "cursor WITH HOLD"),
@@ -20,6 +20,7 @@ const NAMES: [(Pins, &str); 12] = [
     (Pins::PREPARE, "PREPARE among other statements"),
     (Pins::LISTENING, "LISTEN out of sight"),
     (Pins::UNREAD, "state too large or not readable"),
+    (Pins::FUNCTION, "function that may leave something unseen"),
 ];
 
 impl Pins {
@@ -49,9 +50,17 @@ impl Pins {
     pub const LISTENING: Self = Self(1 << 10);
     /// More than is carried, or what could not be read.
     pub const UNREAD: Self = Self(1 << 11);
+    /// What a function may have made that nobody can look for.
+    pub const FUNCTION: Self = Self(1 << 12);
     /// Those that DISCARD ALL does not end, or that nobody can look for: the server is closed when its client leaves.
-    pub const LASTING: Self =
-        Self(Self::LOADED.0 | Self::SEED.0 | Self::ORIGIN.0 | Self::BACKUP.0 | Self::DBLINK.0);
+    pub const LASTING: Self = Self(
+        Self::LOADED.0
+            | Self::SEED.0
+            | Self::ORIGIN.0
+            | Self::BACKUP.0
+            | Self::DBLINK.0
+            | Self::FUNCTION.0,
+    );
     /// Those that stay whatever a look finds.
     pub const UNSEEN: Self = Self(Self::LASTING.0 | Self::SEQUENCES.0);
 

@@ -102,6 +102,7 @@ pub struct Dictionary {
     /// `None` while the catalog is not known.
     suspects: ArcSwapOption<Suspects>,
     has_suspects: AtomicBool,
+    code_asks: AtomicBool,
     is_stale: AtomicBool,
     code_generation: Mutex<u64>,
 }
@@ -121,6 +122,7 @@ impl Default for Dictionary {
             asks_sequences: AtomicBool::new(false),
             suspects: ArcSwapOption::empty(),
             has_suspects: AtomicBool::new(true),
+            code_asks: AtomicBool::new(true),
             is_stale: AtomicBool::new(true),
             code_generation: Mutex::new(0),
         }
@@ -192,6 +194,7 @@ impl Dictionary {
         let mut generation = self.lock_generation();
         *generation += 1;
         self.has_suspects.store(true, Relaxed);
+        self.code_asks.store(true, Relaxed);
         self.suspects.store(None);
     }
 
@@ -222,8 +225,14 @@ impl Dictionary {
         let generation = self.lock_generation();
         if *generation == read {
             self.has_suspects.store(!suspects.are_none(), Relaxed);
+            self.code_asks.store(suspects.all.asks, Relaxed);
             self.suspects.store(Some(suspects));
         }
+    }
+
+    /// Whether code of the database's own asks for them, or may.
+    pub fn code_asks_sequences(&self) -> bool {
+        self.code_asks.load(Relaxed)
     }
 
     /// Whether any client has asked for them.

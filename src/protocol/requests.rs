@@ -84,7 +84,7 @@ impl Dialogue<'_> {
             b'Q' => self.simple(Owed::Query),
             b'F' => {
                 // Which function that is, its number does not say.
-                self.note(&Traces::unknown());
+                self.note_unknown(run);
                 self.simple(Owed::Function);
             }
             b'E' => self.execute(),
@@ -111,7 +111,7 @@ impl Dialogue<'_> {
     /// A simple query, where session state is followed: its text is read.
     fn query(&mut self, view: &[u8], size: usize, run: &mut Run<'_>) -> Result<Look, Error> {
         if size > LARGEST_TEXT {
-            self.note(&Traces::unknown());
+            self.note_unknown(run);
             self.simple(Owed::Query);
             return Ok(Look::Pass(size));
         }
@@ -133,6 +133,16 @@ impl Dialogue<'_> {
         self.simple(Owed::Query);
         self.server.pipeline.follow(steps);
         Ok(Look::Pass(size))
+    }
+
+    /// Something is run of which nobody knows what it does.
+    fn note_unknown(&mut self, run: &mut Run<'_>) {
+        if self.rules.reads_texts() {
+            let traces = Traces::unknown();
+            self.note(&traces);
+            self.note_suspects(&traces, b"");
+            self.forget_sequences(&traces, run);
+        }
     }
 
     fn execute(&mut self) {

@@ -5,20 +5,21 @@
 //! count), but never too little, whatever the encoding: every place where a statement can begin follows a semicolon, and
 //! every function that leaves something behind is called by its name.
 //!
-//! `traces/words.rs` finds words, `traces/arguments.rs` what a function is called with; `traces/marks.rs` is the set of marks.
+//! `traces/words.rs` finds words, `traces/arguments.rs` what a function is called with, `traces/settings.rs` the names of settings;
+//! `traces/marks.rs` is the set of marks.
 
 mod arguments;
 mod marks;
+mod settings;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-use self::arguments::Arguments;
 pub use self::marks::Marks;
+use self::settings::{set, set_config};
 use self::words::{
-    Lower, after_comment, begins_word, contains, is, next_words, offset, offset_or_end, starts,
-    word_at,
+    Lower, after_comment, begins_word, contains, is, is_comment, next_words, starts, word_at,
 };
 use crate::protocol::pins::Pins;
 
@@ -61,7 +62,10 @@ impl Traces {
     /// What a text that was not looked at may leave behind.
     pub fn unknown() -> Self {
         Self {
-            marks: Marks::ANYTHING.and(Marks::ENDS).and(Marks::RESETS),
+            marks: Marks::ANYTHING
+                .and(Marks::ENDS)
+                .and(Marks::RESETS)
+                .and(Marks::HIDDEN),
             sequences: Sequences {
                 writes: true,
                 ..Sequences::default()
@@ -84,48 +88,125 @@ impl Traces {
 
 /// What `text` may leave behind.
 pub fn traces(text: &[u8]) -> Traces {
-    let mut found = Traces::default();
+    let mut scan = Scan::default();
     if text.len() > LARGEST_TEXT {
         return Traces::unknown();
     }
-    let (mut at, mut is_start, mut makes) = (0, true, false);
-    let (mut updates, mut names_settings) = (false, false);
-    let mut first: &[u8] = b"";
+    let (mut at, mut is_start, mut starts) = (0, true, Starts::default());
     while at < text.len() {
+        is_start |= starts.passes(at);
         let byte = text[at];
         if begins_word(byte) {
             let word = word_at(text, at);
-            let before = found.lasting;
             at += word.len();
-            if is_start {
-                first = word;
-                is_start = false;
-                begin(&mut found, word, &text[at..]);
-            }
-            meet(&mut found, first, word, &text[at..]);
-            updates |= is(word, "update");
-            names_settings |= is(word, "pg_settings");
-            makes |= is(word, "create") || is(word, "alter") || is(word, "import");
-            found.changes_code |= makes && is_code(word);
-            if is(first, "create") {
-                // What stands in it is the text of a function, which runs when it is called.
-                found.lasting = before;
-            }
+            scan.word(word, &text[at..], std::mem::take(&mut is_start));
         } else if byte == b';' {
             is_start = true;
             at += 1;
-        } else if is_start && (byte == b'-' || byte == b'/') {
-            at = after_comment(text, at);
+        } else if is_start && is_comment(text, at) {
+            // Unless all this stands in a string, hence what is in the comment is looked at, too.
+            if !starts.add(after_comment(text, at)) {
+                return Traces::unknown();
+            }
+            is_start = false;
+            at += 2;
         } else {
             at += 1;
         }
     }
-    if updates && names_settings {
-        // A rule of that view calls set_config.
-        found.marks |= Marks::SETTINGS;
-        refuse(&mut found, "UPDATE of pg_settings");
+    scan.end()
+}
+
+/// Where a statement may begin behind a comment.
+struct Starts([usize; 4]);
+
+impl Default for Starts {
+    fn default() -> Self {
+        Self([usize::MAX; 4])
     }
-    found
+}
+
+impl Starts {
+    /// False when there are too many.
+    fn add(&mut self, at: usize) -> bool {
+        let free = self.0.iter_mut().find(|known| **known == usize::MAX);
+        free.map(|free| *free = at).is_some()
+    }
+
+    /// Whether one of them is at `at`, or was passed.
+    fn passes(&mut self, at: usize) -> bool {
+        let mut is_one = false;
+        for known in &mut self.0 {
+            if *known <= at {
+                *known = usize::MAX;
+                is_one = true;
+            }
+        }
+        is_one
+    }
+}
+
+/// What has been seen of a text. Whether a statement really begins where one may begin is not known, so what one beginning
+/// allows no later one forbids.
+#[derive(Default)]
+struct Scan {
+    found: Traces,
+    statements: usize,
+    /// It is the text of a function, which runs when it is called.
+    defines: bool,
+    makes_code: bool,
+    /// A statement may make a table.
+    makes: bool,
+    /// A statement is DO.
+    does: bool,
+    /// What a statement would write it only explains or prepares.
+    explains: bool,
+    updates: bool,
+    names_settings: bool,
+}
+
+impl Scan {
+    fn word(&mut self, word: &[u8], rest: &[u8], is_start: bool) {
+        if is_start {
+            self.begin(word, rest);
+        }
+        let lasting = self.found.lasting;
+        self.meet(word, rest);
+        if self.defines {
+            self.found.lasting = lasting;
+        }
+        self.makes_code |= is(word, "create") || is(word, "alter") || is(word, "import");
+        self.found.changes_code |= self.makes_code && is_code(word);
+    }
+
+    /// A statement begins with `word`, or may.
+    fn begin(&mut self, word: &[u8], rest: &[u8]) {
+        begin(&mut self.found, word, rest);
+        self.statements += 1;
+        self.defines = self.statements == 1 && is(word, "create") && defines_function(rest);
+        self.makes |= may_create(word);
+        self.does |= is(word, "do");
+        self.explains |= is(word, "explain") || is(word, "prepare");
+    }
+
+    fn end(self) -> Traces {
+        let mut found = self.found;
+        if self.updates && self.names_settings {
+            // A rule of that view calls set_config.
+            found.marks |= Marks::SETTINGS;
+            refuse(&mut found, "UPDATE of pg_settings");
+        }
+        found
+    }
+}
+
+/// Whether `rest` of a CREATE makes a function.
+fn defines_function(rest: &[u8]) -> bool {
+    let [mut word, _, third] = next_words(rest);
+    if is(word, "or") {
+        word = third;
+    }
+    is(word, "function") || is(word, "procedure")
 }
 
 /// A statement begins with `word`.
@@ -144,7 +225,6 @@ fn begin(found: &mut Traces, word: &[u8], rest: &[u8]) {
             refuse(found, "PREPARE");
         }
         b"deallocate" => found.marks |= Marks::PREPARED,
-        b"create" => found.marks |= Marks::TEMPORARY,
         b"drop" | b"close" | b"alter" => found.marks |= Marks::ENDS,
         b"load" => {
             found.lasting |= Pins::LOADED;
@@ -167,97 +247,83 @@ fn begin(found: &mut Traces, word: &[u8], rest: &[u8]) {
     }
 }
 
-fn set(found: &mut Traces, rest: &[u8]) {
-    let [mut name, more] = next_words(rest);
-    let mut rest = rest;
-    if is(name, "session") && !is(more, "authorization") {
-        // SET SESSION name, or SET SESSION CHARACTERISTICS.
-        rest = &rest[offset(rest, name) + name.len()..];
-        [name] = next_words(rest);
-    }
-    if ["local", "transaction", "constraints"]
-        .iter()
-        .any(|word| is(name, word))
-    {
-        return;
-    }
-    found.marks |= Marks::SETTINGS;
-    refuse(found, "SET");
-    custom(found, &rest[offset_or_end(rest, name)..]);
-}
-
-/// Notes the name at the beginning of `text`, if it has a dot. One that cannot be read is too much to be carried.
-fn custom(found: &mut Traces, text: &[u8]) {
-    let end = text
-        .iter()
-        .position(|byte| byte.is_ascii_whitespace() || matches!(byte, b'=' | b';' | b',' | b')'));
-    name_custom(found, &text[..end.unwrap_or(text.len())]);
-}
-
-fn name_custom(found: &mut Traces, name: &[u8]) {
-    let bare: Vec<u8> = name.iter().copied().filter(|byte| *byte != b'"').collect();
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$');
-    if bare.is_empty() || !bare.iter().all(is_plain) {
-        if name.contains(&b'.') || name.contains(&b'"') || name.contains(&b'$') {
-            found.lasting |= Pins::UNREAD;
-        }
-        return;
-    }
-    if bare.contains(&b'.') {
-        let bare = String::from_utf8(bare).unwrap_or_default();
-        found.custom.push(bare.into());
-    }
-}
-
 fn refuse(found: &mut Traces, what: &'static str) {
     if found.refused.is_none() {
         found.refused = Some(what);
     }
 }
 
-/// Some word of a statement that began with `first`.
-fn meet(found: &mut Traces, first: &[u8], word: &[u8], rest: &[u8]) {
-    // Most words are short or begin with a letter that matters to nobody.
-    if word.len() < 4 && !(word.len() == 1 && rest.first() == Some(&b'&')) {
-        return;
-    }
-    match word[0].to_ascii_lowercase() {
-        b't' if is(word, "temp") || is(word, "temporary") => {
-            found.marks |= Marks::TEMPORARY;
-            if may_create(first) {
-                refuse(found, "a temporary table");
-            }
+impl Scan {
+    /// Some word of a statement.
+    fn meet(&mut self, word: &[u8], rest: &[u8]) {
+        // Most words are short or begin with a letter that matters to nobody.
+        if word.len() < 4 && !(word.len() == 1 && rest.first() == Some(&b'&')) && !self.does {
+            return;
         }
-        b'i' if is(word, "into") && may_create(first) => found.marks |= Marks::TEMPORARY,
-        b'h' if is(word, "hold") => {
-            found.marks |= Marks::CURSORS;
-            if is(first, "declare") {
+        let found = &mut self.found;
+        match word[0].to_ascii_lowercase() {
+            b't' if is(word, "temp") || is(word, "temporary") => {
+                found.marks |= Marks::TEMPORARY;
+                if self.makes {
+                    refuse(found, "a temporary table");
+                }
+            }
+            b'i' if is(word, "into") && self.makes => found.marks |= Marks::TEMPORARY,
+            // The search path may begin with what is temporary.
+            b'c' if is(word, "create") => found.marks |= Marks::TEMPORARY,
+            b'h' if is(word, "hold") => {
+                found.marks |= Marks::CURSORS;
                 refuse(found, "a cursor WITH HOLD");
             }
+            b'e' if is(word, "execute") => {
+                found.executes = true;
+                if self.does {
+                    found.marks |= Marks::HIDDEN;
+                }
+            }
+            b'u' if word.len() == 1 && rest.get(1) == Some(&b'"') => {
+                // A name spelled in code points may be any name.
+                found.marks |= Marks::ANYTHING.and(Marks::ENDS);
+                found.sequences = Sequences {
+                    asks: true,
+                    moves: true,
+                    writes: true,
+                };
+            }
+            b's' if self.does && is(word, "set") => set(found, rest),
+            b's' => meet_s(found, word, rest),
+            b'n' if is(word, "nextval") => found.sequences.moves = true,
+            b'c' | b'l' if is(word, "currval") || is(word, "lastval") => {
+                found.sequences.asks = true;
+                refuse(found, "currval");
+            }
+            b'd' if starts(word, "dblink_connect") => {
+                found.lasting |= Pins::DBLINK;
+                refuse(found, "dblink_connect");
+            }
+            b'p' if is(word, "pg_settings") => self.names_settings = true,
+            b'p' => meet_p(found, word),
+            b'q' | b't' | b'd' | b'c' if runs_texts(word) => {
+                found.marks |= Marks::ANYTHING.and(Marks::ENDS).and(Marks::HIDDEN);
+            }
+            b'u' if is(word, "update") => self.updates = true,
+            _ => {}
         }
-        b'e' if is(word, "execute") => found.executes = true,
-        b'u' if word.len() == 1 && rest.get(1) == Some(&b'"') => {
-            // A name spelled in code points may be any name.
-            found.marks |= Marks::ANYTHING.and(Marks::ENDS);
-            found.sequences = Sequences {
-                asks: true,
-                moves: true,
-                writes: true,
-            };
-        }
-        b's' => meet_s(found, word, rest),
-        b'n' if is(word, "nextval") => found.sequences.moves = true,
-        b'c' | b'l' if is(word, "currval") || is(word, "lastval") => {
-            found.sequences.asks = true;
-            refuse(found, "currval");
-        }
-        b'p' => meet_p(found, word),
-        b'd' if starts(word, "dblink_connect") => {
-            found.lasting |= Pins::DBLINK;
-            refuse(found, "dblink_connect");
-        }
-        _ => {}
+        found_writes(self, word);
     }
+}
+
+/// EXPLAIN ANALYZE runs what it explains, EXECUTE what was prepared.
+fn found_writes(scan: &mut Scan, word: &[u8]) {
+    const WRITES: [&str; 6] = ["insert", "update", "delete", "merge", "with", "execute"];
+    if scan.explains && WRITES.iter().any(|writes| is(word, writes)) {
+        scan.found.sequences.writes = true;
+    }
+}
+
+/// Whether a function of this name runs a text, or any view, that it is given.
+fn runs_texts(word: &[u8]) -> bool {
+    contains(word, "_to_xml") || is(word, "ts_stat") || is(word, "ts_rewrite")
 }
 
 /// Whether `word` names something that runs, or is run by, functions.
@@ -288,6 +354,11 @@ fn may_create(first: &[u8]) -> bool {
 fn meet_s(found: &mut Traces, word: &[u8], rest: &[u8]) {
     if is(word, "set_config") {
         set_config(found, rest);
+    } else if is(word, "set_limit") {
+        // Of pg_trgm: it sets without saying so.
+        found.marks |= Marks::SETTINGS;
+    } else if runs_texts(word) {
+        found.marks |= Marks::ANYTHING.and(Marks::ENDS).and(Marks::HIDDEN);
     } else if is(word, "setval") {
         found.sequences.moves = true;
     } else if is(word, "setseed") {
@@ -313,24 +384,5 @@ fn meet_p(found: &mut Traces, word: &[u8]) {
         }
     } else if is(word, "pg_backup_start") || is(word, "pg_start_backup") {
         found.lasting |= Pins::BACKUP;
-    }
-}
-
-/// `set_config(name, value, is_local)`: only one whose third argument is plainly `true` leaves nothing behind.
-fn set_config(found: &mut Traces, rest: &[u8]) {
-    let mut arguments = Arguments::of(rest);
-    let (name, _, local) = (arguments.next(), arguments.next(), arguments.next());
-    let is_local = local
-        .is_some_and(|local| is(local, "true") || is(local, "'true'") || is(local, "'t'"))
-        && arguments.is_closed;
-    if is_local {
-        return;
-    }
-    found.marks |= Marks::SETTINGS;
-    refuse(found, "set_config");
-    match name {
-        Some([b'\'', name @ .., b'\'']) => name_custom(found, name),
-        // The name is not to be seen: it may be any.
-        _ => found.lasting |= Pins::UNREAD,
     }
 }

@@ -54,3 +54,4 @@ mod shutdown;
 mod support;
 mod systemd;
 mod tls;
+mod unseen;

@@ -10,7 +10,7 @@ use crate::protocol::parameters::push_literal;
 use crate::protocol::pins::Pins;
 use crate::protocol::pipeline::Owed;
 use crate::protocol::sides::Unnamed;
-use crate::protocol::suspects::CATALOG;
+use crate::protocol::suspects::{CATALOG, Suspects};
 use crate::protocol::traces::Marks;
 
 /// What a look has found so far.
@@ -208,10 +208,8 @@ impl Dialogue<'_> {
         if matches!(self.server.pipeline.front(), Some(Owed::Catalog)) {
             let row = fields::data_row(body).unwrap_or_default();
             let field = |at: usize| row.get(at).copied().flatten().unwrap_or(b"");
-            if let Some((_, suspects)) = &mut doubt.reading
-                && !suspects.take(field(0), field(1))
-            {
-                suspects.anything = true;
+            if let Some((_, suspects)) = &mut doubt.reading {
+                suspects.take([field(0), field(1), field(2)]);
             }
         } else if let Some(found) = &mut doubt.look {
             found.row(body, &doubt.user);
@@ -230,7 +228,7 @@ impl Dialogue<'_> {
         if matches!(self.server.pipeline.front(), Some(Owed::Catalog)) {
             // What cannot be read may be anything.
             if let Some((_, suspects)) = &mut self.server.doubt.reading {
-                suspects.anything = true;
+                **suspects = Suspects::all();
             }
             return;
         }
@@ -246,7 +244,7 @@ impl Dialogue<'_> {
             self.dictionary
                 .know_suspects(generation, Arc::clone(&suspects));
             if std::mem::take(&mut self.server.doubt.ran_unknown) && !suspects.are_none() {
-                self.note_run_of(&suspects);
+                self.note_run_of_any(&suspects);
             }
         }
     }

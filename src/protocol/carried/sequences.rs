@@ -19,8 +19,11 @@ impl Dialogue<'_> {
 
     /// A client asks for `currval`: what other clients' sequences left on the server must not be met.
     pub(in crate::protocol) fn forget_sequences(&mut self, traces: &Traces, run: &mut Run<'_>) {
-        if traces.sequences.asks && self.rules.keeps() {
-            self.dictionary.note_sequences();
+        let may_ask = traces.sequences.asks || traces.marks.has(Marks::HIDDEN);
+        if may_ask && self.rules.keeps() {
+            if traces.sequences.asks {
+                self.dictionary.note_sequences();
+            }
             if self.is_between() && self.server.status != b'E' {
                 self.discard_sequences(run.tail());
             }
@@ -57,7 +60,7 @@ impl Dialogue<'_> {
             doubt.has_foreign_sequences = doubt.used_by != 0;
             doubt.used_by = id;
         }
-        if self.dictionary.asks_sequences() {
+        if self.dictionary.asks_sequences() || self.dictionary.code_asks_sequences() {
             self.discard_sequences(out);
         }
     }

@@ -25,6 +25,8 @@ impl Marks {
     pub const ENDS: Self = Self(1 << 6);
     /// What the startup packet set comes back by RESET and DISCARD.
     pub const RESETS: Self = Self(1 << 7);
+    /// Settings that no look finds: their names stand nowhere.
+    pub const HIDDEN: Self = Self(1 << 8);
     /// Whatever code may do.
     pub const ANYTHING: Self = Self(0x3f);
 

@@ -64,6 +64,21 @@ fn what_leaves_something_is_asked_about() {
             "prepare p as update pg_settings set setting = $1",
             Marks::SETTINGS,
         ),
+        ("select ';--'; set work_mem = '7MB'", Marks::SETTINGS),
+        ("select ';/*'; set work_mem = '7MB'", Marks::SETTINGS),
+        ("/* ; -- */ set work_mem = '7MB'", Marks::SETTINGS),
+        (
+            "explain analyze create table t as select 1",
+            Marks::TEMPORARY,
+        ),
+        ("select '; insert ', 1 into t", Marks::TEMPORARY),
+        ("select set_limit(0.5)", Marks::SETTINGS),
+        ("select query_to_xml($1, true, true, '')", Marks::HIDDEN),
+        ("select * from ts_stat($1)", Marks::HIDDEN),
+        (
+            "do $$begin execute 's' || 'et x.y = 1'; end$$",
+            Marks::HIDDEN,
+        ),
         ("prepare p as select 1", Marks::PREPARED),
         ("create table t as select 1", Marks::TEMPORARY),
         ("select 1 into temp t", Marks::TEMPORARY),
@@ -83,6 +98,9 @@ fn names_with_a_dot_are_noted() {
         "set app.user to 'x'",
         "SET SESSION \"app\".user = 1",
         "select set_config('app.user', 'x', false)",
+        "set app /* x */ . -- y\n user = 1",
+        "set/**/session/**/app.user = 1",
+        "do $$begin execute 'set app.user = 1'; end$$",
     ] {
         assert_eq!(
             *traces(text.as_bytes()).custom,
@@ -91,6 +109,20 @@ fn names_with_a_dot_are_noted() {
         );
     }
     assert!(traces(b"set work_mem = '1MB'").custom.is_empty());
+    for (text, name) in [
+        ("set session.user = 1", "session.user"),
+        ("set local.x = 1", "local.x"),
+    ] {
+        assert_eq!(*traces(text.as_bytes()).custom, [name.into()], "{text}");
+    }
+    for text in [
+        "set u&\"app\".x = 1",
+        "set \u{e9}.x = 1",
+        "set a\u{e9}.x = 1",
+        "set \"a\"\"b\".x = 1",
+    ] {
+        assert_eq!(traces(text.as_bytes()).lasting, Pins::UNREAD, "{text}");
+    }
     assert_eq!(
         traces(b"select set_config($1, $2, false)").lasting,
         Pins::UNREAD
@@ -100,7 +132,15 @@ fn names_with_a_dot_are_noted() {
 #[test]
 fn what_cannot_be_looked_for_lasts() {
     assert_eq!(traces(b"load 'auto_explain'").lasting, Pins::LOADED);
-    assert_eq!(traces(b"select setseed(0.5)").lasting, Pins::SEED);
+    for text in [
+        "select setseed(0.5)",
+        "set seed = 0.5",
+        "select set_config('seed', '0.5', false)",
+        "select '; create ' || setseed(0.5)",
+        "create table t as select setseed(0.5)",
+    ] {
+        assert_eq!(traces(text.as_bytes()).lasting, Pins::SEED, "{text}");
+    }
     assert!(
         traces(b"create function f() returns void as 'select setseed(1)' language sql")
             .lasting

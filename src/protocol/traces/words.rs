@@ -38,20 +38,30 @@ pub(super) fn is(word: &[u8], other: &str) -> bool {
     word.eq_ignore_ascii_case(other.as_bytes())
 }
 
+pub(super) fn is_comment(text: &[u8], at: usize) -> bool {
+    matches!(text[at..], [b'-', b'-', ..] | [b'/', b'*', ..])
+}
+
+/// Where what is neither space nor comment goes on, from `at`.
+pub(super) fn after_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = text.get(at) {
+        if byte.is_ascii_whitespace() || *byte == 0x0b {
+            at += 1;
+        } else if is_comment(text, at) {
+            at = after_comment(text, at);
+        } else {
+            break;
+        }
+    }
+    at
+}
+
 /// The words that follow, without comments, as many as there are up to a quote or a sign.
 pub(super) fn next_words<const N: usize>(rest: &[u8]) -> [&[u8]; N] {
     let mut words: [&[u8]; N] = [b""; N];
     let mut at = 0;
     for word in &mut words {
-        while let Some(byte) = rest.get(at) {
-            if byte.is_ascii_whitespace() {
-                at += 1;
-            } else if matches!(rest[at..], [b'-', b'-', ..] | [b'/', b'*', ..]) {
-                at = after_comment(rest, at);
-            } else {
-                break;
-            }
-        }
+        at = after_space(rest, at);
         if !rest.get(at).copied().is_some_and(begins_word) {
             break;
         }
@@ -59,21 +69,6 @@ pub(super) fn next_words<const N: usize>(rest: &[u8]) -> [&[u8]; N] {
         at += word.len();
     }
     words
-}
-
-pub(super) fn offset(text: &[u8], part: &[u8]) -> usize {
-    (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
-}
-
-pub(super) fn offset_or_end(text: &[u8], part: &[u8]) -> usize {
-    if part.is_empty() {
-        // Perhaps a quoted name.
-        text.iter()
-            .position(|byte| !byte.is_ascii_whitespace())
-            .unwrap_or(text.len())
-    } else {
-        offset(text, part)
-    }
 }
 
 pub(super) fn starts(word: &[u8], prefix: &str) -> bool {

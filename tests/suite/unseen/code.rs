@@ -1,0 +1,322 @@
+//! What the code of a database does when it is called, or when nobody calls it.
+
+use super::{ANYTHING, CUSTOM, LOCKS, MEMORY, Way, way};
+
+const SET: &str = "create function sets() returns text language plpgsql as $$ begin return set_config('work_mem', '7MB', false); end $$;";
+
+pub const CODE: &[Way] = &[
+    // Prepared.
+    way(
+        SET,
+        &["prepare p as select sets()", "execute p"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        SET,
+        &["prepare p as select sets() where $1", "execute p(true)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); return new; end $$; create trigger g before insert on t for each row execute function f()",
+        &["prepare p as insert into t values (1)", "execute p"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); return new; end $$; create trigger g before insert on t for each row execute function f()",
+        &["explain analyze insert into t values (1)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); return new; end $$; create trigger g before insert on t for each row execute function f(); create function h() returns void language sql as $$ insert into t values (1) $$",
+        &["select h()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin return new; end $$; create trigger g before insert on t for each row when (set_config('work_mem', '7MB', false) is not null) execute function f()",
+        &["insert into t values (1)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function f() returns void language plpgsql as $$ begin perform pg_advisory_lock(5); end $$",
+        &["prepare p as select f()", "execute p"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create function f() returns void language plpgsql as $$ begin perform pg_advisory_lock(5); end $$",
+        &[
+            "prepare p as select f()",
+            "begin",
+            "rollback",
+            "select 1",
+            "execute p",
+        ],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin perform pg_advisory_lock(5); return new; end $$; create trigger g before insert on t for each row execute function f()",
+        &["prepare p as insert into t values (1)", "execute p"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create table t (a int); create function f() returns trigger language plpgsql as $$ begin perform pg_advisory_lock(5); return new; end $$; create trigger g before insert on t for each row execute function f(); create procedure h() language sql as $$ insert into t values (1) $$; create view v as select 1 as b; create function i() returns trigger language plpgsql as $$ begin insert into t values (1); return new; end $$; create trigger j instead of insert on v for each row execute function i()",
+        &["insert into v values (1)"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    // Objects over built-in functions.
+    way(
+        "create view v as select pg_try_advisory_lock(5)",
+        &["select * from v"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create view v as select pg_try_advisory_lock(5); create view w as select * from v",
+        &["select * from w"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create view v as select set_config('work_mem', '7MB', false); create function f() returns bigint language sql as $$ select count(*) from v $$",
+        &["select f()", "select * from v"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create view v as select set_config('work_mem', '7MB', false); create function f() returns text language sql as $$ select * from v $$",
+        &["select f()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create view v as select set_config('work_mem', '7MB', false); create function f() returns text language sql begin atomic select * from v; end",
+        &["select f()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a bool default pg_try_advisory_lock(5))",
+        &["insert into t values (default)"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create table t (a int, b text default set_config('work_mem', '7MB', false))",
+        &["insert into t values (1)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create table t (a int check (pg_try_advisory_lock(5)))",
+        &["insert into t values (1)"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create domain d as int check (pg_try_advisory_lock(value))",
+        &["select 5::d"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create function f(a int) returns bool language sql as $$ select pg_try_advisory_lock(a) $$; create domain d as int check (f(value))",
+        &["select 5::d"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create table t (a int); insert into t values (1); alter table t enable row level security; alter table t force row level security; create policy p on t using (pg_try_advisory_lock(a)); grant all on t to app; grant usage on schema scene to app",
+        &["begin; set local role app; select * from scene.t; commit"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create operator @@@ (function = pg_advisory_lock, rightarg = bigint)",
+        &["select @@@ 5::bigint"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create aggregate f(text, bool) (sfunc = set_config, stype = text, initcond = 'work_mem')",
+        &["select f('7MB', false)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function s(a text, b text) returns text language sql as $$ select set_config('work_mem', b, false) $$; create aggregate f(text) (sfunc = s, stype = text)",
+        &["select f('7MB')"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function f(bigint) returns void language internal as 'pg_advisory_lock_int8'",
+        &["select f(5)"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create function f(a text default set_config('work_mem', '7MB', false)) returns text language sql as $$ select a $$",
+        &["select f()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function s(text) returns text language sql as $$ select set_config('work_mem', '7MB', false) $$; create function f(a text default s('')) returns text language sql as $$ select a $$",
+        &["select f()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create materialized view m as select pg_try_advisory_lock(5) with no data",
+        &["refresh materialized view m"],
+        LOCKS,
+        ["0", "1"],
+    ),
+    way(
+        "create table t (a int); create rule r as on insert to t do also select set_config('work_mem', '7MB', false)",
+        &["insert into t values (1)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function f() returns event_trigger language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); end $$; create event trigger e on ddl_command_end execute function f()",
+        &["create table t (a int)"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function f() returns event_trigger language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); end $$; create table t (a int); create event trigger e on ddl_command_end execute function f()",
+        &["comment on table t is 'x'"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    // Sequences.
+    way(
+        "create sequence s; create function f() returns bigint language sql as $$ select lastval() $$",
+        &["select nextval('s')"],
+        "select f() > 0",
+        ["!55000", ANYTHING],
+    ),
+    way(
+        "create sequence s; create table t (a bigint default currval('s'))",
+        &["select nextval('s')"],
+        "insert into t values (default) returning a > 0",
+        ["!55000", ANYTHING],
+    ),
+    way(
+        "create sequence s; create view v as select lastval() as a",
+        &["select nextval('s')"],
+        "select a > 0 from v",
+        ["!55000", ANYTHING],
+    ),
+    // What cannot be looked for, out of a function.
+    way(
+        "create function f() returns void language plpgsql as $$ begin load 'auto_explain'; end $$",
+        &["select f()"],
+        "select count(*) > 0 from pg_settings where name like 'auto_explain.%'",
+        ["f", "t"],
+    ),
+    way(
+        "",
+        &["select set_config(name, '7', false) from (values ('unseen.mine')) x (name)"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way(
+        "",
+        &["select set_config('unseen.' || 'mine', '7', false)"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way(
+        "",
+        &["select set_config(E'unseen.\\x6dine', '7', false)"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way(
+        "",
+        &["select pg_catalog.U&\"set\\005fconfig\"('unseen.mine', '7', false)"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way("", &["set \"unseen\".\"mine\" to 7"], CUSTOM, ["-", "7"]),
+    way("", &["set u&\"unseen\".mine to 7"], CUSTOM, ["-", "7"]),
+    way("", &["set unseen . mine to 7"], CUSTOM, ["-", "7"]),
+    way("", &["set unseen/**/.mine to 7"], CUSTOM, ["-", "7"]),
+    way("", &["set/**/unseen.mine to 7"], CUSTOM, ["-", "7"]),
+    way("", &["set session/**/unseen.mine to 7"], CUSTOM, ["-", "7"]),
+    way(
+        "",
+        &["set session --\n unseen.mine to 7"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way(
+        "",
+        &["select $x$;$x$;set unseen.mine = 7"],
+        CUSTOM,
+        ["-", "7"],
+    ),
+    way(
+        "create extension if not exists pg_trgm",
+        &["select set_limit(0.7)"],
+        "select show_limit()",
+        ["0.3", "0.7"],
+    ),
+    way(
+        "create function f() returns void language plpgsql as $$ declare c refcursor := 'held'; begin execute 'declare held cursor with hold for select 1'; end $$",
+        &["select f()"],
+        "select count(*) from pg_cursors where is_holdable",
+        ["0", "1"],
+    ),
+    way(
+        "create procedure f() language plpgsql as $$ begin set work_mem = '7MB'; commit; end $$",
+        &["call f()"],
+        MEMORY,
+        ["4MB", "7MB"],
+    ),
+    way(
+        "create function f() returns void language plpgsql security definer set work_mem = '9MB' as $$ begin set work_mem = '7MB'; set maintenance_work_mem = '77MB'; end $$",
+        &["select f()"],
+        "show maintenance_work_mem",
+        ["64MB", "77MB"],
+    ),
+    way(
+        "create function f() returns void language plpgsql as $$ begin perform pg_notify('x', ''); execute 'listen unseen'; end $$",
+        &["select f()"],
+        "select count(*) from pg_listening_channels()",
+        ["0", "1"],
+    ),
+    way(
+        "",
+        &[
+            "set constraints all deferred",
+            "set local work_mem = '7MB'",
+            "set xml option document",
+        ],
+        "show xmloption",
+        ["content", "document"],
+    ),
+    way(
+        "",
+        &["set dynamic_library_path = '/nowhere'"],
+        "show dynamic_library_path",
+        ["$libdir", "/nowhere"],
+    ),
+    way(
+        "",
+        &["set dynamic_library_path = '/nowhere'; set role app"],
+        "show dynamic_library_path",
+        ["$libdir", "!42501"],
+    ),
+];
