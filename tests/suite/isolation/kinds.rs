@@ -528,7 +528,7 @@ pub fn is_heard(kind: &Kind) -> bool {
 
 /// Functions and tables that the kinds use, made once.
 pub const SCENE: &str = "
-    do $$ begin create role iso_role; exception when duplicate_object then null; end $$;
+    do $$ begin create role iso_role; exception when duplicate_object or unique_violation then null; end $$;
     grant all on schema public to iso_role;
     create function iso_set(text) returns void language plpgsql as $$ begin perform set_config('iso.inside', $1, false); end $$;
     create function iso_table(text) returns void language plpgsql as $$ begin execute format('create temporary table %I (a int)', $1); end $$;

@@ -124,7 +124,7 @@ fn pooler() -> Pooler {
         .app_is(&database)
         .user("postgres", "password", "any")
         .database("app", "pool_size", 2)
-        .pooler("query_wait_timeout", "500ms")
+        .pooler("query_wait_timeout", "3s")
         .start()
 }
 
