@@ -32,9 +32,21 @@ pub struct Statement {
     age: u64,
     retired: AtomicBool,
     accepted: AtomicBool,
+    note: AtomicU64,
 }
 
 impl Statement {
+    /// What [`Statement::take_note`] was told last; 0 before.
+    #[inline]
+    pub fn noted(&self) -> u64 {
+        self.note.load(Relaxed)
+    }
+
+    /// Keeps a number for whoever judges its text.
+    pub fn take_note(&self, note: u64) {
+        self.note.store(note, Relaxed);
+    }
+
     /// Its text.
     pub fn text(&self) -> &[u8] {
         text_of(&self.definition)
@@ -144,6 +156,7 @@ impl Dictionary {
             age: self.age.load(Relaxed),
             retired: AtomicBool::new(false),
             accepted: AtomicBool::new(false),
+            note: AtomicU64::new(0),
         });
         self.by_definition
             .insert(definition.into(), Arc::downgrade(&statement));
@@ -196,6 +209,11 @@ impl Dictionary {
         self.has_suspects.store(true, Relaxed);
         self.code_asks.store(true, Relaxed);
         self.suspects.store(None);
+    }
+
+    /// Grows each time code has changed, or may have.
+    pub fn code_generation(&self) -> u64 {
+        *self.lock_generation()
     }
 
     fn lock_generation(&self) -> MutexGuard<'_, u64> {

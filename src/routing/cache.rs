@@ -40,6 +40,13 @@ pub struct Scope {
     lists: Arc<Lists>,
 }
 
+impl Scope {
+    /// Its number, above 0 and given to no other.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ScopeKey {
     database: Name,
@@ -146,6 +153,21 @@ impl Cache {
             lists: Arc::new(lists),
             read: AtomicU64::new(0),
         }
+    }
+
+    /// An empty one with other lists, whose scopes are taken for none of this one's.
+    #[must_use]
+    pub fn renewed(&self, bytes: u64, lists: Lists) -> Self {
+        let next = self.next_scope.load(Ordering::Relaxed) + SCOPES as u64;
+        Self {
+            next_scope: AtomicU64::new(next),
+            ..Self::new(bytes, lists)
+        }
+    }
+
+    /// The operator's lists.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// The scope of a session: asked for when it begins, and when its search path, its way of reading strings, or the catalog of its

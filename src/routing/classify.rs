@@ -3,6 +3,9 @@
 //! The first word of a statement settles most. Only a query is scanned for what it names; see `routing/scan` and
 //! `routing/judge`. All of it is done once per distinct text; `routing/cache` keeps the answer.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::clock::Moment;
 use crate::protocol::effects::{self, Effect, Effects, Modes, PinReason, names::explained};
 use crate::protocol::lexer::{self, Kind, Strings, Token, Unread};
 use crate::protocol::sql::{Statement, statements};
@@ -52,7 +55,40 @@ pub struct Facts {
     pub effects: Effects,
     /// Where a comment in it asks to go.
     pub hint: Option<Hint>,
+    /// Whether a replica has refused it.
+    pub offence: Offence,
 }
+
+/// Until when a text goes to the primary because a replica could not serve it.
+#[derive(Debug, Default)]
+pub struct Offence(AtomicU64);
+
+impl Offence {
+    /// A replica could not serve it: to the primary, until then.
+    pub fn note(&self, until: Moment) {
+        self.0.fetch_max(until.as_micros(), Relaxed);
+    }
+
+    /// Whether it is not over.
+    pub fn is_on(&self, now: Moment) -> bool {
+        self.0.load(Relaxed) > now.as_micros()
+    }
+}
+
+impl Clone for Offence {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
+    }
+}
+
+impl PartialEq for Offence {
+    /// It is a memory, not what a text asks for.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Offence {}
 
 impl Facts {
     /// Of a text that could not be read.
@@ -62,6 +98,7 @@ impl Facts {
             why: Why::Unreadable(reason),
             effects: Effects::unknown(),
             hint: None,
+            offence: Offence::default(),
         }
     }
 
@@ -136,6 +173,7 @@ pub fn classify_tokens(
         why,
         effects,
         hint,
+        offence: Offence::default(),
     }
 }
 

@@ -1,0 +1,346 @@
+//! What a request of the protocol asks for: the strictest of its messages up to its Query or Sync.
+//!
+//! Read before a server is chosen, from bytes that stay as they are. Only whole requests count: what follows the last of them waits
+//! until they are answered. What is out of the ordinary (a Flush in the middle, a FunctionCall, an unnamed statement that is not
+//! bound at once, a name that nobody prepared) goes to the primary with all that follows.
+
+use crate::protocol::effects::{Access, Effect, Isolation, Modes};
+use crate::protocol::frame::{self, cstr};
+use crate::routing::classify::Facts;
+use crate::routing::intent::{Hint, Intent};
+use crate::routing::route::Ask;
+
+/// More bytes than this are not gathered to find the end of a request; it then goes to the primary.
+pub const LARGEST: usize = 32 * 1024;
+
+/// What one text asks for, as far as a route depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its intent; a read leaves nothing behind in its session.
+    pub intent: Intent,
+    /// The hint in it.
+    pub hint: Option<Hint>,
+    /// It is a BEGIN and nothing else.
+    pub begins: Option<Modes>,
+}
+
+impl Verdict {
+    /// Of what is known of a text.
+    pub fn of(facts: &Facts) -> Self {
+        let mut effects = facts.effects.all().map(|(_, effect)| effect);
+        let (first, second) = (effects.next(), effects.next());
+        let begins = match (first, second) {
+            (Some(Effect::Begin(modes)), None) if facts.effects.statements() == Some(1) => {
+                Some(*modes)
+            }
+            _ => None,
+        };
+        let intent = if first.is_some() {
+            facts.intent.max(Intent::Session)
+        } else {
+            facts.intent
+        };
+        // Where it is said what a session is, it must be known to everybody: no hint leads that astray.
+        let is_led = !matches!(intent, Intent::Session | Intent::Unknown);
+        Self {
+            intent,
+            hint: facts.hint.filter(|hint| is_led || *hint == Hint::Primary),
+            begins,
+        }
+    }
+
+    /// As a number below 2^16, for whoever has no room for more.
+    pub fn to_bits(self) -> u64 {
+        let intent = match self.intent {
+            Intent::Read => 0,
+            Intent::NodeLocal => 1,
+            Intent::Session => 2,
+            Intent::Write => 3,
+            Intent::Unknown => 4,
+        };
+        let hint = match self.hint {
+            None => 0,
+            Some(Hint::Primary) => 1,
+            Some(Hint::Replica) => 2,
+        };
+        intent | hint << 3 | self.begins.map_or(0, modes_to_bits) << 5
+    }
+
+    /// What [`Verdict::to_bits`] made a number of.
+    pub fn from_bits(bits: u64) -> Self {
+        let intent = match bits & 7 {
+            0 => Intent::Read,
+            1 => Intent::NodeLocal,
+            2 => Intent::Session,
+            3 => Intent::Write,
+            _ => Intent::Unknown,
+        };
+        let hint = match bits >> 3 & 3 {
+            1 => Some(Hint::Primary),
+            2 => Some(Hint::Replica),
+            _ => None,
+        };
+        Self {
+            intent,
+            hint,
+            begins: modes_from_bits(bits >> 5),
+        }
+    }
+}
+
+/// 1 for BEGIN without more; DEFERRABLE decides nothing.
+fn modes_to_bits(modes: Modes) -> u64 {
+    let access = match modes.access {
+        None => 0,
+        Some(Access::ReadOnly) => 1,
+        Some(Access::ReadWrite) => 2,
+    };
+    let isolation = match modes.isolation {
+        None => 0,
+        Some(Isolation::ReadCommitted) => 1,
+        Some(Isolation::RepeatableRead) => 2,
+        Some(Isolation::Serializable) => 3,
+    };
+    1 | access << 1 | isolation << 3 | u64::from(modes.is_shared_snapshot) << 5
+}
+
+fn modes_from_bits(bits: u64) -> Option<Modes> {
+    let access = match bits >> 1 & 3 {
+        1 => Some(Access::ReadOnly),
+        2 => Some(Access::ReadWrite),
+        _ => None,
+    };
+    let isolation = match bits >> 3 & 3 {
+        1 => Some(Isolation::ReadCommitted),
+        2 => Some(Isolation::RepeatableRead),
+        3 => Some(Isolation::Serializable),
+        _ => None,
+    };
+    (bits & 1 == 1).then_some(Modes {
+        access,
+        isolation,
+        deferrable: None,
+        is_shared_snapshot: bits >> 5 & 1 == 1,
+    })
+}
+
+/// Who knows what texts ask for.
+pub trait Known {
+    /// What a text asks for.
+    fn text(&mut self, text: &[u8]) -> Verdict;
+    /// What the statement asks for that the client calls `name`; `None` where it has none.
+    fn named(&mut self, name: &[u8]) -> Option<Verdict>;
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The strictest of its whole requests.
+    pub ask: Ask,
+    /// How many bytes those requests are.
+    pub size: usize,
+}
+
+impl Asked {
+    const fn unknown(size: usize) -> Self {
+        Self {
+            ask: Ask::of(Intent::Unknown),
+            size,
+        }
+    }
+}
+
+/// What two hints mean together: one for the primary wins, one for a replica must be said of both.
+fn both(one: Option<Hint>, other: Option<Hint>) -> Option<Hint> {
+    match (one, other) {
+        (Some(Hint::Primary), _) | (_, Some(Hint::Primary)) => Some(Hint::Primary),
+        (Some(Hint::Replica), Some(Hint::Replica)) => Some(Hint::Replica),
+        _ => None,
+    }
+}
+
+/// What one request asks for, so far.
+#[derive(Default)]
+struct Batch<'a> {
+    strictest: Option<Intent>,
+    /// `None` before the first text.
+    hint: Option<Option<Hint>>,
+    begins: Option<Modes>,
+    has_more_than_begin: bool,
+    /// Names given within the request.
+    names: Vec<(&'a [u8], Verdict)>,
+    /// The unnamed statement was parsed and not bound yet.
+    is_fresh: bool,
+    has_unnamed: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn add(&mut self, verdict: Verdict) {
+        let hint = self.hint.map(|hint| both(hint, verdict.hint));
+        self.hint = Some(hint.unwrap_or(verdict.hint));
+        match verdict.begins {
+            Some(modes) if !self.has_more_than_begin => {
+                // Parsed, then bound: the same BEGIN.
+                self.begins = Some(modes);
+            }
+            _ => {
+                self.has_more_than_begin = true;
+                self.strictest = self.strictest.max(Some(verdict.intent));
+            }
+        }
+    }
+
+    /// Takes one message in; false where it is out of the ordinary.
+    fn message(&mut self, tag: u8, mut body: &'a [u8], known: &mut impl Known) -> bool {
+        match tag {
+            b'P' => {
+                let (Some(name), Some(text)) = (cstr(&mut body), cstr(&mut body)) else {
+                    return false;
+                };
+                let verdict = known.text(text);
+                if name.is_empty() {
+                    (self.is_fresh, self.has_unnamed) = (true, true);
+                } else {
+                    self.names.push((name, verdict));
+                }
+                self.add(verdict);
+                true
+            }
+            b'B' => {
+                let (Some(_), Some(name)) = (cstr(&mut body), cstr(&mut body)) else {
+                    return false;
+                };
+                if name.is_empty() {
+                    self.is_fresh = false;
+                    return self.has_unnamed;
+                }
+                let given = self.names.iter().rev().find(|(own, _)| *own == name);
+                let verdict = given.map(|(_, verdict)| *verdict);
+                let Some(verdict) = verdict.or_else(|| known.named(name)) else {
+                    return false;
+                };
+                self.add(verdict);
+                true
+            }
+            b'D' | b'E' | b'C' => true,
+            _ => false,
+        }
+    }
+
+    /// What it asks for, at its Sync.
+    fn ask(&self) -> Ask {
+        let strictest = self.strictest.unwrap_or(Intent::Read);
+        if self.is_fresh {
+            // It is bound later, and must then still be where it was parsed.
+            return Ask::of(strictest.max(Intent::Session));
+        }
+        match self.begins {
+            Some(modes) if strictest == Intent::Read => Ask {
+                intent: Intent::Session,
+                hint: self.hint.flatten(),
+                begins: Some(modes),
+            },
+            begins => Ask {
+                intent: if begins.is_some() {
+                    strictest.max(Intent::Session)
+                } else {
+                    strictest
+                },
+                hint: self.hint.flatten(),
+                begins: None,
+            },
+        }
+    }
+}
+
+/// Reads what a client without a server has sent. `None` where no request is whole yet and more must come.
+///
+/// A BEGIN that may go to a replica is a request by itself, whatever follows.
+pub fn read(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
+    let mut rest = bytes;
+    let mut batch = Batch::default();
+    let mut asked: Option<Asked> = None;
+    loop {
+        let (tag, body) = match frame::next(&mut rest, frame::MAX_LEN) {
+            Ok(Some(frame)) => frame,
+            Ok(None) if asked.is_some() => return asked,
+            Ok(None) if bytes.len() < LARGEST => return None,
+            Ok(None) | Err(_) => return Some(Asked::unknown(bytes.len())),
+        };
+        let is_batch_empty = batch.strictest.is_none() && batch.begins.is_none();
+        let one = match tag {
+            b'Q' if is_batch_empty => {
+                let verdict = known.text(body.strip_suffix(b"\0").unwrap_or(body));
+                Ask {
+                    intent: verdict.intent,
+                    hint: verdict.hint,
+                    begins: verdict.begins,
+                }
+            }
+            b'S' => std::mem::take(&mut batch).ask(),
+            b'X' if asked.is_some() => return asked,
+            _ if batch.message(tag, body, known) => continue,
+            _ => return Some(Asked::unknown(bytes.len())),
+        };
+        let size = bytes.len() - rest.len();
+        let Some(before) = asked else {
+            asked = Some(Asked { ask: one, size });
+            if one.begins.is_some() {
+                return asked;
+            }
+            continue;
+        };
+        if one.begins.is_some() && before.ask.intent == Intent::Read {
+            // The reads before it are answered first.
+            return asked;
+        }
+        asked = Some(Asked {
+            ask: Ask {
+                intent: before.ask.intent.max(one.intent),
+                hint: both(one.hint, before.ask.hint),
+                begins: None,
+            },
+            size,
+        });
+    }
+}
+
+/// Finds the ends of requests in bytes that come in pieces.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cutter {
+    head: [u8; 5],
+    seen: usize,
+    left: usize,
+}
+
+impl Cutter {
+    /// How many bytes of `chunk` belong to the request under way, and whether it ends with them.
+    pub fn cut(&mut self, chunk: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.seen < 5 {
+                self.head[self.seen] = chunk[at];
+                self.seen += 1;
+                at += 1;
+                if self.seen < 5 {
+                    continue;
+                }
+                let [_, a, b, c, d] = self.head;
+                let length = u32::from_be_bytes([a, b, c, d]);
+                self.left = usize::try_from(length).unwrap_or(usize::MAX).max(4) - 4;
+            }
+            let part = self.left.min(chunk.len() - at);
+            (self.left, at) = (self.left - part, at + part);
+            if self.left == 0 {
+                self.seen = 0;
+                if matches!(self.head[0], b'Q' | b'S' | b'F') {
+                    return (at, true);
+                }
+            }
+        }
+        (at, false)
+    }
+}
+
+#[cfg(test)]
+mod tests;
