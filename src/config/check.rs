@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::config::clusters;
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
+use crate::config::routing;
 use crate::config::schema::POOLER;
 use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings};
 use crate::config::unserved;
@@ -308,7 +309,8 @@ impl Findings<'_> {
     }
 
     fn clusters(&mut self) {
-        for (parts, refusal) in clusters::wrongs(self.settings) {
+        let found = clusters::wrongs(self.settings).into_iter();
+        for (parts, refusal) in found.chain(routing::wrongs(self.settings)) {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             // A cluster whose section was refused is not missing.
             let is_echo = parts.last() == Some(&"cluster") && self.has_refused("clusters");

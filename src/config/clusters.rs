@@ -269,6 +269,8 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
             let alone = [
                 ("route", database.route.is_some()),
                 ("max_lag", database.max_lag.is_some()),
+                ("max_lag_bytes", database.max_lag_bytes.is_some()),
+                ("consistency", database.consistency.is_some()),
             ];
             for (what, _) in alone.iter().filter(|(_, is_set)| *is_set) {
                 let refusal = Refusal::new("needs a cluster: one server has no replicas");

@@ -453,10 +453,10 @@ mod tests {
             ],
         ),
         (
-            "[users.ann]\npassword = \"a\"\npassword_file = \"b\"\nroute = \"auto\"",
+            "[users.ann]\npassword = \"a\"\npassword_file = \"b\"\nroute = \"both\"",
             &[
                 "3:1: users.ann.password_file: stands beside password; keep one of the two",
-                "4:9: users.ann.route: \"auto\" is known, but not built in this version; choose one of: primary, replica",
+                "4:9: users.ann.route: expected one of primary, replica, auto, found \"both\"",
             ],
         ),
         (

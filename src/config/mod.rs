@@ -21,6 +21,7 @@ pub mod load;
 pub mod node;
 pub mod problem;
 pub mod reading;
+pub mod routing;
 pub mod schema;
 pub mod settings;
 pub mod slot;

@@ -16,8 +16,9 @@ use toml::de::{DeTable, DeValue};
 use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
 use crate::config::problem::{Place, Problems, Refusal, did_you_mean, path};
+use crate::config::routing::ROUTING;
 use crate::config::schema::{
-    DATABASE, OTHER_NAMES, PASSWORD_FILE, PEER, POOLER, ROUTING, SECTIONS, Section, TELEMETRY,
+    DATABASE, OTHER_NAMES, PASSWORD_FILE, PEER, POOLER, SECTIONS, Section, TELEMETRY,
     UNBUILT_SECTIONS, USER, WEB,
 };
 use crate::config::settings::Settings;
@@ -98,7 +99,9 @@ impl<'e> Reading<'e> {
                     notes.section(source, &TELEMETRY, &mut settings.telemetry, &[name], table);
                 }
                 "web" => notes.section(source, &WEB, &mut (), &[name], table),
-                "routing" => notes.section(source, &ROUTING, &mut (), &[name], table),
+                "routing" => {
+                    notes.section(source, &ROUTING, &mut settings.routing, &[name], table);
+                }
                 "users" => {
                     notes.sections(source, &USER, &mut settings.users, name, table);
                 }
@@ -156,7 +159,9 @@ impl<'e> Reading<'e> {
                 notes.set(&TELEMETRY, target, &entry(&own), || Ok(value));
             }
             ("web", None) => notes.set(&WEB, &mut (), &entry(&own), || Ok(value)),
-            ("routing", None) => notes.set(&ROUTING, &mut (), &entry(&own), || Ok(value)),
+            ("routing", None) => {
+                notes.set(&ROUTING, &mut settings.routing, &entry(&own), || Ok(value));
+            }
             ("users", Some(name)) => match listed(&settings.users, name) {
                 Ok(name) => {
                     let target = settings.users.entry(name.clone()).or_default();

@@ -304,6 +304,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         }),
         key("cluster", |s| Slot::MaybeText(&mut s.cluster)),
         key("connect_query", |s| Slot::MaybeText(&mut s.connect_query)),
+        key("consistency", |s| Slot::Word(&mut s.consistency)),
         key("datestyle", |s| Slot::MaybeText(&mut s.datestyle)),
         key("dbname", |s| Slot::MaybeText(&mut s.dbname)),
         key("host", |s| Slot::MaybeText(&mut s.host)),
@@ -317,6 +318,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
             Slot::MaybeCount(&mut s.max_db_connections)
         }),
         key("max_lag", |s| Slot::MaybeSpan(&mut s.max_lag)),
+        key("max_lag_bytes", |s| Slot::MaybeBytes(&mut s.max_lag_bytes)),
         key("min_pool_size", |s| Slot::MaybeCount(&mut s.min_pool_size)),
         key("password", |s| Slot::Hidden(&mut s.password)),
         key("pool_mode", |s| Slot::Word(&mut s.pool_mode)),
@@ -336,7 +338,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         key("timezone", |s| Slot::MaybeText(&mut s.timezone)),
         key("user", |s| Slot::MaybeText(&mut s.user)),
     ],
-    unbuilt: &[("consistency", &["none"]), ("max_lag_bytes", &[])],
+    unbuilt: &[],
     has_password: true,
 };
 
@@ -346,9 +348,11 @@ pub static USER: Section<UserSettings> = Section {
         key("client_idle_timeout", |s| {
             Slot::MaybeSpan(&mut s.client_idle_timeout)
         }),
+        key("consistency", |s| Slot::Word(&mut s.consistency)),
         key("idle_transaction_timeout", |s| {
             Slot::MaybeSpan(&mut s.idle_transaction_timeout)
         }),
+        key("max_lag", |s| Slot::MaybeSpan(&mut s.max_lag)),
         key("max_user_client_connections", |s| {
             Slot::MaybeCount(&mut s.max_user_client_connections)
         }),
@@ -371,7 +375,7 @@ pub static USER: Section<UserSettings> = Section {
             Slot::MaybeSpan(&mut s.transaction_timeout)
         }),
     ],
-    unbuilt: &[("consistency", &["none"]), ("max_lag", &[])],
+    unbuilt: &[],
     has_password: true,
 };
 
@@ -400,21 +404,6 @@ pub static TELEMETRY: Section<TelemetrySettings> = Section {
 pub static WEB: Section<()> = Section {
     keys: &[],
     unbuilt: &[("listen", &[])],
-    has_password: false,
-};
-
-/// `[routing]`, of which nothing is built yet.
-pub static ROUTING: Section<()> = Section {
-    keys: &[],
-    unbuilt: &[
-        ("max_ejected", &[]),
-        ("mode", &["off"]),
-        ("no_replica", &[]),
-        ("primary_reads", &[]),
-        ("read_functions", &[]),
-        ("transactions", &[]),
-        ("write_functions", &[]),
-    ],
     has_password: false,
 };
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::clusters::ClusterSettings;
+use crate::config::routing::{Consistency, RoutingSettings};
 use crate::config::value::{
     AuthType, Dialect, LoadBalance, LogFormat, PoolMode, Route, SessionState, TlsMode, TlsProtocols,
 };
@@ -38,6 +39,8 @@ pub struct Settings {
     pub peers: BTreeMap<String, PeerSettings>,
     /// `[clusters.NAME]`: nodes that replicate, by the name that databases call them.
     pub clusters: BTreeMap<String, ClusterSettings>,
+    /// `[routing]`: which reads go to replicas.
+    pub routing: RoutingSettings,
     /// `[telemetry]`: what is told to the outside.
     pub telemetry: TelemetrySettings,
 }
@@ -303,6 +306,10 @@ pub struct DatabaseSettings {
     pub route: Option<Route>,
     /// How old the data of a replica may be, in place of the cluster's `max_lag`.
     pub max_lag: Option<Duration>,
+    /// How many bytes of WAL it may be behind, beside the cluster's `max_lag_bytes`; 0 is no bound.
+    pub max_lag_bytes: Option<usize>,
+    /// How fresh reads must be that are split off by `route = "auto"`. Default `session`.
+    pub consistency: Option<Consistency>,
     /// The password of `user`. `None`: the one of `[users]` or `auth_file`.
     pub password: Option<Secret>,
     /// Who runs `auth_query` here.
@@ -370,6 +377,10 @@ pub struct UserSettings {
     pub session_state: Option<SessionState>,
     /// Which nodes of a cluster transactions go to.
     pub route: Option<Route>,
+    /// How fresh reads must be that are split off.
+    pub consistency: Option<Consistency>,
+    /// How old the data of a replica may be.
+    pub max_lag: Option<Duration>,
 }
 
 /// `[peers.NUMBER]`: a pooler that shares the address of this one. An entry with the own number says nothing.
@@ -535,6 +546,8 @@ impl Default for DatabaseSettings {
             cluster: None,
             route: None,
             max_lag: None,
+            max_lag_bytes: None,
+            consistency: None,
             password: None,
             auth_user: None,
             auth_query: None,

@@ -59,6 +59,10 @@ pub enum Slot<'a> {
     MaybeCount(&'a mut Option<usize>),
     /// A size in bytes.
     Bytes(&'a mut usize),
+    /// A size in bytes that need not be there.
+    MaybeBytes(&'a mut Option<usize>),
+    /// A share, from 0 to 1.
+    Share(&'a mut f64),
     /// Permissions of a file.
     Permissions(&'a mut u32),
     /// A length of time; a number is seconds.
@@ -134,6 +138,8 @@ impl Slot<'_> {
                 *place = Some(whole(given, usize::MAX, "a whole number", "20")?);
             }
             Self::Bytes(place) => *place = bytes(given)?,
+            Self::MaybeBytes(place) => *place = Some(bytes(given)?),
+            Self::Share(place) => *place = share(given)?,
             Self::Permissions(place) => *place = permissions(given)?,
             Self::Span(place) => *place = span(given, Duration::from_secs(1))?,
             Self::MaybeSpan(place) => *place = Some(span(given, Duration::from_secs(1))?),
@@ -171,7 +177,10 @@ impl Slot<'_> {
             }
             Self::Small(place) | Self::Permissions(place) => place.to_string(),
             Self::Count(place) | Self::Bytes(place) => place.to_string(),
-            Self::MaybeCount(place) => place.map(|count| count.to_string()).unwrap_or_default(),
+            Self::MaybeCount(place) | Self::MaybeBytes(place) => {
+                place.map(|count| count.to_string()).unwrap_or_default()
+            }
+            Self::Share(place) => place.to_string(),
             Self::Span(place) => value::seconds(**place),
             Self::MaybeSpan(place) => place.map(value::seconds).unwrap_or_default(),
             Self::Millis(place) => place.as_millis().to_string(),
@@ -302,6 +311,19 @@ fn whole<N: TryFrom<i64> + std::fmt::Display>(
             "{number} is out of range, expected {what} from 0 to {most}"
         ))
     })
+}
+
+fn share(given: &Given) -> Result<f64, Refusal> {
+    let number = match given {
+        Given::Whole(0) => Some(0.0),
+        Given::Whole(1) => Some(1.0),
+        Given::Fraction(number) => Some(*number),
+        Given::Loose(text) => text.trim().parse().ok(),
+        Given::Text(_) | Given::Whole(_) | Given::Flag(_) => None,
+        Given::List(_) | Given::Table(_) | Given::Date => None,
+    };
+    let share = number.filter(|number| (0.0..=1.0).contains(number));
+    share.ok_or_else(|| expected("a share from 0 to 1", "0.5", given))
 }
 
 /// One port, or a list of them; never none.

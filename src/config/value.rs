@@ -117,6 +117,8 @@ pub enum Route {
     Primary,
     /// To a replica that is not too far behind; to the primary where there is none.
     Replica,
+    /// Reads to replicas, everything else to the primary.
+    Auto,
 }
 
 /// The versions of TLS that may be spoken; at least one of them is set.
@@ -253,13 +255,13 @@ impl LoadBalance {
 }
 
 impl Word for Route {
-    const ALL: &'static [Self] = &[Self::Primary, Self::Replica];
-    const UNBUILT: &'static [&'static str] = &["auto"];
+    const ALL: &'static [Self] = &[Self::Primary, Self::Replica, Self::Auto];
 
     fn word(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
+            Self::Auto => "auto",
         }
     }
 }

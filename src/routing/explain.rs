@@ -1,7 +1,8 @@
 //! The rows of EXPLAIN ROUTE: every rule that spoke, and every node with what became of it.
 
+use crate::config::routing::Consistency;
 use crate::routing::classify::Facts;
-use crate::routing::route::{Circumstances, Consistency, Outcome, Policy, skipped};
+use crate::routing::route::{Circumstances, Outcome, Policy, skipped};
 use crate::routing::standing::Standing;
 use crate::topology::lag::Lag;
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::routing::{Consistency, NoReplica, PrimaryReads, Transactions};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::routing::balance::{Candidate, Load, choose, ejected};
 use crate::routing::dice::Dice;
@@ -24,52 +25,6 @@ pub enum Target {
     Primary,
     /// Everything to a replica: a write gets the replica's refusal.
     Replica,
-}
-
-/// How fresh reads must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Consistency {
-    /// Within the bounds of lag.
-    None,
-    /// Not behind what the session wrote or read.
-    #[default]
-    Session,
-    /// Not behind what anybody wrote to the database through this pooler.
-    Global,
-}
-
-/// Which transactions may go to a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Transactions {
-    /// None.
-    Primary,
-    /// READ ONLY ones.
-    #[default]
-    ReadOnly,
-    /// Those too that begin with a read: BEGIN waits for the first statement.
-    Late,
-}
-
-/// Whether the primary serves reads while replicas qualify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PrimaryReads {
-    /// Only where no replica qualifies.
-    #[default]
-    Fallback,
-    /// It takes its share.
-    Share,
-}
-
-/// What happens to a read that no replica may serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NoReplica {
-    /// It goes to the primary.
-    #[default]
-    Primary,
-    /// It fails.
-    Error,
-    /// It waits for one.
-    Wait,
 }
 
 /// The settings of a session's database, user and own.
@@ -172,6 +127,51 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = 13;
+
+    /// All of them, in the order of their numbers.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let intents = [
+            Intent::Read,
+            Intent::NodeLocal,
+            Intent::Session,
+            Intent::Write,
+            Intent::Unknown,
+        ];
+        [
+            Self::InTransaction,
+            Self::Asked,
+            Self::ReadWriteTransaction,
+            Self::FirstWrite,
+            Self::Read,
+            Self::Share,
+            Self::NoReplica,
+            Self::SameNode,
+        ]
+        .into_iter()
+        .chain(intents.into_iter().map(Self::Intent))
+    }
+
+    /// Its number, below [`Reason::COUNT`].
+    pub const fn number(self) -> usize {
+        match self {
+            Self::InTransaction => 0,
+            Self::Asked => 1,
+            Self::ReadWriteTransaction => 2,
+            Self::FirstWrite => 3,
+            Self::Read => 4,
+            Self::Share => 5,
+            Self::NoReplica => 6,
+            Self::SameNode => 7,
+            Self::Intent(Intent::Read) => 8,
+            Self::Intent(Intent::NodeLocal) => 9,
+            Self::Intent(Intent::Session) => 10,
+            Self::Intent(Intent::Write) => 11,
+            Self::Intent(Intent::Unknown) => 12,
+        }
+    }
+
     /// The words for it in the console.
     pub fn text(self) -> String {
         match self {
