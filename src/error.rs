@@ -244,6 +244,11 @@ pub enum Error {
         /// How it stands, for people.
         standing: String,
     },
+    /// No replica of the cluster may serve a read, and the settings allow nobody else.
+    NoReplica {
+        /// The cluster.
+        cluster: String,
+    },
     /// The server was lost after it had been sent what may have been committed.
     OutcomeUnknown,
     /// The server was lost inside a transaction, of which nothing is committed.
@@ -272,7 +277,7 @@ impl Error {
             Self::ClientIdleTimeout(_) | Self::PinTimeout(..) => "57P05",
             Self::LoginTimeout(_) | Self::ServerDownAtLogin(_) => "08006",
             Self::NoSuchDatabase(_) => "3D000",
-            Self::DatabaseDisabled(_) | Self::NoPrimary { .. } => "57P03",
+            Self::DatabaseDisabled(_) | Self::NoPrimary { .. } | Self::NoReplica { .. } => "57P03",
             Self::OutcomeUnknown => "08007",
             Self::TransactionLost => "40001",
             Self::DatabaseRemoved(_)
@@ -323,6 +328,7 @@ impl Error {
             self,
             Self::Console(_)
                 | Self::NoPrimary { .. }
+                | Self::NoReplica { .. }
                 | Self::OutcomeUnknown
                 | Self::TransactionLost
         );
@@ -384,7 +390,10 @@ impl Error {
             | Self::AuthQuery(_)
             | Self::LoginMisconfigured
             | Self::Internal => Blame::Pooler,
-            Self::NoPrimary { .. } | Self::OutcomeUnknown | Self::TransactionLost => Blame::Server,
+            Self::NoPrimary { .. }
+            | Self::NoReplica { .. }
+            | Self::OutcomeUnknown
+            | Self::TransactionLost => Blame::Server,
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
             | Self::AuthDatabaseDisabled(_)
@@ -486,9 +495,8 @@ impl Error {
             Self::Killed => "admin forced disconnect".into(),
             Self::Console(what) => what.clone(),
             Self::AuthQuery(_) => "auth_query failed".into(),
-            Self::NoPrimary { cluster, .. } => {
-                format!("no node of the cluster \"{cluster}\" takes writes")
-            }
+            Self::NoPrimary { cluster, .. } => no_node(cluster, "takes writes"),
+            Self::NoReplica { cluster } => no_node(cluster, "may serve reads"),
             Self::OutcomeUnknown => {
                 "the server was lost before it answered: whether this was committed is not known"
                     .into()
@@ -601,6 +609,10 @@ impl Proof {
             Self::NoRule => "no rule of auth_hba_file is about the login",
         }
     }
+}
+
+fn no_node(cluster: &str, does: &str) -> String {
+    format!("no node of the cluster \"{cluster}\" {does}")
 }
 
 fn pinned_too_long(pins: &str) -> String {

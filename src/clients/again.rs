@@ -87,6 +87,7 @@ pub(super) fn or_again(
     result: Result<Next, Error>,
 ) -> Result<Next, Error> {
     match result {
+        Err(Error::ServerLost(_)) if session.take_read_back() => Ok(Next::On),
         Err(Error::ServerLost(_)) if session.take_back() => {
             if let Some(course) = &session.course {
                 course.bad_sign("a server was lost");

@@ -70,6 +70,8 @@ impl Session {
         if self.is_within_frame() || !matches!(self.standing, Standing::Linked(_)) {
             return Ok(!matches!(self.standing, Standing::Linked(_)));
         }
+        // What was answered before may have been written.
+        self.note_link_over(clock::now());
         let may_have_committed = self.may_have_committed;
         let status = self.server().side.status;
         let was_fenced = self.server().card.is_fenced();

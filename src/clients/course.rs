@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::clients::session::{Next, Session, Standing};
+use crate::clients::split::Split;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
 use crate::pools::plan::Reads;
+use crate::routing::route::Route;
 use crate::stats::census::ClientState;
 use crate::topology::board::{Board, Held};
 use crate::topology::node::{NodeId, Observation, Role};
@@ -28,6 +30,19 @@ pub struct Course {
     read: Read,
     /// Since when the request under way has waited for a primary.
     waits_since: Option<Moment>,
+    /// Where reads are split off.
+    pub(super) split: Option<Box<Split>>,
+}
+
+/// What became of the search for a node.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// The session holds its pool.
+    There,
+    /// There is none at the moment.
+    Nowhere,
+    /// There is none, and nobody waits for one.
+    Refused(Error),
 }
 
 /// The node for new transactions: a replica where those are wanted and one is good enough, else the writer. None while there is
@@ -98,6 +113,7 @@ impl Course {
             bound: (bound, epoch),
             read: Read::default(),
             waits_since: None,
+            split: None,
         };
         if is_reader {
             course.note_read(&view, bound);
@@ -135,6 +151,20 @@ impl Course {
         };
     }
 
+    /// The node whose pool the session holds, and the reign in which it was chosen.
+    pub(super) fn bound(&self) -> (NodeId, Epoch) {
+        self.bound
+    }
+
+    /// Notes whether what comes is read from a replica.
+    pub(super) fn reads_from(&mut self, route: Route, view: &ClusterView) {
+        if route.role == Role::Replica {
+            self.note_read(view, route.node);
+        } else {
+            self.read.from = None;
+        }
+    }
+
     /// A server was got: the wait is over.
     pub(super) fn arrived(&mut self) {
         self.waits_since = None;
@@ -142,39 +172,54 @@ impl Course {
 }
 
 impl Session {
-    /// Chooses the pool for what the client is about to ask; false while there is no primary. Costs a look at the board.
-    pub(super) fn steer(&mut self, now: Moment) -> Result<bool, Error> {
-        let (is_followed, reads) = {
+    /// Chooses the pool for what the client is about to ask. Costs a look at the board.
+    pub(super) fn steer(&mut self, now: Moment) -> Result<Way, Error> {
+        let (is_followed, reads, splitting) = {
             let plan = self.pool.plan.load();
-            (plan.rules.is_followed, plan.reads)
+            let is_split = self.course.is_some() && plan.split.is_some();
+            let splitting = if is_split { plan.split.clone() } else { None };
+            (plan.rules.is_followed, plan.reads, splitting)
         };
         if self.pool.is_retired() || is_followed != self.course.is_some() {
             self.change_course()?;
         }
+        if let Some(splitting) = &splitting
+            && self.split().is_some()
+        {
+            return self.steer_by(splitting, now);
+        }
         let Some(course) = &mut self.course else {
-            return Ok(true);
+            return Ok(Way::There);
         };
         let view = course.board.view();
         let Some(node) = node_for(&course.board, &view, reads, course.read, now) else {
-            return Ok(false);
+            return Ok(Way::Nowhere);
         };
         if view.primary_at(now) == Some(node) {
             course.read.from = None;
         } else {
             course.note_read(&view, node);
         }
+        self.bind(&view, node)
+    }
+
+    /// Takes the pool of `node`.
+    pub(super) fn bind(&mut self, view: &ClusterView, node: NodeId) -> Result<Way, Error> {
+        let Some(course) = &mut self.course else {
+            return Ok(Way::There);
+        };
         if course.bound == (node, view.epoch) && !self.pool.is_retired() {
-            return Ok(true);
+            return Ok(Way::There);
         }
         let Some(place) = view.node(node).map(|node| &node.place) else {
-            return Ok(false);
+            return Ok(Way::Nowhere);
         };
         let place = Node::at(&place.host, place.port);
         let pool = self.pool.registry.pool_at(&course.group, &place);
         let gone = || Error::DatabaseRemoved(course.group.database.name.clone());
         self.pool = pool.ok_or_else(gone)?;
         course.bound = (node, view.epoch);
-        Ok(true)
+        Ok(Way::There)
     }
 
     /// A reload has moved the database into a cluster, out of it, or into another.

@@ -111,6 +111,9 @@ impl Session {
             // The request was meant for the query before; the canceller wakes us when it has been delivered.
             return Ok(Poll::Pending);
         }
+        if self.is_held_back() {
+            return self.poll_gate(cx);
+        }
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             return self.client_said(cx, &held).map(Poll::Ready);
@@ -139,7 +142,15 @@ impl Session {
                 self.held.extend_from_slice(chunk);
                 return Ok(Next::On);
             }
+            let chunk = if self.course.is_some() {
+                self.admit(chunk)
+            } else {
+                chunk
+            };
             let is_first = self.server().kept.is_awaited();
+            if self.course.is_some() && is_first {
+                self.begin_trial(chunk);
+            }
             self.keep_request(chunk);
             let mut run = Run::new(chunk, gathered);
             let mut answers = Vec::new();
@@ -157,11 +168,13 @@ impl Session {
             if self.course.is_some() {
                 self.note_commit(bytes);
             }
-            if !is_first || !answers.is_empty() {
+            let is_kept_back =
+                self.course.is_some() && !answers.is_empty() && self.keep_answers(&answers);
+            if !is_first || (!answers.is_empty() && !is_kept_back) {
                 self.pass_last_words(cx)?;
             }
             self.send_to_server(cx, bytes)?;
-            if !answers.is_empty() {
+            if !answers.is_empty() && !is_kept_back {
                 self.send_to_client(cx, &answers)?;
             }
             if flow == Flow::Left {
@@ -237,6 +250,16 @@ impl Session {
         if self.course.is_some() && self.server().card.is_fenced() {
             return Err(LOST);
         }
+        if self.is_on_trial() {
+            let Some(said) = self.hear_trial(cx, chunk)? else {
+                return Ok(());
+            };
+            return self.answer_said(cx, &said);
+        }
+        self.answer_said(cx, chunk)
+    }
+
+    fn answer_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<(), Error> {
         if self.server().kept.is_kept() {
             if self.server().kept.hold_last_words(chunk) {
                 return Ok(());
@@ -262,7 +285,7 @@ impl Session {
             self.is_trying = false;
             self.let_cancels_in();
         }
-        if self.query.is_some() && self.held.is_empty() && self.server().side.is_quiet() {
+        if self.query.is_some() && self.has_said_all() && self.server().side.is_quiet() {
             self.query_ends();
         }
         self.end_if_over(cx)
@@ -284,6 +307,9 @@ impl Session {
             return;
         }
         self.card.enter(ClientState::Idle, now);
+        if self.course.is_some() {
+            self.note_written(now);
+        }
         if let Some(began) = self.xact.take() {
             self.pool.tally().xact_micros.add(micros(now.since(began)));
         }
@@ -308,6 +334,7 @@ impl Session {
         if !is_session && self.server().side.speaks_out_of_turn() {
             self.server().side.doomed = Some("it said what nobody asked for");
             self.query_ends();
+            self.note_link_over(clock::now());
             if self.dialogue(|dialogue| dialogue.is_tied()) {
                 return Err(Error::ServerLost(
                     "and what this client had set up there with it",
@@ -333,6 +360,9 @@ impl Session {
         }
         self.note_names();
         self.card.link_to(0);
+        if self.course.is_some() {
+            self.note_link_over(clock::now());
+        }
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
             lease.release();
         }
@@ -340,9 +370,14 @@ impl Session {
         Ok(())
     }
 
+    /// Whether nothing that the client said is for this server.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.held.is_empty() || (self.course.is_some() && self.is_held_back())
+    }
+
     fn may_end(&mut self) -> bool {
         !self.is_trying
-            && self.held.is_empty()
+            && self.has_said_all()
             && self.dialogue(|dialogue| dialogue.is_over())
             && self.server().out.is_empty()
     }

@@ -15,7 +15,9 @@ pub mod login;
 pub mod presence;
 pub mod proof;
 pub mod session;
+mod split;
 pub mod ties;
+mod trial;
 pub mod wishes;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::clients::again::or_again;
 use crate::clients::answer;
 use crate::clients::bereft::Bereft;
 use crate::clients::buffers::{MARK, with_scratch};
-use crate::clients::course::Course;
+use crate::clients::course::{Course, Way};
 use crate::clients::ears::Ears;
 use crate::clients::presence::tell_end;
 use crate::clock::{self, Moment};
@@ -357,6 +357,9 @@ impl Session {
         if self.out.len() > MARK {
             return Poll::Pending;
         }
+        if self.is_gathering() {
+            return self.poll_in_line(cx);
+        }
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             return Poll::Ready(self.begin(cx, &held));
@@ -381,13 +384,23 @@ impl Session {
             Some(b'P' | b'C') if self.answer_offhand(cx, chunk)? => return Ok(Next::On),
             Some(_) => {}
         }
+        if self.course.is_some() && !self.read_ahead(chunk) {
+            return Ok(Next::On);
+        }
         let now = clock::now();
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
-        if !self.steer(now)? {
-            self.held.extend_from_slice(chunk);
-            return self.hold(cx, now);
+        match self.steer(now)? {
+            Way::There => {}
+            Way::Nowhere => {
+                self.held.extend_from_slice(chunk);
+                return self.hold(cx, now);
+            }
+            Way::Refused(error) => {
+                self.held.extend_from_slice(chunk);
+                return self.refuse(cx, &error);
+            }
         }
         match self.pool.ask(cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {
@@ -402,7 +415,7 @@ impl Session {
             }
             Asked::Refused(error) if self.may_weather(&error) => {
                 self.held.extend_from_slice(chunk);
-                self.hold(cx, now)
+                self.weather(cx, now)
             }
             Asked::Refused(error) => Err(error),
         }
@@ -442,7 +455,7 @@ impl Session {
                 && self.may_weather(error)
             {
                 self.standing = Standing::Idle;
-                return Poll::Ready(self.hold(cx, clock::now()));
+                return Poll::Ready(self.weather(cx, clock::now()));
             }
             let Some(server) = given? else {
                 self.standing = Standing::Idle;

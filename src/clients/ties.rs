@@ -53,9 +53,7 @@ impl Session {
     /// when there was nothing to ask after all.
     pub(super) fn look_around(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut has_nothing_to_ask = false;
-        if !self.is_trying
-            && self.held.is_empty()
-            && self.dialogue(|dialogue| dialogue.wants_look())
+        if !self.is_trying && self.has_said_all() && self.dialogue(|dialogue| dialogue.wants_look())
         {
             let mut questions = Vec::new();
             self.dialogue(|dialogue| dialogue.write_look(&mut questions));

@@ -193,14 +193,16 @@ impl Watcher {
             observation,
             Observation::Answered { .. } | Observation::Failed { .. }
         );
+        let mut is_wanted = matches!(observation, Observation::Curious { .. });
         self.machine.observe(observation);
         // What has come meanwhile belongs to the same picture.
         while let Ok(observation) = self.inbox.try_recv() {
+            is_wanted |= matches!(observation, Observation::Curious { .. });
             self.machine.observe(observation);
         }
         self.board.expire(clock::now());
         self.settle(true);
-        if is_sign && self.machine.view().phase == Phase::Suspect {
+        if is_wanted || (is_sign && self.machine.view().phase == Phase::Suspect) {
             self.ring();
         }
     }

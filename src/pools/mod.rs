@@ -16,6 +16,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod registry;
+pub mod routes;
 pub mod standstill;
 pub mod zones;
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::password::Verifier;
+use crate::config::routing::RoutingMode;
 use crate::config::settings::{DatabaseSettings, Settings};
 use crate::config::value::Route;
 use crate::net::names::Rules as NameRules;
 use crate::net::stream::SocketOptions;
 use crate::pools::policy::Upkeep;
 use crate::protocol::dialogue::Rules;
-use crate::servers::target::{Host, Target};
+use crate::routing::route::{Policy, Target};
+use crate::servers::target::{self, Host};
 
 /// Whether transactions go to replicas, and to which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,11 +23,20 @@ pub struct Reads {
     pub max_lag: Option<Duration>,
 }
 
+/// How reads are told from writes and sent to replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Splitting {
+    /// On what conditions.
+    pub policy: Policy,
+    /// It is only counted where they would go.
+    pub is_observed: bool,
+}
+
 /// The settings in force for one pool.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Where its servers are.
-    pub target: Arc<Target>,
+    pub target: Arc<target::Target>,
     /// For the judge.
     pub rules: Rules,
     /// `pool_size`.
@@ -58,6 +69,8 @@ pub struct Plan {
     pub round_robin: bool,
     /// Which nodes of a cluster its clients' transactions go to.
     pub reads: Reads,
+    /// How reads are split off: `route = "auto"`.
+    pub split: Option<Arc<Splitting>>,
     /// The user is forced, so the pool keeps `min_pool_size` without clients.
     pub is_forced: bool,
 }
@@ -79,7 +92,7 @@ pub fn plan(
         ("TimeZone", &database.timezone),
         ("application_name", &database.application_name),
     ];
-    let target = Target {
+    let target = target::Target {
         hosts: settings
             .server_hosts(name)
             .into_iter()
@@ -139,7 +152,33 @@ pub fn plan(
             are_wanted: settings.effective_route(name, user) == Route::Replica,
             max_lag: database.max_lag,
         },
+        split: settings
+            .is_split(name, user)
+            .then(|| Arc::new(splitting(settings, name, database, user))),
         is_forced: database.user.is_some(),
+    }
+}
+
+fn splitting(
+    settings: &Settings,
+    name: &str,
+    database: &DatabaseSettings,
+    user: &str,
+) -> Splitting {
+    let routing = &settings.routing;
+    Splitting {
+        policy: Policy {
+            target: Target::Auto,
+            consistency: settings.effective_consistency(name, user),
+            transactions: routing.transactions,
+            primary_reads: routing.primary_reads,
+            no_replica: routing.no_replica,
+            max_lag: settings.effective_max_lag(name, user),
+            max_lag_bytes: database.max_lag_bytes.map(|bytes| bytes as u64),
+            zone: String::new(),
+            max_ejected: routing.max_ejected,
+        },
+        is_observed: routing.mode == RoutingMode::Observe,
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use rustls::{ClientConfig, ServerConfig};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::auth::access::Access;
 use crate::auth::scram::ScramSecret;
@@ -31,14 +31,27 @@ use crate::pools::own::OwnConnections;
 use crate::pools::peers::Peers;
 use crate::pools::plan::name_rules;
 use crate::pools::pool::Pool;
+use crate::pools::routes::Routes;
 use crate::pools::standstill::Standstill;
 use crate::protocol::parameters::Interner;
+use crate::routing::cache::Cache;
+use crate::routing::judge::Lists;
 use crate::secret::Secret;
 use crate::servers::target::Target;
 use crate::stats::census::Census;
 use crate::stats::report::Ledger;
 use crate::telemetry::events;
 use crate::topology::board::Board;
+
+/// How many bytes are kept of what is known of texts.
+const TEXTS: u64 = 16 << 20;
+
+fn lists(settings: &Settings) -> Lists {
+    Lists {
+        read: settings.routing.read_functions.clone(),
+        write: settings.routing.write_functions.clone(),
+    }
+}
 
 /// What the process is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +84,11 @@ pub struct Registry {
     pub interner: Interner,
     /// Where the views of clusters hang, by the clusters' names.
     pub boards: DashMap<String, Arc<Board>>,
+    /// What the sessions of a database share that splits its reads, by the database's name.
+    pub routes: DashMap<String, Arc<Routes>>,
+    /// Told when a catalog is to be loaded at once.
+    pub wants_catalog: Arc<Notify>,
+    texts: ArcSwap<Cache>,
     /// Other poolers behind the same address.
     pub peers: Peers,
     /// The addresses of servers' names.
@@ -111,6 +129,9 @@ impl Registry {
         let registry = Self {
             names: Names::new(name_rules(&settings)),
             boards: DashMap::new(),
+            routes: DashMap::new(),
+            wants_catalog: Arc::default(),
+            texts: ArcSwap::from_pointee(Cache::new(TEXTS, lists(&settings))),
             peers: Peers::default(),
             peer_tls: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
@@ -244,6 +265,34 @@ impl Registry {
         let settings = self.settings.load();
         let (cluster, _) = settings.cluster_of(database)?;
         self.boards.get(cluster).map(|board| Arc::clone(&board))
+    }
+
+    /// What the sessions of `database` share to split its reads.
+    pub fn routes_of(&self, database: &str) -> Arc<Routes> {
+        if let Some(known) = self.routes.get(database) {
+            return Arc::clone(&known);
+        }
+        let made = self.routes.entry(database.to_owned()).or_insert_with(|| {
+            let texts = self.texts.load_full();
+            let wants_catalog = Arc::clone(&self.wants_catalog);
+            self.wants_catalog.notify_one();
+            Arc::new(Routes::new(database, texts, wants_catalog))
+        });
+        Arc::clone(&made)
+    }
+
+    /// Puts the operator's lists of functions in force.
+    fn follow_lists(&self, settings: &Settings) {
+        let lists = lists(settings);
+        let known = self.texts.load();
+        if *known.lists() == lists {
+            return;
+        }
+        let renewed = Arc::new(known.renewed(TEXTS, lists));
+        self.texts.store(Arc::clone(&renewed));
+        for routes in &self.routes {
+            routes.texts.store(Arc::clone(&renewed));
+        }
     }
 
     /// TLS towards other poolers: no certificate is asked for and none is checked. None where it cannot be set up.

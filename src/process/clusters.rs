@@ -121,13 +121,13 @@ impl Clusters {
     }
 }
 
-/// How the cluster `name` is to be watched.
-fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watching> {
+/// Who asks the nodes of the cluster `name`, and how; to be given a host.
+pub fn prober(registry: &Registry, settings: &Settings, name: &str) -> Option<Target> {
     let cluster = settings.clusters.get(name)?;
     let (user, password) = settings.prober(name)?;
     let password = password.map(|secret| Verifier::parse(secret.expose()));
     let password = password.or_else(|| registry.users.load().get(user).cloned());
-    let target = Target {
+    Some(Target {
         hosts: Vec::new(),
         balance: LoadBalance::default(),
         dbname: cluster.probe_dbname.clone(),
@@ -138,7 +138,13 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
         connect_query: None,
         timeout: cluster.probe_timeout,
         socket: socket_options(settings),
-    };
+    })
+}
+
+/// How the cluster `name` is to be watched.
+fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watching> {
+    let cluster = settings.clusters.get(name)?;
+    let target = prober(registry, settings, name)?;
     let places = cluster.nodes.iter().map(|node| Place {
         host: node.host.clone(),
         port: node.port,

@@ -1,6 +1,7 @@
 //! The process: building it, workers, listeners, reload, signals, the end.
 
 pub mod access;
+pub mod catalogs;
 pub mod clusters;
 pub mod lasting;
 pub mod listener;

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::pools::zones;
+use crate::process::catalogs;
 use crate::process::clusters::Clusters;
 use crate::process::lasting;
 use crate::process::listener::{self, Acceptors};
@@ -128,6 +129,8 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
     let shared = Arc::clone(&registry);
     lasting::task("janitor", move || janitor::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(&registry);
+    lasting::task("catalogs", move || catalogs::keep(Arc::clone(&shared)));
     let shared = Arc::clone(&registry);
     lasting::task("zones", move || zones::keep(Arc::clone(&shared)));
     let shared = Arc::clone(&registry);

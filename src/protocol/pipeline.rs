@@ -195,6 +195,16 @@ impl Pipeline {
         self.owed.iter().all(|(owed, _)| is_ours(owed))
     }
 
+    /// How many queries of the pooler's own are answered before anything of the client's.
+    pub fn ours_in_front(&self) -> usize {
+        let is_ours =
+            |owed: &Owed| matches!(owed, Owed::Ours | Owed::Aside | Owed::Look | Owed::Catalog);
+        self.owed
+            .iter()
+            .take_while(|(owed, _)| is_ours(owed))
+            .count()
+    }
+
     /// Whether nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.owed.is_empty()

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::topology::node::{NodeId, Observation};
 use crate::topology::phase::{Change, Phase};
 use crate::topology::view::ClusterView;
 
+/// Between two samples that somebody waits for, in microseconds.
+const CURIOSITY: u64 = 5_000;
 /// How many are let go at once when a primary appears.
 const FIRST_WAVE: usize = 32;
 
@@ -121,6 +123,8 @@ pub struct Board {
     line: Mutex<VecDeque<Arc<Place>>>,
     waiting: AtomicUsize,
     turn: AtomicUsize,
+    /// When somebody last asked for a newer sample, in microseconds.
+    asked: AtomicU64,
     followers: Mutex<Vec<Waker>>,
     teller: Teller,
 }
@@ -143,6 +147,7 @@ impl Board {
             line: Mutex::default(),
             waiting: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
+            asked: AtomicU64::new(0),
             followers: Mutex::default(),
             teller,
         })
@@ -245,6 +250,21 @@ impl Board {
         };
         // Should another view hang there by now, then that one counts.
         self.view.compare_and_swap(&view, Arc::new(doubtful));
+    }
+
+    /// Somebody waits for a sample of the writer's position that is newer than now: everybody is asked, at most once in
+    /// [`CURIOSITY`].
+    pub fn want_sample(&self, now: Moment) {
+        let (last, now_micros) = (self.asked.load(SeqCst), now.as_micros());
+        if now_micros < last + CURIOSITY {
+            return;
+        }
+        let is_mine = self
+            .asked
+            .compare_exchange(last, now_micros, SeqCst, SeqCst);
+        if is_mine.is_ok() {
+            self.tell(Observation::Curious { at: now });
+        }
     }
 
     /// Joins the line for a primary; none when it is full. Whoever has waited already says since when.

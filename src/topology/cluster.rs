@@ -161,6 +161,7 @@ impl Cluster {
                 }
                 at
             }
+            Observation::Curious { at } => at,
             Observation::Keeper(keeper) => {
                 let at = keeper.at;
                 self.is_drain_spent &= keeper.switchover_from.is_some();

@@ -193,6 +193,11 @@ pub enum Observation {
         /// What happened.
         why: String,
     },
+    /// Somebody waits for a newer sample of the writer's position.
+    Curious {
+        /// When it was said.
+        at: Moment,
+    },
     /// What the cluster's own keeper (etcd, Patroni) says.
     Keeper(Keeper),
     /// An operator wants the writer drained: a switchover is coming.

@@ -51,6 +51,7 @@ mod replication;
 mod server_tls;
 mod session_state;
 mod shutdown;
+mod split;
 mod support;
 mod systemd;
 mod tls;

@@ -19,6 +19,7 @@ impl Registry {
         self.made_secrets.clear();
         self.warned_of.clear();
         self.names.follow(name_rules(&settings));
+        self.follow_lists(&settings);
         let has_fallback = settings.databases.contains_key(FALLBACK);
         let gone: HashSet<String> = self
             .databases

@@ -355,6 +355,10 @@ fn size(length: usize) -> [u8; 4] {
 }
 
 impl Batch {
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// Any tag with any body.
     pub fn frame(mut self, tag: u8, body: &[u8]) -> Self {
         self.0.push(tag);

@@ -1,0 +1,221 @@
+//! What the sessions of one database share to send its reads to replicas: its catalog, how each node does, what was written last,
+//! and what became of requests.
+
+use std::collections::HashMap;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use crate::clock::{self, Moment};
+use crate::routing::balance::Load;
+use crate::routing::cache::Cache;
+use crate::routing::catalog::Catalog;
+use crate::routing::route::Reason;
+use crate::routing::standing::Mark;
+use crate::topology::node::NodeId;
+
+/// What the sessions of one database share.
+#[derive(Debug)]
+pub struct Routes {
+    /// The database, by the name that clients use.
+    pub database: String,
+    /// What is known of texts; the same for all databases.
+    pub texts: ArcSwap<Cache>,
+    /// The catalog; not loaded at first, and again when code has changed.
+    pub catalog: ArcSwap<Catalog>,
+    /// Told when the catalog is to be loaded at once.
+    pub wants_catalog: Arc<Notify>,
+    /// What became of requests.
+    pub counts: Counts,
+    loads: Mutex<HashMap<NodeId, Load>>,
+    written: Mutex<Option<Mark>>,
+    /// The generation of code that was seen last, by user.
+    code: DashMap<String, u64>,
+    changes: AtomicU64,
+    generations: AtomicU64,
+    is_in_trouble: AtomicBool,
+}
+
+/// A catalog is being loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading {
+    /// The generation it is to have.
+    pub generation: u64,
+    changes: u64,
+}
+
+/// A request on its way to a node and back: it counts as in flight until it is dropped.
+#[derive(Debug)]
+pub struct Flight {
+    routes: Arc<Routes>,
+    node: NodeId,
+    since: Moment,
+}
+
+impl Flight {
+    /// It was answered.
+    pub fn landed(self, now: Moment) {
+        let took = now.since(self.since);
+        self.routes.with(self.node, |load| load.answered(took, now));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.routes.with(self.node, |load| {
+            load.in_flight = load.in_flight.saturating_sub(1);
+        });
+    }
+}
+
+impl Routes {
+    /// Of a database of which nothing is known yet.
+    pub fn new(database: &str, texts: Arc<Cache>, wants_catalog: Arc<Notify>) -> Self {
+        Self {
+            database: database.to_owned(),
+            texts: ArcSwap::new(texts),
+            catalog: ArcSwap::default(),
+            wants_catalog,
+            counts: Counts::default(),
+            loads: Mutex::default(),
+            written: Mutex::default(),
+            code: DashMap::new(),
+            changes: AtomicU64::new(0),
+            generations: AtomicU64::new(0),
+            is_in_trouble: AtomicBool::new(false),
+        }
+    }
+
+    fn loads(&self) -> MutexGuard<'_, HashMap<NodeId, Load>> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, node: NodeId, job: impl FnOnce(&mut Load)) {
+        job(self.loads().entry(node).or_default());
+    }
+
+    /// How `node` does.
+    pub fn load(&self, node: NodeId) -> Load {
+        self.loads().get(&node).copied().unwrap_or_default()
+    }
+
+    /// A request goes to `node`.
+    pub fn takes_off(self: &Arc<Self>, node: NodeId, since: Moment) -> Flight {
+        self.with(node, |load| load.in_flight += 1);
+        Flight {
+            routes: Arc::clone(self),
+            node,
+            since,
+        }
+    }
+
+    /// `node` could not serve a request, for a reason of its own.
+    pub fn failed(&self, node: NodeId, now: Moment) {
+        self.with(node, |load| load.failed(now));
+    }
+
+    /// Somebody's write was answered.
+    pub fn wrote(&self, mark: Mark) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_none_or(|last| last.at < mark.at) {
+            *written = Some(mark);
+        }
+    }
+
+    /// The last write of anybody.
+    pub fn written(&self) -> Option<Mark> {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `user` has run is of this generation of code. Where that is another than before, what is not PostgreSQL's own is not known
+    /// until the catalog is loaded again.
+    pub fn code_is(&self, user: &str, generation: u64) {
+        let known = self.code.get(user).map(|known| *known);
+        if known == Some(generation) {
+            return;
+        }
+        self.code.insert(user.to_owned(), generation);
+        if known.is_some() {
+            self.changes.fetch_add(1, SeqCst);
+            self.catalog.store(Arc::default());
+            self.wants_catalog.notify_one();
+        }
+    }
+
+    /// The catalog is about to be loaded.
+    pub fn begins_loading(&self) -> Loading {
+        Loading {
+            generation: self.generations.fetch_add(1, SeqCst) + 1,
+            changes: self.changes.load(SeqCst),
+        }
+    }
+
+    /// The catalog has been loaded. Where code has changed meanwhile that is worth nothing.
+    pub fn loaded(&self, loading: Loading, catalog: Catalog) {
+        if self.changes.load(SeqCst) == loading.changes {
+            self.catalog.store(Arc::new(catalog));
+            self.is_in_trouble.store(false, SeqCst);
+        } else {
+            self.wants_catalog.notify_one();
+        }
+    }
+
+    /// The catalog could not be loaded; whether that is news.
+    pub fn is_first_trouble(&self) -> bool {
+        !self.is_in_trouble.swap(true, SeqCst)
+    }
+}
+
+/// What became of requests, by reason.
+#[derive(Debug, Default)]
+pub struct Counts {
+    replica: [AtomicU64; Reason::COUNT],
+    primary: [AtomicU64; Reason::COUNT],
+    /// Reads that a replica could not serve and the primary did.
+    pub again: AtomicU64,
+    /// Texts that go to the primary from then on because a replica refused them.
+    pub offences: AtomicU64,
+}
+
+/// Which kind of node a request went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Went {
+    /// To the primary.
+    Primary,
+    /// To a replica.
+    Replica,
+}
+
+impl Counts {
+    /// A request was sent.
+    pub fn add(&self, went: Went, why: Reason) {
+        let all = match went {
+            Went::Primary => &self.primary,
+            Went::Replica => &self.replica,
+        };
+        all[why.number()].fetch_add(1, Relaxed);
+    }
+
+    /// All that are not zero.
+    pub fn all(&self) -> Vec<(Went, Reason, u64)> {
+        let of = |went, all: &[AtomicU64]| -> Vec<(Went, Reason, u64)> {
+            let pairs = Reason::all().zip(all);
+            let counted = pairs.map(|(why, count)| (went, why, count.load(Relaxed)));
+            counted.filter(|(_, _, count)| *count > 0).collect()
+        };
+        let mut rows = of(Went::Replica, &self.replica);
+        rows.extend(of(Went::Primary, &self.primary));
+        rows
+    }
+}
+
+/// A seed for the lots of a session.
+pub fn seed() -> u64 {
+    u64::from_be_bytes(clock::entropy())
+}

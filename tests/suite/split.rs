@@ -1,0 +1,306 @@
+//! One DSN for reads and writes: reads go to replicas, everything else to the primary, and nobody reads what is older than its own writes.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use pooler::cli::cluster::{Cluster, Options};
+
+use crate::support::eventually;
+use crate::support::pooler::{Config, Pooler, config};
+use crate::support::postgres::binaries;
+use crate::support::wire::{Client, batch};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A primary (node 0) with two replicas.
+struct Scene {
+    cluster: Mutex<Cluster>,
+    ports: Vec<u16>,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let options = Options {
+            replicas: 2,
+            settings: vec![("log_min_messages".into(), "warning".into())],
+            ..Options::default()
+        };
+        let cluster =
+            Cluster::start(binaries(), &options).unwrap_or_else(|problem| panic!("{problem}"));
+        let ports = (0..3).map(|node| cluster.port(node)).collect();
+        let scene = Self {
+            cluster: Mutex::new(cluster),
+            ports,
+        };
+        scene.sql(0, "create table t (id bigint, value bigint)");
+        scene.sql(0, "create role probe login");
+        scene
+    }
+
+    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap()
+    }
+
+    fn sql(&self, node: usize, sql: &str) -> String {
+        let answer = self.cluster().query(node, "postgres", sql);
+        let answer = answer.unwrap_or_else(|problem| panic!("{problem}"));
+        answer.first().map(str::to_owned).unwrap_or_default()
+    }
+
+    /// Waits until both replicas have replayed what the primary has written.
+    fn catch_up(&self) {
+        self.cluster().catch_up(0).unwrap();
+    }
+
+    fn config(&self) -> Config {
+        let nodes = [0, 1, 2].map(|node| format!("127.0.0.1:{}", self.ports[node]));
+        config()
+            .without("databases.app")
+            .database("app", "cluster", "main")
+            .database("app", "dbname", "postgres")
+            .database("app", "user", "postgres")
+            .database("app", "pool_size", 6)
+            .database("app", "route", "auto")
+            .pooler("state_dir", ".")
+            .set("clusters.main", "probe_user", "probe")
+            .set("clusters.main", "readmit_after", "100ms")
+            .set(
+                "clusters.main",
+                "nodes",
+                [nodes[0].as_str(), &nodes[1], &nodes[2]],
+            )
+    }
+
+    fn start_pooler(&self, config: &Config) -> Pooler {
+        let pooler = config.start();
+        eventually(LONG, "both replicas serve reads", || {
+            let nodes = pooler.show("SHOW NODES");
+            let readable = nodes.column("readable");
+            readable.iter().filter(|word| *word == "yes").count() == 2
+        });
+        pooler
+    }
+
+    fn is_replica(&self, port: &str) -> bool {
+        port == self.ports[1].to_string() || port == self.ports[2].to_string()
+    }
+
+    fn is_primary(&self, port: &str) -> bool {
+        port == self.ports[0].to_string()
+    }
+}
+
+const PORT: &str = "select current_setting('port')";
+
+fn port(client: &mut Client) -> String {
+    client.value(PORT)
+}
+
+#[test]
+fn reads_go_to_replicas_and_everything_else_to_the_primary() {
+    let scene = Scene::start();
+    let pooler = scene.start_pooler(&scene.config());
+    let mut client = pooler.connect();
+    let seen: Vec<String> = (0..40).map(|_| port(&mut pooler.connect())).collect();
+    for replica in [1, 2] {
+        assert!(
+            seen.contains(&scene.ports[replica].to_string()),
+            "each replica has its share: {seen:?}"
+        );
+    }
+    assert!(seen.iter().all(|port| scene.is_replica(port)), "{seen:?}");
+    // Both protocols, with and without a name.
+    let reply = client
+        .ask(batch().parse("", PORT).run("", &[]).sync())
+        .good();
+    assert!(scene.is_replica(&reply.value()));
+    client.ask(batch().parse("s", PORT).sync()).good();
+    for _ in 0..5 {
+        let reply = client.ask(batch().run("s", &[]).sync()).good();
+        assert!(scene.is_replica(&reply.value()));
+    }
+    // What writes, locks or is not known goes to the primary.
+    client.query("insert into t values (1, 1)").good();
+    client
+        .ask(
+            batch()
+                .parse("", "insert into t values (2, 2)")
+                .run("", &[])
+                .sync(),
+        )
+        .good();
+    let writes = [
+        "with x as (insert into t values (3, 3) returning id) select current_setting('port') from x",
+        "select current_setting('port') from t for update",
+        "select current_setting('port'), pg_is_in_recovery()",
+        "select 1; insert into t values (4, 4); select current_setting('port')",
+    ];
+    for sql in writes {
+        let reply = client.query(sql).good();
+        let value = reply.rows.last().unwrap()[0].clone().unwrap();
+        assert!(scene.is_primary(&value), "{sql}");
+    }
+    // A transaction that may write stays on the primary.
+    client.query("begin").good();
+    assert!(scene.is_primary(&port(&mut client)));
+    client.query("insert into t values (5, 5)").good();
+    client.query("commit").good();
+    assert_eq!(client.value("select count(*) from t"), "5");
+}
+
+#[test]
+fn a_read_only_transaction_stays_on_its_replica_and_what_follows_it_does_not() {
+    let scene = Scene::start();
+    let pooler = scene.start_pooler(&scene.config());
+    let mut client = pooler.connect();
+    let begin = client.query("begin read only").good();
+    assert_eq!(begin.status, 'T');
+    let first = port(&mut client);
+    assert!(scene.is_replica(&first));
+    let reply = client
+        .ask(batch().parse("", PORT).run("", &[]).sync())
+        .good();
+    assert_eq!(reply.value(), first);
+    let reply = client.query("insert into t values (1, 1)");
+    assert_eq!((reply.error().code.as_str(), reply.status), ("25006", 'E'));
+    client.query("rollback").good();
+    // All at once: the write behind the transaction's end is not sent to the replica.
+    client.send(
+        batch()
+            .query("begin transaction read only")
+            .query(PORT)
+            .query("commit")
+            .query("insert into t values (2, 2)")
+            .query("select count(*) from t"),
+    );
+    let replies: Vec<_> = (0..5).map(|_| client.until_ready().good()).collect();
+    assert!(scene.is_replica(&replies[1].value()));
+    assert_eq!(replies[4].value(), "1");
+    // As a driver does it: BEGIN in one batch with the first statement.
+    let mut client = pooler.connect();
+    let begin = batch().parse("", "begin read only").run("", &[]);
+    let reply = client.ask(begin.parse("", PORT).run("", &[]).sync()).good();
+    assert!(scene.is_replica(&reply.value()));
+    client.query("commit").good();
+    for begin in [
+        "begin isolation level serializable read only",
+        "begin read write",
+    ] {
+        client.query(begin).good();
+        assert!(scene.is_primary(&port(&mut client)), "{begin}");
+        client.query("commit").good();
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_wherever_they_go() {
+    let scene = Scene::start();
+    let pooler = scene.start_pooler(&scene.config());
+    let mut client = pooler.connect();
+    for turn in 0..20 {
+        let insert = format!("insert into t values ({turn}, 0)");
+        client.send(
+            batch()
+                .query(PORT)
+                .parse("", "select 17")
+                .run("", &[])
+                .sync()
+                .query(&insert)
+                .query("select max(id) from t"),
+        );
+        let replies: Vec<_> = (0..4).map(|_| client.until_ready().good()).collect();
+        assert_eq!(replies[1].value(), "17");
+        assert_eq!(replies[3].value(), turn.to_string());
+    }
+    // In pieces.
+    let mut client = pooler.connect();
+    let mut pieces = batch().parse("", PORT).run("", &[]).sync().into_bytes();
+    let rest = pieces.split_off(11);
+    client.send(batch().raw(&pieces));
+    client.send(batch().raw(&rest));
+    assert!(scene.is_replica(&client.until_ready().good().value()));
+}
+
+#[test]
+fn what_a_session_has_set_holds_wherever_it_reads() {
+    let scene = Scene::start();
+    scene.sql(0, "create schema other");
+    scene.sql(
+        0,
+        "create table other.place as select 'other'::text as name",
+    );
+    scene.catch_up();
+    let pooler = scene.start_pooler(&scene.config());
+    let mut client = pooler.connect();
+    client.query("set search_path = other").good();
+    client.query("set application_name = 'mine'").good();
+    client.query("set work_mem = '7MB'").good();
+    client.query("prepare p as select 1").good();
+    let mut ports = Vec::new();
+    eventually(LONG, "a replica answers", || {
+        let read = "select current_setting('port'), name, current_setting('application_name'), current_setting('work_mem') from place";
+        let reply = client.query(read).good();
+        let row: Vec<String> = reply.rows[0].iter().flatten().cloned().collect();
+        assert_eq!(row[1..], ["other", "mine", "7MB"]);
+        ports.push(row[0].clone());
+        scene.is_replica(&row[0])
+    });
+    assert_eq!(client.value("execute p"), "1");
+    // What lives in one server keeps the session there.
+    client
+        .query("create temp table mine as select 1 as id")
+        .good();
+    assert_eq!(client.value("select id from mine"), "1");
+    assert!(scene.is_primary(&port(&mut client)));
+    client.query("drop table mine").good();
+    client.query("select pg_advisory_lock(1)").good();
+    assert!(scene.is_primary(&port(&mut client)));
+    client.query("select pg_advisory_unlock(1)").good();
+    eventually(LONG, "reads leave again", || {
+        let port = port(&mut client);
+        scene.is_replica(&port)
+    });
+}
+
+#[test]
+fn a_function_is_what_the_catalog_says_and_a_text_that_a_replica_refuses_is_asked_of_the_primary() {
+    let scene = Scene::start();
+    for sql in [
+        "create function reads() returns text stable language sql as $$ select current_setting('port') $$",
+        "create function writes() returns text volatile language sql as $$ insert into t values (1, 1); select current_setting('port') $$",
+        "create view v as select writes() as port",
+        "create function listed() returns text volatile language sql as $$ insert into t values (2, 2); select current_setting('port') $$",
+    ] {
+        scene.sql(0, sql);
+    }
+    scene.catch_up();
+    // The operator says so, and is wrong.
+    let config = scene.config().set("routing", "read_functions", ["list*"]);
+    let pooler = scene.start_pooler(&config);
+    let mut client = pooler.connect();
+    eventually(LONG, "the catalog is known", || {
+        let port = client.value("select reads()");
+        scene.is_replica(&port)
+    });
+    for sql in ["select writes()", "select port from v", "table v"] {
+        assert!(scene.is_primary(&client.value(sql)), "{sql}");
+    }
+    let unlogged = "create unlogged table fast as select 5 as id";
+    client.query(unlogged).good();
+    for _ in 0..3 {
+        assert_eq!(client.value("select id from fast"), "5");
+        let reply = client.ask(batch().parse("", "select id from fast").run("", &[]).sync());
+        assert_eq!(reply.good().value(), "5");
+    }
+    assert_eq!(scene.sql(0, "select count(*) from t"), "3");
+    for _ in 0..3 {
+        assert!(scene.is_primary(&client.value("select listed()")));
+        client
+            .ask(batch().parse("l", "select listed()").sync())
+            .good();
+        let reply = client.ask(batch().run("l", &[]).sync()).good();
+        assert!(scene.is_primary(&reply.value()));
+        client.ask(batch().close_statement("l").sync()).good();
+    }
+    assert_eq!(scene.sql(0, "select count(*) from t where id = 2"), "6");
+}
