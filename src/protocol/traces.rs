@@ -94,7 +94,10 @@ pub fn traces(text: &[u8]) -> Traces {
     }
     let (mut at, mut is_start, mut starts) = (0, true, Starts::default());
     while at < text.len() {
-        is_start |= starts.passes(at);
+        if at >= starts.first {
+            starts.pass(at);
+            is_start = true;
+        }
         let byte = text[at];
         if begins_word(byte) {
             let word = word_at(text, at);
@@ -118,31 +121,37 @@ pub fn traces(text: &[u8]) -> Traces {
 }
 
 /// Where a statement may begin behind a comment.
-struct Starts([usize; 4]);
+struct Starts {
+    known: [usize; 4],
+    first: usize,
+}
 
 impl Default for Starts {
     fn default() -> Self {
-        Self([usize::MAX; 4])
+        Self {
+            known: [usize::MAX; 4],
+            first: usize::MAX,
+        }
     }
 }
 
 impl Starts {
     /// False when there are too many.
     fn add(&mut self, at: usize) -> bool {
-        let free = self.0.iter_mut().find(|known| **known == usize::MAX);
-        free.map(|free| *free = at).is_some()
+        let free = self.known.iter_mut().find(|known| **known == usize::MAX);
+        let is_added = free.map(|free| *free = at).is_some();
+        self.first = self.first.min(at);
+        is_added
     }
 
-    /// Whether one of them is at `at`, or was passed.
-    fn passes(&mut self, at: usize) -> bool {
-        let mut is_one = false;
-        for known in &mut self.0 {
+    /// Forgets those that are at `at`, or were passed.
+    fn pass(&mut self, at: usize) {
+        for known in &mut self.known {
             if *known <= at {
                 *known = usize::MAX;
-                is_one = true;
             }
         }
-        is_one
+        self.first = self.known.into_iter().min().unwrap_or(usize::MAX);
     }
 }
 

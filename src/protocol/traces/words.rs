@@ -1,14 +1,33 @@
 //! The words of a text: where they begin and end, comments between them, and comparing them whatever their case.
 
-pub(super) const fn begins_word(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_'
+const BEGINS: u8 = 1;
+const GOES_ON: u8 = 2;
+
+/// Which bytes begin a word, and which go on with one: every text passes here byte by byte.
+static BYTES: [u8; 256] = {
+    let (mut table, mut byte) = ([0; 256], 0_u8);
+    loop {
+        let begins = byte.is_ascii_alphabetic() || byte == b'_';
+        let goes_on = begins || byte.is_ascii_digit() || byte == b'$';
+        table[byte as usize] = if begins { BEGINS } else { 0 } | if goes_on { GOES_ON } else { 0 };
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
+#[inline]
+pub(super) fn begins_word(byte: u8) -> bool {
+    BYTES[usize::from(byte)] & BEGINS != 0
 }
 
+#[inline]
 pub(super) fn word_at(text: &[u8], at: usize) -> &[u8] {
     let rest = &text[at..];
     let end = rest
         .iter()
-        .position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_' && *byte != b'$');
+        .position(|byte| BYTES[usize::from(*byte)] & GOES_ON == 0);
     &rest[..end.unwrap_or(rest.len())]
 }
 
@@ -34,6 +53,7 @@ pub(super) fn after_comment(text: &[u8], at: usize) -> usize {
     }
 }
 
+#[inline]
 pub(super) fn is(word: &[u8], other: &str) -> bool {
     word.eq_ignore_ascii_case(other.as_bytes())
 }
