@@ -41,6 +41,15 @@ impl Dialogue<'_> {
         let Some(size) = size else {
             return self.nonsense("a message has an impossible length");
         };
+        let is_row = matches!(tag, b'D' | b'd');
+        if is_row
+            && matches!(
+                self.server.pipeline.front(),
+                Some(Owed::Query | Owed::Execute(_))
+            )
+        {
+            return Ok(Look::Pass(size)); // most frames of most answers
+        }
         // Answers that fell due while only the head of this frame was here: nothing of it has gone out yet.
         self.give_answers(run);
         let is_ours = matches!(
@@ -156,8 +165,15 @@ impl Dialogue<'_> {
     }
 
     /// Gives the answers whose turn has come, between two frames of the server's.
-    #[inline]
+    #[inline(always)]
     fn give_answers(&mut self, run: &mut Run<'_>) {
+        if matches!(self.server.pipeline.front(), Some(Owed::Answer(_))) {
+            self.give_due_answers(run);
+        }
+    }
+
+    #[cold]
+    fn give_due_answers(&mut self, run: &mut Run<'_>) {
         while let Some(Owed::Answer(bytes)) = self.server.pipeline.front() {
             run.put(bytes);
             self.server.pipeline.settle();
