@@ -48,7 +48,15 @@ impl Session {
 
     /// Looks whether a LISTEN is confirmed, and tells the client what has come for it, where it is the time for that. True when more waits
     /// to be told as soon as this has been sent.
+    #[inline]
     pub(super) fn tend_ears(&mut self) -> Result<bool, Error> {
+        match self.ears {
+            None => Ok(false),
+            Some(_) => self.tend_open_ears(),
+        }
+    }
+
+    fn tend_open_ears(&mut self) -> Result<bool, Error> {
         let Some(ears) = &mut self.ears else {
             return Ok(false);
         };

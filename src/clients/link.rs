@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use crate::clients::buffers::{MARK, with_gathered, with_scratch};
 use crate::clients::session::{Next, Session, Standing};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::net::stream::Stream;
@@ -20,6 +20,7 @@ use crate::protocol::run::Run;
 use crate::servers::server::Server;
 use crate::stats::census::ClientState;
 use crate::stats::counters::micros;
+use crate::thread;
 
 /// So many replies may be owed before the client is read no further.
 const MOST_OWED: usize = 16_384;
@@ -39,15 +40,19 @@ impl Session {
                 // The replies may lie in the server's buffer, waiting for a Sync that we do not read.
                 self.send_to_server(cx, FLUSH)?;
             }
+            // The server comes first: where its answer ends the link, the client need not be asked twice.
+            if self.out.len() < MARK {
+                has_moved |= self.poll_server(cx)?;
+            }
+            if !matches!(self.standing, Standing::Linked(_)) {
+                return Poll::Ready(Ok(Next::On));
+            }
             if !self.is_trying && self.has_room() {
                 match self.poll_client(cx)? {
                     Poll::Ready(Next::Left) => return Poll::Ready(Ok(Next::Left)),
                     Poll::Ready(Next::On) => has_moved = true,
                     Poll::Pending => {}
                 }
-            }
-            if matches!(self.standing, Standing::Linked(_)) && self.out.len() < MARK {
-                has_moved |= self.poll_server(cx)?;
             }
             if !matches!(self.standing, Standing::Linked(_)) {
                 return Poll::Ready(Ok(Next::On));
@@ -180,7 +185,7 @@ impl Session {
             if flow == Flow::Left {
                 return Ok(Next::Left);
             }
-            self.end_if_over(cx)?;
+            self.end_if_over(cx, None)?;
             Ok(Next::On)
         })
     }
@@ -285,16 +290,15 @@ impl Session {
             self.is_trying = false;
             self.let_cancels_in();
         }
-        if self.query.is_some() && self.has_said_all() && self.server().side.is_quiet() {
-            self.query_ends();
-        }
-        self.end_if_over(cx)
+        let ended = self.query.is_some() && self.has_said_all() && self.server().side.is_quiet();
+        let ended = ended.then(|| self.query_ends());
+        self.end_if_over(cx, ended)
     }
 
-    /// Notes the end of a query, and of the transaction where it ended too.
-    fn query_ends(&mut self) {
+    /// Notes the end of a query, and of the transaction where it ended too. When that was.
+    fn query_ends(&mut self) -> Moment {
         let now = clock::now();
-        let tally = &self.pool.tallies[crate::thread::worker() % self.pool.tallies.len()];
+        let tally = &self.pool.tallies[thread::place(thread::worker(), self.pool.tallies.len())];
         if let Some(began) = self.query.take() {
             let took = micros(now.since(began));
             tally.query_micros.add(took);
@@ -304,7 +308,7 @@ impl Session {
         let is_outside = self.server().side.status == b'I';
         if !is_outside {
             self.card.enter(ClientState::Holding, now);
-            return;
+            return now;
         }
         self.card.enter(ClientState::Idle, now);
         if self.course.is_some() {
@@ -313,6 +317,7 @@ impl Session {
         if let Some(began) = self.xact.take() {
             self.pool.tally().xact_micros.add(micros(now.since(began)));
         }
+        now
     }
 
     /// Notes on the cards what SHOW tells of statements and of the application's name.
@@ -328,13 +333,17 @@ impl Session {
         }
     }
 
-    /// Gives the server back when the client needs it no longer.
-    fn end_if_over(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    /// Gives the server back when the client needs it no longer. `ended` is when its query ended, if that was just now.
+    fn end_if_over(&mut self, cx: &mut Context<'_>, ended: Option<Moment>) -> Result<(), Error> {
+        if !self.server().side.pipeline.is_empty() {
+            self.note_pins();
+            return Ok(());
+        }
         let is_session = self.rules.mode == PoolMode::Session;
         if !is_session && self.server().side.speaks_out_of_turn() {
             self.server().side.doomed = Some("it said what nobody asked for");
-            self.query_ends();
-            self.note_link_over(clock::now());
+            let now = self.query_ends();
+            self.note_link_over(now);
             if self.dialogue(|dialogue| dialogue.is_tied()) {
                 return Err(Error::ServerLost(
                     "and what this client had set up there with it",
@@ -352,19 +361,22 @@ impl Session {
         if !is_over {
             return Ok(());
         }
-        if self.query.is_some() {
-            self.query_ends();
-        } else if self.asked.take().is_some() {
+        let now = if self.query.is_some() {
+            self.query_ends()
+        } else {
+            ended.unwrap_or_else(clock::now)
+        };
+        if self.asked.take().is_some() {
             // Only the beginning of a message has come.
-            self.card.enter(ClientState::Idle, clock::now());
+            self.card.enter(ClientState::Idle, now);
         }
         self.note_names();
         self.card.link_to(0);
         if self.course.is_some() {
-            self.note_link_over(clock::now());
+            self.note_link_over(now);
         }
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
-            lease.release();
+            lease.release_at(now);
         }
         self.note_pins();
         Ok(())

@@ -219,7 +219,15 @@ impl Session {
     }
 
     /// Sends what the client's socket did not take before.
+    #[inline]
     pub(super) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.is_empty() && !self.stream.has_pending_output() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_waiting_out(cx)
+    }
+
+    fn poll_waiting_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_kept_back() {
             return Poll::Ready(Ok(()));
         }
@@ -258,7 +266,16 @@ impl Session {
     }
 
     /// Does what somebody ordered by the card.
+    #[inline]
     pub(super) fn obey(&mut self) -> Result<(), Error> {
+        match self.card.order() {
+            Order::None => Ok(()),
+            _ => self.obey_order(),
+        }
+    }
+
+    #[cold]
+    fn obey_order(&mut self) -> Result<(), Error> {
         let limit = Duration::from_micros;
         let limits = match self.card.order() {
             Order::None => return Ok(()),
@@ -402,9 +419,10 @@ impl Session {
                 return self.refuse(cx, &error);
             }
         }
-        match self.pool.ask(cx.waker(), now, Asker::Client) {
+        let plan = self.pool.plan.load();
+        match self.pool.ask(&plan, cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {
-                self.link(server);
+                self.link(server, plan.rules);
                 self.client_said(cx, chunk)
             }
             Asked::Line(spot) => {
@@ -471,7 +489,8 @@ impl Session {
             self.pool.tally().wait_micros.add(waited);
             self.pool.tally().wait_times.record(waited);
             self.card.enter(ClientState::Active, now);
-            self.link(server);
+            let rules = self.pool.plan.load().rules;
+            self.link(server, rules);
             let held = std::mem::take(&mut self.held);
             return Poll::Ready(self.client_said(cx, &held));
         }
@@ -498,8 +517,8 @@ impl Session {
         })
     }
 
-    /// Ties the client to `server`.
-    fn link(&mut self, mut server: Box<Server>) {
+    /// Ties the client to `server`, under the rules in force.
+    fn link(&mut self, mut server: Box<Server>, rules: Rules) {
         server.kept.begin();
         self.pool.tally().server_assignments.add(1);
         server
@@ -507,7 +526,7 @@ impl Session {
             .enter(ServerState::Active, self.asked.unwrap_or_default());
         server.card.lend_to(self.card.id);
         self.card.link_to(server.card.id);
-        self.rules = self.pool.plan.load().rules;
+        self.rules = rules;
         if let Some(course) = &mut self.course {
             course.arrived();
             server.side.settled = Some(Arc::clone(&self.side.params));

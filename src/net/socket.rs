@@ -16,6 +16,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
+/// The kernel takes so many bytes as a whole or not at all, but for rare cases.
+const SMALL: usize = 4096;
+
 /// What the kernel is asked to do for a TCP socket. The default leaves everything to the kernel, as PgBouncer's zeroes do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -217,6 +220,13 @@ impl Socket {
     /// What the kernel answers.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.len() <= SMALL {
+            // Cheaper, as long as the kernel takes all of it.
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
         match self {
             Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),

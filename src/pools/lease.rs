@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::line::Spot;
 use crate::pools::policy::Reason;
@@ -36,11 +36,16 @@ impl Lease {
     }
 
     /// Gives the server back.
-    pub fn release(mut self) {
+    pub fn release(self) {
+        self.release_at(clock::now());
+    }
+
+    /// The same where it is known what time it is.
+    pub fn release_at(mut self, now: Moment) {
         if let Some(server) = self.server.take() {
             server.card.serve(0);
             server.card.lend_to(0);
-            self.pool.give_back(server);
+            self.pool.give_back_at(server, now);
         }
     }
 }
@@ -97,7 +102,10 @@ impl Drop for InLine<'_> {
 /// # Errors
 /// Why there is no server to be had.
 pub async fn borrow(pool: &Arc<Pool>) -> Result<Lease, Error> {
-    let asked = poll_fn(|cx| Poll::Ready(pool.ask(cx.waker(), clock::now(), Asker::Login))).await;
+    let asked = poll_fn(|cx| {
+        Poll::Ready(pool.ask(&pool.plan.load(), cx.waker(), clock::now(), Asker::Login))
+    })
+    .await;
     let server = match asked {
         Asked::Server(server) => server,
         Asked::Refused(error) => return Err(error),

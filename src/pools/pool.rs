@@ -190,7 +190,7 @@ impl Pool {
     /// The counts of this worker.
     #[inline]
     pub fn tally(&self) -> &Tally {
-        &self.tallies[thread::worker() % self.tallies.len()]
+        &self.tallies[thread::place(thread::worker(), self.tallies.len())]
     }
 
     fn arc(&self) -> Arc<Self> {

@@ -97,7 +97,12 @@ fn a_dial_that_never_runs_leaves_no_seat_taken() {
         ..Settings::default()
     });
     // There is no runtime here, as when the process ends.
-    let asked = pool.ask(Waker::noop(), clock::now(), Asker::Client);
+    let asked = pool.ask(
+        &pool.plan.load(),
+        Waker::noop(),
+        clock::now(),
+        Asker::Client,
+    );
     assert!(matches!(asked, Asked::Line(_)));
     let standing = pool.standing();
     assert_eq!((standing.open, standing.dialing), (0, 0));
@@ -112,14 +117,24 @@ fn who_waits_for_a_database_that_is_removed_is_told() {
         settings.pooler.default_pool_size = 1;
         let pool = pool(settings.clone());
         let _busy = lease::borrow(&pool).await.unwrap();
-        let Asked::Line(spot) = pool.ask(Waker::noop(), clock::now(), Asker::Client) else {
+        let Asked::Line(spot) = pool.ask(
+            &pool.plan.load(),
+            Waker::noop(),
+            clock::now(),
+            Asker::Client,
+        ) else {
             panic!("the only server is lent");
         };
         settings.databases.clear();
         pool.registry.follow(settings, Users::default());
         let told = spot.poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(told, Poll::Ready(Err(Error::DatabaseRemoved(_)))));
-        let asked = pool.ask(Waker::noop(), clock::now(), Asker::Client);
+        let asked = pool.ask(
+            &pool.plan.load(),
+            Waker::noop(),
+            clock::now(),
+            Asker::Client,
+        );
         assert!(matches!(asked, Asked::Refused(Error::DatabaseRemoved(_))));
     });
 }
@@ -133,10 +148,13 @@ fn pools_that_share_a_limit_take_turns() {
         let ann = pool(settings);
         let zoe = ann.registry.pool(&ann.database, "zoe", None).unwrap();
         let first = lease::borrow(&ann).await.unwrap();
-        let Asked::Line(zoes) = zoe.ask(Waker::noop(), clock::now(), Asker::Client) else {
+        let Asked::Line(zoes) =
+            zoe.ask(&zoe.plan.load(), Waker::noop(), clock::now(), Asker::Client)
+        else {
             panic!("the only place is taken");
         };
         let Asked::Line(anns) = ann.ask(
+            &ann.plan.load(),
             Waker::noop(),
             zoes.since.after(Duration::from_secs(1)),
             Asker::Client,
@@ -190,7 +208,12 @@ fn the_pools_of_two_nodes_never_lend_each_others_servers_but_share_the_limit_of_
             lease::borrow(&second).await.unwrap(),
         ];
         assert_eq!((own.open(), other.open()), (1, 2));
-        let Asked::Line(spot) = second.ask(Waker::noop(), clock::now(), Asker::Client) else {
+        let Asked::Line(spot) = second.ask(
+            &second.plan.load(),
+            Waker::noop(),
+            clock::now(),
+            Asker::Client,
+        ) else {
             panic!("no place of the database is left");
         };
         assert_eq!(first.database.servers.used(), 3);

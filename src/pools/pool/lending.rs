@@ -8,6 +8,7 @@ use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::dialer;
 use crate::pools::line::Spot;
+use crate::pools::plan::Plan;
 use crate::pools::policy::{AfterUse, Reason, Returned, after_use};
 use crate::pools::registry::Phase;
 use crate::servers::server::Server;
@@ -37,8 +38,8 @@ pub enum Asker {
 }
 
 impl Pool {
-    /// Asks for a server: an idle one, or a place in line, where `waker` is woken.
-    pub fn ask(&self, waker: &Waker, now: Moment, asker: Asker) -> Asked {
+    /// Asks for a server: an idle one, or a place in line, where `waker` is woken. `plan` is the one in force.
+    pub fn ask(&self, plan: &Plan, waker: &Waker, now: Moment, asker: Asker) -> Asked {
         loop {
             let mut state = self.lock();
             state.last_used = now;
@@ -48,10 +49,10 @@ impl Pool {
                 return Asked::Refused(Error::NoPrimary { cluster, standing });
             }
             if !state.paused && !state.lines.has_waiting() {
-                let round_robin = self.plan.load().round_robin;
-                if let Some(server) = take_idle(&mut state, thread::worker(), round_robin) {
+                let idle = take_idle(&mut state, thread::worker(), plan.round_robin);
+                if let Some(server) = idle {
                     drop(state);
-                    match self.vet(server, now) {
+                    match self.vet(plan, server, now) {
                         Some(server) => return Asked::Server(server),
                         None => continue,
                     }
@@ -75,8 +76,7 @@ impl Pool {
     }
 
     /// An idle server that may be lent as it is. Others are closed or checked, and come back later.
-    fn vet(&self, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
-        let plan = self.plan.load();
+    fn vet(&self, plan: &Plan, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
         if server.card.close_needed() {
             self.close(server, Reason::ObsoleteWanted);
             return None;
@@ -108,8 +108,12 @@ impl Pool {
     }
 
     /// Takes back a server that a client is done with.
-    pub fn give_back(&self, mut server: Box<Server>) {
-        let now = clock::now();
+    pub fn give_back(&self, server: Box<Server>) {
+        self.give_back_at(server, clock::now());
+    }
+
+    /// The same where it is known what time it is.
+    pub fn give_back_at(&self, mut server: Box<Server>, now: Moment) {
         server.used = now;
         let plan = self.plan.load();
         let is_old = now.since(server.born) >= plan.lifetime;
@@ -132,7 +136,7 @@ impl Pool {
                 server.card.enter(ServerState::Tested, now);
                 dialer::reset(self.arc(), server);
             }
-            AfterUse::Keep => self.shelve(server),
+            AfterUse::Keep => self.lay_down(&plan, server),
         }
     }
 
@@ -149,8 +153,11 @@ impl Pool {
     }
 
     /// Lends a clean server to who waits, or lays it down.
-    pub(super) fn shelve(&self, mut server: Box<Server>) {
-        let plan = self.plan.load();
+    pub(super) fn shelve(&self, server: Box<Server>) {
+        self.lay_down(&self.plan.load(), server);
+    }
+
+    fn lay_down(&self, plan: &Plan, mut server: Box<Server>) {
         let mut state = self.lock();
         if state.paused || server.generation != state.generation {
             drop(state);
@@ -183,7 +190,7 @@ impl Pool {
         }
         if let Some(server) = state.lines.give(thread::worker(), server) {
             server.card.enter(ServerState::Idle, server.used);
-            let home = server.home % state.idle.len();
+            let home = thread::place(server.home, state.idle.len());
             state.idle[home].push_back(server);
         }
     }
@@ -232,7 +239,7 @@ impl Pool {
 }
 
 fn take_idle(state: &mut State, worker: usize, round_robin: bool) -> Option<Box<Server>> {
-    let own = worker % state.idle.len();
+    let own = thread::place(worker, state.idle.len());
     let store = if state.idle[own].is_empty() {
         let fullest = (0..state.idle.len()).max_by_key(|index| state.idle[*index].len())?;
         &mut state.idle[fullest]

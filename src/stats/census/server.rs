@@ -150,6 +150,9 @@ impl ServerCard {
     /// Notes the client whose query runs on it; 0 when none does.
     #[inline]
     pub fn serve(&self, client: u64) {
+        if client == 0 && self.serving() == 0 {
+            return;
+        }
         let keep_cancels = |work| Some((client << CANCEL_BITS) | (work & CANCELS));
         let _ = self.work.fetch_update(SeqCst, SeqCst, keep_cancels);
     }
