@@ -30,7 +30,7 @@ pub struct Modes {
     pub access: Option<Access>,
     /// ISOLATION LEVEL.
     pub isolation: Option<Isolation>,
-    /// [NOT] DEFERRABLE.
+    /// DEFERRABLE, or NOT DEFERRABLE.
     pub deferrable: Option<bool>,
     /// SET TRANSACTION SNAPSHOT: another session's snapshot.
     pub is_shared_snapshot: bool,
