@@ -15,6 +15,7 @@ mod client;
 mod order;
 mod replication;
 mod server;
+mod shown;
 
 use std::net::IpAddr;
 use std::sync::Arc;

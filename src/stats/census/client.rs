@@ -9,6 +9,7 @@ use std::task::Waker;
 
 use super::order::{ORDERS, Order};
 use super::replication::Replication;
+use super::shown::Shown;
 use crate::clock::Moment;
 
 /// Where a client stands.
@@ -83,7 +84,7 @@ pub struct ClientCard {
     cancel_asked: AtomicBool,
     waker: OnceLock<Waker>,
     limits: Mutex<ClientLimits>,
-    application_name: Mutex<String>,
+    application_name: Shown,
     prepared: AtomicUsize,
     pins: AtomicU16,
     still_in: AtomicU64,
@@ -106,7 +107,7 @@ impl ClientCard {
             cancel_asked: AtomicBool::new(false),
             waker: OnceLock::new(),
             limits: Mutex::new(limits),
-            application_name: Mutex::new(String::new()),
+            application_name: Shown::default(),
             prepared: AtomicUsize::new(0),
             pins: AtomicU16::new(0),
             still_in: AtomicU64::new(0),
@@ -266,21 +267,12 @@ impl ClientCard {
 
     /// The client's `application_name`.
     pub fn application_name(&self) -> String {
-        self.application_name
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.application_name.get()
     }
 
     /// Notes the client's `application_name`.
     pub fn set_application_name(&self, name: &str) {
-        let mut kept = self
-            .application_name
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *kept != name {
-            *kept = name.to_owned();
-        }
+        self.application_name.set(name);
     }
 
     /// How many statements it has prepared.

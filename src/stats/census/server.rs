@@ -4,9 +4,9 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Mutex, PoisonError};
 
 use super::replication::Replication;
+use super::shown::Shown;
 use crate::clock::Moment;
 
 /// Where a server stands; PgBouncer's states.
@@ -79,7 +79,7 @@ pub struct ServerCard {
     close_needed: AtomicBool,
     fenced: AtomicBool,
     prepared: AtomicUsize,
-    application_name: Mutex<String>,
+    application_name: Shown,
 }
 
 impl ServerCard {
@@ -96,7 +96,7 @@ impl ServerCard {
             close_needed: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
-            application_name: Mutex::new(String::new()),
+            application_name: Shown::default(),
         }
     }
 
@@ -196,19 +196,12 @@ impl ServerCard {
 
     /// The `application_name` that it has now.
     pub fn application_name(&self) -> String {
-        self.application_name
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.application_name.get()
     }
 
     /// Notes the `application_name` that it has now.
     pub fn set_application_name(&self, name: &str) {
-        let mut kept = self
-            .application_name
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        name.clone_into(&mut kept);
+        self.application_name.set(name);
     }
 
     /// How many statements are prepared on it.
