@@ -20,7 +20,7 @@ use crate::pools::limits::ClientPlaces;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::protocol::sides::ClientSide;
-use crate::servers::fake::Fake;
+use crate::servers::fake::{Fake, until};
 use crate::stats::census::{ClientCard, ClientFacts, ClientLimits, ClientState, Order};
 
 fn run<T>(story: impl Future<Output = T>) -> T {
@@ -115,12 +115,6 @@ impl Client {
     async fn ask(&mut self, query: &str) -> usize {
         self.send(b'Q', query).await;
         self.hear_until(b'Z').await
-    }
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

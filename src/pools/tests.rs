@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::pools::lease;
 use crate::pools::pool::{Asked, Asker, Pool};
 use crate::pools::registry::Registry;
-use crate::servers::fake::Fake;
+use crate::servers::fake::{Fake, until};
 use crate::servers::query;
 
 fn run<T>(story: impl Future<Output = T>) -> T {
@@ -30,12 +30,6 @@ fn pool(settings: Settings) -> Arc<Pool> {
     let registry = Registry::new(settings, Users::default(), None, None, 1);
     let database = registry.database("app").unwrap();
     registry.pool(&database, "ann", None).unwrap()
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use postgres_protocol::password::{md5, scram_sha_256};
 
 use crate::support::pooler::{Config, Pooler, config};
 use crate::support::postgres::postgres;
-use crate::support::wire::{Body, Fault, Login, Refusal, batch};
+use crate::support::wire::{Body, Fault, Refusal, batch, code};
 
 const PASSWORD: &str = "pass word, with \\ and ü";
 
@@ -50,13 +50,6 @@ fn in_userlist(auth_type: &str) -> Pooler {
             config.userlist(user, &secret)
         })
         .start()
-}
-
-fn code(login: &Login) -> Result<(), String> {
-    login
-        .try_connect()
-        .map(|mut client| assert_eq!(client.value("select 'in'"), "in"))
-        .map_err(|refusal| refusal.told().code)
 }
 
 #[test]

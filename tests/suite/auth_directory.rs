@@ -4,20 +4,13 @@
 use crate::support::directory::{BASE, Directory};
 use crate::support::pooler::{Config, config};
 use crate::support::postgres::postgres;
-use crate::support::wire::Login;
+use crate::support::wire::code;
 
 fn asking(options: &str) -> Config {
     config()
         .pooler("auth_type", "ldap")
         .pooler("auth_ldap_options", options)
         .database("app", "user", "app")
-}
-
-fn code(login: &Login) -> Result<(), String> {
-    login
-        .try_connect()
-        .map(|mut client| assert_eq!(client.value("select 'in'"), "in"))
-        .map_err(|refusal| refusal.told().code)
 }
 
 #[test]

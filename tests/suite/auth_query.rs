@@ -3,7 +3,7 @@
 
 use crate::support::pooler::{Config, config};
 use crate::support::postgres::postgres;
-use crate::support::wire::Login;
+use crate::support::wire::code;
 
 /// A role of this test's own, whose password is its name.
 fn role(name: &str, more: &str) -> String {
@@ -24,13 +24,6 @@ fn asking(database: &str) -> Config {
 
 fn with_query(sql: &str) -> Config {
     asking("app").pooler("auth_query", sql)
-}
-
-fn code(login: &Login) -> Result<(), String> {
-    login
-        .try_connect()
-        .map(|mut client| assert_eq!(client.value("select 'in'"), "in"))
-        .map_err(|refusal| refusal.told().code)
 }
 
 #[test]

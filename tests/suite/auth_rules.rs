@@ -5,7 +5,7 @@ use postgres_protocol::password::{md5, scram_sha_256};
 
 use crate::support::pooler::{Config, Pooler, config};
 use crate::support::postgres::{postgres, program};
-use crate::support::wire::{Address, Login, batch};
+use crate::support::wire::{Address, Login, batch, code};
 
 fn ruled(rules: &str) -> Config {
     config()
@@ -14,13 +14,6 @@ fn ruled(rules: &str) -> Config {
         .pooler("unix_socket_dir", "{folder}")
         .file("hba", rules)
         .database("app", "user", "app")
-}
-
-fn code(login: &Login) -> Result<(), String> {
-    login
-        .try_connect()
-        .map(|mut client| assert_eq!(client.value("select 'in'"), "in"))
-        .map_err(|refusal| refusal.told().code)
 }
 
 fn by_socket(pooler: &Pooler) -> Login {
