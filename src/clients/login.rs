@@ -2,12 +2,14 @@
 //!
 //! The password is asked for before anything is said about databases, so that a stranger learns nothing. A client is welcomed with
 //! the parameters of its pool's first server; before one has logged in, it waits for one.
+//!
+//! `login/room.rs` says whether there is room for it, `login/waits.rs` what it waits for.
 
-use std::future::poll_fn;
+mod room;
+mod waits;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
-use std::time::Duration;
 
 use crate::clients::answer;
 use crate::clients::course::{self, Course};
@@ -17,17 +19,14 @@ use crate::clients::presence::{Presence, PrivatePool};
 use crate::clients::proof::{self, Claim, Proven};
 use crate::clients::session::Session;
 use crate::clients::wishes;
-use crate::clock;
 use crate::config::node::Node;
 use crate::config::settings::Settings;
-use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION, Route};
+use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
 use crate::net::stream::Stream;
-use crate::pools::lease;
 use crate::pools::limits::{ClientPlaces, Database};
-use crate::pools::plan::Reads;
 use crate::pools::pool::Pool;
-use crate::pools::registry::{Phase, Registry};
+use crate::pools::registry::Registry;
 use crate::protocol::message;
 use crate::protocol::parameters::{Parameters, is_carried};
 use crate::protocol::sides::ClientSide;
@@ -36,9 +35,8 @@ use crate::servers::frames::Frames;
 use crate::servers::server::Reported;
 use crate::stats::arrival::Arrival;
 use crate::telemetry::events::{self, Attempt, Who};
-use crate::topology::board::{Board, Held};
+use crate::topology::board::Board;
 use crate::topology::node::NodeId;
-use crate::topology::reader::Read;
 
 /// Logs a client in. When it fails, the stream is left in `back`, so that the reason can be told.
 ///
@@ -358,85 +356,6 @@ impl Login<'_> {
         Ok(Entry::Console { is_admin, presence })
     }
 
-    fn may_come_in(&self, database: &Database) -> Result<(), Error> {
-        if database.disabled.load(Relaxed) {
-            return Err(Error::DatabaseDisabled(database.name.clone()));
-        }
-        if self.registry.phase() != Phase::Serving {
-            return Err(Error::NotAdmitting);
-        }
-        Ok(())
-    }
-
-    /// How many clients the database and the user may have; 0 is no limit.
-    fn client_limits(&self, settings: &Settings, database: &str) -> (usize, usize) {
-        let user = &self.startup.user;
-        // Who must mend it must get in.
-        if settings.pooler.admin_users.contains(user) {
-            return (0, 0);
-        }
-        (
-            settings.effective_max_db_client_connections(database),
-            settings.effective_max_user_client_connections(user),
-        )
-    }
-
-    /// Where a `pgbouncer.ini` is served, a client for whom there is no room hears so before it is asked for its proof. It takes
-    /// its places afterwards all the same: who has proven nothing takes none away from others.
-    fn check_room(&self, settings: &Settings) -> Result<(), Error> {
-        if self.dialect == Dialect::Native {
-            return Ok(());
-        }
-        let (name, user) = (&self.startup.database, &self.startup.user);
-        let (limit, of_user) = self.client_limits(settings, name);
-        let is_full = |limit, used| limit > 0 && used >= limit;
-        let database = self.registry.known_database(name);
-        if database.is_some_and(|database| is_full(limit, database.clients.used())) {
-            return Err(Error::TooManyDatabaseClients(name.clone(), limit));
-        }
-        let owner = self.registry.known_user(user);
-        if owner.is_some_and(|owner| is_full(of_user, owner.clients.used())) {
-            return Err(Error::TooManyUserClients(user.clone(), of_user));
-        }
-        Ok(())
-    }
-
-    /// Takes the client's places. A database that is being forgotten or reloaded in this moment is looked up again.
-    fn take_places(&self, settings: &Settings, name: &str) -> Result<ClientPlaces, Error> {
-        loop {
-            let database = self
-                .registry
-                .database(name)
-                .ok_or_else(|| Error::NoSuchDatabase(name.to_owned()))?;
-            self.may_come_in(&database)?;
-            let places = self.take_places_of(settings, &database)?;
-            if self.registry.is_current(&database) {
-                return Ok(places);
-            }
-        }
-    }
-
-    fn take_places_of(
-        &self,
-        settings: &Settings,
-        database: &Arc<Database>,
-    ) -> Result<ClientPlaces, Error> {
-        let user = &self.startup.user;
-        let (limit, of_user) = self.client_limits(settings, &database.name);
-        if !database.clients.take(limit) {
-            return Err(Error::TooManyDatabaseClients(database.name.clone(), limit));
-        }
-        let owner = self.registry.user(user);
-        if !owner.clients.take(of_user) {
-            database.clients.give_back();
-            return Err(Error::TooManyUserClients(user.clone(), of_user));
-        }
-        Ok(ClientPlaces {
-            database: Arc::clone(database),
-            user: owner,
-        })
-    }
-
     fn pool_for(
         &self,
         database: &Arc<Database>,
@@ -460,80 +379,6 @@ impl Login<'_> {
             pool.group.learn_keys(Arc::clone(keys));
         }
         Ok(pool)
-    }
-
-    /// The writer of the cluster that the database belongs to, if it belongs to one; waits until there is one.
-    async fn writer_of(&self, database: &str) -> Result<Option<Writer>, Error> {
-        let settings = self.registry.settings.load_full();
-        let Some((cluster, _)) = settings.cluster_of(database) else {
-            return Ok(None);
-        };
-        let Some(board) = self.registry.board_of(database) else {
-            let (cluster, standing) = (cluster.to_owned(), "It is not watched.".to_owned());
-            return Err(Error::NoPrimary { cluster, standing });
-        };
-        let entry = settings.database(database);
-        let user = settings.server_user(database, &self.startup.user);
-        let reads = Reads {
-            are_wanted: settings.effective_route(database, user) == Route::Replica,
-            max_lag: entry.and_then(|entry| entry.max_lag),
-        };
-        let since = clock::now();
-        loop {
-            let view = board.view();
-            let node = course::node_for(&board, &view, reads, Read::default(), clock::now());
-            if let Some(node) = node.and_then(|id| view.node(id)) {
-                let place = Node::at(&node.place.host, node.place.port);
-                let node = node.id;
-                return Ok(Some(Writer { board, node, place }));
-            }
-            let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
-            let called = match &hold {
-                Some(hold) => poll_fn(|cx| hold.poll(cx)).await,
-                None => Held::TimedOut,
-            };
-            if called == Held::TimedOut {
-                return Err(course::no_primary(&board));
-            }
-        }
-    }
-
-    /// The parameters of the pool's servers; waits for the first server where none has logged in yet.
-    async fn welcome_of(&self, pool: &Arc<Pool>, settings: &Settings) -> Result<Reported, Error> {
-        let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
-        let wait = if wait.is_zero() {
-            Duration::from_secs(86_400)
-        } else {
-            wait
-        };
-        let first = async {
-            loop {
-                let mut told = std::pin::pin!(pool.group.has_welcome.notified());
-                told.as_mut().enable();
-                if let Some(welcome) = pool.group.welcome() {
-                    return Ok(welcome);
-                }
-                self.arrival.waits_for_server(clock::now());
-                // It need not wait for a server of its own: what another login learned will do.
-                tokio::select! {
-                    () = told => {}
-                    borrowed = lease::borrow(pool) => {
-                        let mut lease = borrowed?;
-                        let reported = Arc::clone(&lease.server().reported);
-                        lease.release();
-                        return Ok(reported);
-                    }
-                }
-            }
-        };
-        let waited = tokio::time::timeout(wait, Box::pin(first)).await;
-        waited.map_err(|_| {
-            if pool.standing().paused {
-                Error::PausedTooLong(wait)
-            } else {
-                Error::QueryWaitTimeout(wait)
-            }
-        })?
     }
 
     fn register(&self, stream: &Stream) -> Presence {

@@ -1,0 +1,100 @@
+//! What a login waits for: the writer of its cluster, and what the first server of its pool says.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Login, Writer};
+use crate::clients::course;
+use crate::clock;
+use crate::config::node::Node;
+use crate::config::settings::Settings;
+use crate::config::value::Route;
+use crate::error::Error;
+use crate::pools::lease;
+use crate::pools::plan::Reads;
+use crate::pools::pool::Pool;
+use crate::servers::server::Reported;
+use crate::topology::board::Held;
+use crate::topology::reader::Read;
+
+impl Login<'_> {
+    /// The writer of the cluster that the database belongs to, if it belongs to one; waits until there is one.
+    pub(super) async fn writer_of(&self, database: &str) -> Result<Option<Writer>, Error> {
+        let settings = self.registry.settings.load_full();
+        let Some((cluster, _)) = settings.cluster_of(database) else {
+            return Ok(None);
+        };
+        let Some(board) = self.registry.board_of(database) else {
+            let (cluster, standing) = (cluster.to_owned(), "It is not watched.".to_owned());
+            return Err(Error::NoPrimary { cluster, standing });
+        };
+        let entry = settings.database(database);
+        let user = settings.server_user(database, &self.startup.user);
+        let reads = Reads {
+            are_wanted: settings.effective_route(database, user) == Route::Replica,
+            max_lag: entry.and_then(|entry| entry.max_lag),
+        };
+        let since = clock::now();
+        loop {
+            let view = board.view();
+            let node = course::node_for(&board, &view, reads, Read::default(), clock::now());
+            if let Some(node) = node.and_then(|id| view.node(id)) {
+                let place = Node::at(&node.place.host, node.place.port);
+                let node = node.id;
+                return Ok(Some(Writer { board, node, place }));
+            }
+            let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
+            let called = match &hold {
+                Some(hold) => poll_fn(|cx| hold.poll(cx)).await,
+                None => Held::TimedOut,
+            };
+            if called == Held::TimedOut {
+                return Err(course::no_primary(&board));
+            }
+        }
+    }
+
+    /// The parameters of the pool's servers; waits for the first server where none has logged in yet.
+    pub(super) async fn welcome_of(
+        &self,
+        pool: &Arc<Pool>,
+        settings: &Settings,
+    ) -> Result<Reported, Error> {
+        let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
+        let wait = if wait.is_zero() {
+            Duration::from_secs(86_400)
+        } else {
+            wait
+        };
+        let first = async {
+            loop {
+                let mut told = std::pin::pin!(pool.group.has_welcome.notified());
+                told.as_mut().enable();
+                if let Some(welcome) = pool.group.welcome() {
+                    return Ok(welcome);
+                }
+                self.arrival.waits_for_server(clock::now());
+                // It need not wait for a server of its own: what another login learned will do.
+                tokio::select! {
+                    () = told => {}
+                    borrowed = lease::borrow(pool) => {
+                        let mut lease = borrowed?;
+                        let reported = Arc::clone(&lease.server().reported);
+                        lease.release();
+                        return Ok(reported);
+                    }
+                }
+            }
+        };
+        let waited = tokio::time::timeout(wait, Box::pin(first)).await;
+        waited.map_err(|_| {
+            if pool.standing().paused {
+                Error::PausedTooLong(wait)
+            } else {
+                Error::QueryWaitTimeout(wait)
+            }
+        })?
+    }
+}
