@@ -46,17 +46,31 @@ impl Load {
     /// A request was answered after `took`.
     pub fn answered(&mut self, took: Duration, now: Moment) {
         self.failures = 0;
+        let is_warm = |since: Moment| now.since(since) >= SLOW_START;
+        if self.back_since.is_some_and(is_warm) {
+            self.back_since = None;
+            self.forgive();
+        }
         let last = self.measured.replace(now);
         let Some(last) = last.filter(|_| took < self.response) else {
             self.response = took;
             return;
         };
-        let kept = (-now.since(last).as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        let kept = kept(now.since(last));
         self.response = self.response.mul_f64(kept) + took.mul_f64(1.0 - kept);
     }
 
-    /// A request failed for a reason of the node's own.
+    /// What its response time is taken for: one that nobody has measured for a while may have become better.
+    fn expected(&self, now: Moment) -> Duration {
+        let age = self.measured.map_or(Duration::ZERO, |last| now.since(last));
+        self.response.mul_f64(kept(age))
+    }
+
+    /// A request failed for a reason of the node's own. One that is left out already was asked before that was known.
     pub fn failed(&mut self, now: Moment) {
+        if self.out_until(now).is_some() {
+            return;
+        }
         self.failures += 1;
         if self.failures >= FAILURES {
             self.eject(now);
@@ -84,6 +98,11 @@ impl Load {
     }
 }
 
+/// How much of the average is still there after `age`.
+fn kept(age: Duration) -> f64 {
+    (-age.as_secs_f64() / MEMORY.as_secs_f64()).exp()
+}
+
 /// A node that may serve a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
@@ -103,10 +122,21 @@ impl Candidate {
         let waiting = f64::from(self.load.in_flight) + 1.0;
         let response = self
             .load
-            .response
+            .expected(now)
             .max(Duration::from_micros(1))
             .as_secs_f64();
-        response * waiting / (f64::from(self.weight.max(1)) * self.warmth(now))
+        response * waiting / f64::from(self.weight.max(1))
+    }
+
+    /// Whether it stands in this draw: one that came back does so more and more often.
+    fn is_drawn(&self, dice: &mut Dice, now: Moment) -> bool {
+        let warmth = self.warmth(now);
+        if warmth >= 1.0 {
+            return true;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a lot of a thousand")]
+        let lot = dice.below(1000) as f64 / 1000.0;
+        lot < warmth
     }
 
     /// From a tenth to 1, as the time since it came back passes.
@@ -152,7 +182,20 @@ pub fn ejected(candidates: &[Candidate], most: f64, now: Moment) -> Vec<NodeId> 
 pub fn choose(candidates: &[Candidate], dice: &mut Dice, now: Moment) -> Option<NodeId> {
     let near = |one: &&Candidate| one.is_near && !one.load.is_full;
     let has_near = candidates.iter().any(|one| near(&one));
-    let mut pool = candidates.iter().filter(|one| !has_near || near(one));
+    let pool = candidates.iter().filter(|one| !has_near || near(one));
+    let mut cold = 0u64;
+    for (at, one) in pool.clone().enumerate().take(64) {
+        cold |= u64::from(!one.is_drawn(dice, now)) << at;
+    }
+    let all = pool.clone().count();
+    if cold.count_ones() as usize == all {
+        cold = 0;
+    }
+    let is_in = |at: usize| at >= 64 || cold >> at & 1 == 0;
+    let mut pool = pool
+        .enumerate()
+        .filter(|(at, _)| is_in(*at))
+        .map(|(_, one)| one);
     let count = pool.clone().count();
     if count <= 1 {
         return pool.next().map(|one| one.node);
@@ -220,7 +263,10 @@ mod tests {
     fn a_node_that_came_back_warms_up() {
         let mut back = node(0, 1, 0);
         back.load.back_since = Some(at(100));
-        assert_eq!(shares(&[back, node(1, 2, 0)], at(101))[0], 0);
+        let share = shares(&[back, node(1, 2, 0)], at(101))[0];
+        assert!((50..200).contains(&share), "{share}");
+        let share = shares(&[back, node(1, 2, 0)], at(115))[0];
+        assert!((400..600).contains(&share), "{share}");
         assert_eq!(shares(&[back, node(1, 2, 0)], at(200))[0], 1000);
     }
 
@@ -244,7 +290,10 @@ mod tests {
         }
         assert_eq!(load.out_until(at(0)), Some(at(5)));
         load.eject(at(10));
-        assert_eq!(load.out_until(at(10)), Some(at(20)));
+        for _ in 0..FAILURES {
+            load.failed(at(11));
+        }
+        assert_eq!(load.out_until(at(12)), Some(at(20)), "known already");
         let out = |id| Candidate {
             load,
             ..node(id, 1, 0)
