@@ -41,6 +41,8 @@ pub(super) enum Way {
     There,
     /// There is none at the moment.
     Nowhere,
+    /// There may be a better one in a moment.
+    Soon,
     /// There is none, and nobody waits for one.
     Refused(Error),
 }

@@ -261,6 +261,9 @@ impl Session {
             };
             return self.answer_said(cx, &said);
         }
+        if self.course.is_some() {
+            self.mark_for_all();
+        }
         self.answer_said(cx, chunk)
     }
 

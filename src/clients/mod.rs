@@ -16,6 +16,7 @@ pub mod presence;
 pub mod proof;
 pub mod session;
 mod split;
+mod steering;
 pub mod ties;
 mod trial;
 pub mod wishes;

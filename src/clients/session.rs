@@ -414,6 +414,11 @@ impl Session {
                 self.held.extend_from_slice(chunk);
                 return self.hold(cx, now);
             }
+            Way::Soon => {
+                self.held.extend_from_slice(chunk);
+                self.wait_for_view(cx, now);
+                return Ok(Next::On);
+            }
             Way::Refused(error) => {
                 self.held.extend_from_slice(chunk);
                 return self.refuse(cx, &error);

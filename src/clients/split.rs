@@ -1,23 +1,12 @@
-//! One DSN for reads and writes: each request of a client is read before a server is chosen for it.
-//!
-//! A link to a replica takes only what was read and found fit for it: the *gate* lets those bytes pass, and what the client sends
-//! behind them waits until they are answered. So nothing reaches a replica that nobody has judged. A link to the primary is open, as
-//! everywhere else. In a READ ONLY transaction on a replica requests pass one by one, for behind its end anything may follow.
+//! What a session needs whose reads are split off: what it has done, how its texts are read, and the gate of its link.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::clients::buffers::{MARK, with_scratch};
-use crate::clients::course::Way;
-use crate::clients::session::{Next, Session, Standing};
 use crate::clients::trial::Trial;
 use crate::clock::{self, Moment};
-use crate::error::Error;
-use crate::pools::plan::Splitting;
-use crate::pools::routes::{self, Flight, Routes, Went};
+use crate::pools::routes::{self, Flight, Routes};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::prepared::Names;
@@ -27,10 +16,9 @@ use crate::routing::classify::Reading;
 use crate::routing::dice::Dice;
 use crate::routing::intent::Intent;
 use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
-use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, route};
-use crate::routing::standing::{self, Mark};
+use crate::routing::route::{Ask, Circumstances, Reason, Route, is_soon};
+use crate::routing::standing;
 use crate::topology::node::Role;
-use crate::topology::view::ClusterView;
 
 thread_local! {
     static RECENT: RefCell<Recent> = RefCell::default();
@@ -54,25 +42,35 @@ pub(super) enum Gate {
 #[derive(Debug)]
 pub(super) struct Split {
     pub(super) routes: Arc<Routes>,
-    standing: standing::Standing,
-    dice: Dice,
-    scope: Option<(Arc<Parameters>, Arc<Scope>)>,
+    pub(super) standing: standing::Standing,
+    pub(super) dice: Dice,
+    pub(super) scope: Option<(Arc<Parameters>, Arc<Scope>)>,
     /// What is being asked.
-    asked: Asked,
+    pub(super) asked: Asked,
     /// So many held bytes are the beginning of a request; 0 when none is being gathered.
-    gathered: usize,
-    gate: Gate,
-    flight: Option<Flight>,
+    pub(super) gathered: usize,
+    pub(super) gate: Gate,
+    pub(super) flight: Option<Flight>,
     /// How often the client said something on the link.
-    said: usize,
+    pub(super) said: usize,
     /// What is under way on a replica, until its fate is known.
     pub(super) trial: Option<Trial>,
     /// A replica could not serve the request.
     pub(super) must_be_primary: bool,
+    /// So many reads in a row went to the primary for want of a replica.
+    pub(super) strays: u32,
+    /// Until when the request may wait for a sample.
+    pub(super) waits_until: Option<Moment>,
 }
 
+/// So many reads in a row go to the primary before one waits for the sample that would end this: a client that reads without a
+/// pause would never see one that is newer than its last read.
+const STRAYS: u32 = 2;
+/// How long it waits.
+const SOON: Duration = Duration::from_millis(20);
+
 impl Split {
-    fn new(routes: Arc<Routes>) -> Self {
+    pub(super) fn new(routes: Arc<Routes>) -> Self {
         Self {
             routes,
             standing: standing::Standing::default(),
@@ -88,7 +86,19 @@ impl Split {
             said: 0,
             trial: None,
             must_be_primary: false,
+            strays: 0,
+            waits_until: None,
         }
+    }
+
+    /// Whether to wait for the next sample in place of one more read on the primary.
+    pub(super) fn may_wait(&mut self, around: &Circumstances<'_>) -> bool {
+        if self.strays < STRAYS || self.must_be_primary || !is_soon(&self.standing, around) {
+            self.waits_until = None;
+            return false;
+        }
+        let until = *self.waits_until.get_or_insert(around.now.after(SOON));
+        around.now < until
     }
 
     /// The scope in which the session's texts are read now.
@@ -120,7 +130,7 @@ impl Split {
     }
 
     /// What is to be asked of [`route`].
-    fn ask(&self) -> Ask {
+    pub(super) fn ask(&self) -> Ask {
         // A standby refuses SERIALIZABLE.
         let is_serializable = self.standing.defaults.isolation == Some(Isolation::Serializable)
             && self.asked.ask.begins.is_none();
@@ -131,7 +141,7 @@ impl Split {
     }
 
     /// A link begins for what is asked, which goes where `route` says.
-    fn sets_out(&mut self, route: Route, now: Moment) {
+    pub(super) fn sets_out(&mut self, route: Route, now: Moment) {
         self.said = 0;
         self.trial = None;
         self.flight = None;
@@ -145,11 +155,11 @@ impl Split {
     }
 
     /// Whether all that the client said on the link is known to read.
-    fn has_only_read(&self) -> bool {
+    pub(super) fn has_only_read(&self) -> bool {
         self.said <= 1 && self.asked.ask.intent <= Intent::NodeLocal
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         matches!(self.gate, Gate::Closed)
     }
 }
@@ -177,7 +187,7 @@ fn defaults(params: &Parameters) -> Modes {
 struct Knowledge<'a> {
     texts: &'a Cache,
     recent: &'a mut Recent,
-    scope: &'a Scope,
+    pub(super) scope: &'a Scope,
     names: &'a Names,
     now: Moment,
     /// Every text is one that a replica has refused: until when it goes to the primary.
@@ -209,273 +219,8 @@ impl Known for Knowledge<'_> {
     }
 }
 
-impl Session {
-    pub(super) fn split(&mut self) -> Option<&mut Split> {
-        self.course.as_mut()?.split.as_deref_mut()
-    }
-
-    /// Reads what the client asks for, where its reads are split off. False when more must come first; all of it is then held.
-    pub(super) fn read_ahead(&mut self, chunk: &[u8]) -> bool {
-        let is_split = self.pool.plan.load().split.is_some();
-        let registry = &self.pool.registry;
-        let Some(course) = &mut self.course else {
-            return true;
-        };
-        if !is_split {
-            course.split = None;
-            return true;
-        }
-        let database = &self.pool.group.database.name;
-        let split = course.split.get_or_insert_with(|| {
-            let routes = registry.routes_of(database);
-            routes.code_is(
-                &self.pool.user,
-                self.pool.group.dictionary.code_generation(),
-            );
-            Box::new(Split::new(routes))
-        });
-        split.gathered = 0;
-        let stash = &mut self.side.walk.stash;
-        if !stash.is_empty() {
-            // The beginning of a message that came with the end of the link before.
-            self.held = std::mem::take(stash);
-            self.held.extend_from_slice(chunk);
-            return false;
-        }
-        match judge(
-            split,
-            &self.side.params,
-            &self.pool.user,
-            &self.side.names,
-            chunk,
-            None,
-        ) {
-            Some(asked) => {
-                split.asked = asked;
-                true
-            }
-            None => {
-                self.held.extend_from_slice(chunk);
-                split.gathered = self.held.len();
-                false
-            }
-        }
-    }
-
-    /// Whether what is held is the beginning of a request whose end must come first.
-    pub(super) fn is_gathering(&self) -> bool {
-        let split = self
-            .course
-            .as_ref()
-            .and_then(|course| course.split.as_ref());
-        split.is_some_and(|split| split.gathered > 0 && split.gathered == self.held.len())
-    }
-
-    /// Chooses the node for what the client asks.
-    pub(super) fn steer_by(&mut self, splitting: &Splitting, now: Moment) -> Result<Way, Error> {
-        let Some(course) = &mut self.course else {
-            return Ok(Way::There);
-        };
-        let view = course.board.view();
-        let Some(split) = &mut course.split else {
-            return Ok(Way::Nowhere);
-        };
-        let routes = Arc::clone(&split.routes);
-        let around = Circumstances {
-            view: &view,
-            policy: &splitting.policy,
-            written_by_all: routes.written().map(|mut mark| {
-                mark.learn(&view);
-                mark
-            }),
-            load: &|node| routes.load(node),
-            now,
-        };
-        let outcome = route(split.ask(), &mut split.standing, &around, &mut split.dice);
-        let route = match outcome {
-            Outcome::To(route) | Outcome::Move(route) => route,
-            Outcome::Later | Outcome::Wait(_) => return Ok(Way::Nowhere),
-            Outcome::Refuse(_) => return Ok(Way::Refused(no_replica(&view))),
-        };
-        routes.counts.add(went(route), route.why);
-        if route.why == Reason::NoReplica {
-            // It may only be that nobody knows yet how far they are.
-            course.board.want_sample(now);
-        }
-        let route = if splitting.is_observed && route.role == Role::Replica {
-            let Some(node) = view.primary_at(now) else {
-                return Ok(Way::Nowhere);
-            };
-            let role = Role::Primary;
-            Route {
-                node,
-                role,
-                ..route
-            }
-        } else {
-            route
-        };
-        split.sets_out(route, now);
-        course.reads_from(route, &view);
-        self.bind(&view, route.node)
-    }
-
-    /// What of `chunk` may go to the server now; the rest is held.
-    pub(super) fn admit<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
-        let Some(split) = self.split() else {
-            return chunk;
-        };
-        split.said += 1;
-        let count = match &mut split.gate {
-            Gate::Open => return chunk,
-            Gate::Closed => 0,
-            Gate::Judged(count) => {
-                let count = (*count).min(chunk.len());
-                split.gate = Gate::Closed;
-                count
-            }
-            Gate::One(cutter) => {
-                let (count, is_end) = cutter.cut(chunk);
-                if is_end {
-                    split.gate = Gate::Closed;
-                }
-                count
-            }
-        };
-        let (now, later) = chunk.split_at(count);
-        self.held.extend_from_slice(later);
-        now
-    }
-
-    /// Whether what is held waits for the end of the link, or of the request under way.
-    pub(super) fn is_held_back(&self) -> bool {
-        let split = self
-            .course
-            .as_ref()
-            .and_then(|course| course.split.as_ref());
-        split.is_some_and(|split| split.is_closed())
-    }
-
-    /// The gate is closed: opens it for the next request of a transaction, or takes in what the client sends meanwhile. True when
-    /// something moved.
-    pub(super) fn poll_gate(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
-        let (is_quiet, is_outside) = {
-            let side = &self.server().side;
-            (side.is_quiet(), side.status == b'I')
-        };
-        if is_quiet && let Some(split) = self.split() {
-            // Outside a transaction it is tied to its server, and stays as it is.
-            split.gate = if is_outside {
-                Gate::Open
-            } else {
-                Gate::One(Cutter::default())
-            };
-            return Ok(Poll::Ready(Next::On));
-        }
-        if self.held.len() >= MARK || self.held.first() == Some(&b'X') {
-            return Ok(Poll::Pending);
-        }
-        with_scratch(|scratch| match self.stream.poll_read(cx, scratch) {
-            Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(Err(_) | Ok(0)) => Err(Error::ClientGone),
-            Poll::Ready(Ok(count)) => {
-                self.held.extend_from_slice(&scratch[..count]);
-                Ok(Poll::Ready(Next::On))
-            }
-        })
-    }
-
-    /// The link is over and the server goes back: what was read or written on it counts for what comes.
-    pub(super) fn note_link_over(&mut self, now: Moment) {
-        let Some(course) = &mut self.course else {
-            return;
-        };
-        let (node, epoch) = course.bound();
-        let Some(split) = &mut course.split else {
-            return;
-        };
-        split.must_be_primary = false;
-        split.trial = None;
-        if let Some(flight) = split.flight.take() {
-            flight.landed(now);
-            return split.standing.has_read(node, now, epoch);
-        }
-        if split.has_only_read() {
-            split.standing.has_read(node, now, epoch);
-        } else {
-            self.note_written(now);
-        }
-    }
-
-    /// A transaction on the primary is over that may have written.
-    pub(super) fn note_written(&mut self, now: Moment) {
-        let Some(course) = &mut self.course else {
-            return;
-        };
-        let (_, epoch) = course.bound();
-        let Some(split) = &mut course.split else {
-            return;
-        };
-        if split.flight.is_some() || split.has_only_read() {
-            return;
-        }
-        split.standing.wrote(now, epoch);
-        split.routes.wrote(Mark::new(now, epoch));
-        course.board.want_sample(now);
-        let code = self.pool.group.dictionary.code_generation();
-        split.routes.code_is(&self.pool.user, code);
-    }
-
-    /// A replica could not serve what was judged to be a read: its texts go to the primary for so long.
-    pub(super) fn note_offence(&mut self, request: &[u8], lasts: Duration) {
-        let now = clock::now();
-        let Some(split) = self
-            .course
-            .as_mut()
-            .and_then(|course| course.split.as_deref_mut())
-        else {
-            return;
-        };
-        let (params, names) = (&self.side.params, &self.side.names);
-        let until = Some(now.after(lasts));
-        judge(split, params, &self.pool.user, names, request, until);
-        let counts = &split.routes.counts;
-        counts.offences.fetch_add(1, Relaxed);
-    }
-
-    /// There is no server to be had where the client's request goes: it goes to the primary where a replica was meant, else it waits for
-    /// a primary.
-    pub(super) fn weather(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<Next, Error> {
-        let bound = self.course.as_ref().map(|course| course.bound());
-        if let Some((node, _)) = bound
-            && let Some(split) = self.split()
-            && split.flight.take().is_some()
-        {
-            split.routes.failed(node, now);
-            split.must_be_primary = true;
-            self.standing = Standing::Idle;
-            return Ok(Next::On);
-        }
-        self.hold(cx, now)
-    }
-}
-
-fn went(route: Route) -> Went {
-    if route.role == Role::Replica {
-        Went::Replica
-    } else {
-        Went::Primary
-    }
-}
-
-fn no_replica(view: &ClusterView) -> Error {
-    Error::NoReplica {
-        cluster: view.name.to_string(),
-    }
-}
-
 /// Reads what is asked. `offends_until`: a replica has refused it.
-fn judge(
+pub(super) fn judge(
     split: &mut Split,
     params: &Arc<Parameters>,
     user: &str,

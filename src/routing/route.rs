@@ -375,6 +375,32 @@ pub fn fitness(
     }
 }
 
+/// Whether the next sample of the primary's position is likely to qualify a replica for a read of the session: all that keeps one from
+/// it is that the position is not known yet, and it has replayed all that is.
+pub fn is_soon(standing: &Standing, around: &Circumstances<'_>) -> bool {
+    let view = around.view;
+    let Some(sample) = view.sample else {
+        return false;
+    };
+    let is_unknown = |mark: &Mark| mark.epoch == view.epoch && mark.lsn.is_none();
+    let mut asked = standing.clone();
+    asked.written = standing.written.filter(|mark| !is_unknown(mark));
+    asked.read = standing.read.filter(|(_, mark)| !is_unknown(mark));
+    let shared = around.written_by_all.filter(|mark| !is_unknown(mark));
+    let is_waiting = asked.written != standing.written
+        || asked.read != standing.read
+        || shared != around.written_by_all;
+    let around = Circumstances {
+        written_by_all: shared,
+        ..*around
+    };
+    is_waiting
+        && view
+            .nodes
+            .iter()
+            .any(|node| node.lsn >= Some(sample.lsn) && fitness(node, &asked, &around).is_ok())
+}
+
 /// The replicas that may serve a read of the session, with how they do; those left out for failing are not among them.
 fn candidates(standing: &Standing, around: &Circumstances<'_>) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = around

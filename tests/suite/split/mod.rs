@@ -1,9 +1,12 @@
 //! One DSN for reads and writes: reads go to replicas, everything else to the primary, and nobody reads what is older than its own writes.
 
+mod faults;
+mod freshness;
+
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use pooler::cli::cluster::{Cluster, Options};
+use pooler::cli::cluster::{Cluster, Options, Stop};
 
 use crate::support::eventually;
 use crate::support::pooler::{Config, Pooler, config};

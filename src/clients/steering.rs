@@ -1,0 +1,330 @@
+//! One DSN for reads and writes: each request of a client is read before a server is chosen for it.
+//!
+//! A link to a replica takes only what was read and found fit for it: the *gate* lets those bytes pass, and what the client sends
+//! behind them waits until they are answered. So nothing reaches a replica that nobody has judged. A link to the primary is open, as
+//! everywhere else. In a READ ONLY transaction on a replica requests pass one by one, for behind its end anything may follow.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::clients::buffers::{MARK, with_scratch};
+use crate::clients::course::Way;
+use crate::clients::session::{Next, Session, Standing};
+use crate::clients::split::{Gate, Split, judge};
+use crate::clock::{self, Moment};
+use crate::error::Error;
+use crate::pools::plan::Splitting;
+use crate::pools::routes::Went;
+use crate::routing::request::Cutter;
+use crate::routing::route::{Circumstances, Outcome, Reason, Route, route};
+use crate::routing::standing::Mark;
+use crate::topology::node::Role;
+use crate::topology::view::ClusterView;
+
+impl Session {
+    pub(super) fn split(&mut self) -> Option<&mut Split> {
+        self.course.as_mut()?.split.as_deref_mut()
+    }
+
+    /// Reads what the client asks for, where its reads are split off. False when more must come first; all of it is then held.
+    pub(super) fn read_ahead(&mut self, chunk: &[u8]) -> bool {
+        let is_split = self.pool.plan.load().split.is_some();
+        let registry = &self.pool.registry;
+        let Some(course) = &mut self.course else {
+            return true;
+        };
+        if !is_split {
+            course.split = None;
+            return true;
+        }
+        let database = &self.pool.group.database.name;
+        let split = course.split.get_or_insert_with(|| {
+            let routes = registry.routes_of(database);
+            routes.code_is(
+                &self.pool.user,
+                self.pool.group.dictionary.code_generation(),
+            );
+            Box::new(Split::new(routes))
+        });
+        split.gathered = 0;
+        let stash = &mut self.side.walk.stash;
+        if !stash.is_empty() {
+            // The beginning of a message that came with the end of the link before.
+            self.held = std::mem::take(stash);
+            self.held.extend_from_slice(chunk);
+            return false;
+        }
+        match judge(
+            split,
+            &self.side.params,
+            &self.pool.user,
+            &self.side.names,
+            chunk,
+            None,
+        ) {
+            Some(asked) => {
+                split.asked = asked;
+                true
+            }
+            None => {
+                self.held.extend_from_slice(chunk);
+                split.gathered = self.held.len();
+                false
+            }
+        }
+    }
+
+    /// Whether what is held is the beginning of a request whose end must come first.
+    pub(super) fn is_gathering(&self) -> bool {
+        let split = self
+            .course
+            .as_ref()
+            .and_then(|course| course.split.as_ref());
+        split.is_some_and(|split| split.gathered > 0 && split.gathered == self.held.len())
+    }
+
+    /// Chooses the node for what the client asks.
+    pub(super) fn steer_by(&mut self, splitting: &Splitting, now: Moment) -> Result<Way, Error> {
+        let Some(course) = &mut self.course else {
+            return Ok(Way::There);
+        };
+        let view = course.board.view();
+        let Some(split) = &mut course.split else {
+            return Ok(Way::Nowhere);
+        };
+        let routes = Arc::clone(&split.routes);
+        let around = Circumstances {
+            view: &view,
+            policy: &splitting.policy,
+            written_by_all: routes.written().map(|mut mark| {
+                mark.learn(&view);
+                mark
+            }),
+            load: &|node| routes.load(node),
+            now,
+        };
+        let outcome = route(split.ask(), &mut split.standing, &around, &mut split.dice);
+        let is_stray = matches!(
+            outcome,
+            Outcome::To(Route {
+                why: Reason::NoReplica,
+                ..
+            })
+        );
+        if is_stray {
+            // It may only be that nobody knows yet how far they are.
+            course.board.want_sample(now);
+            if !splitting.is_observed && split.may_wait(&around) {
+                return Ok(Way::Soon);
+            }
+        }
+        split.strays = if is_stray { split.strays + 1 } else { 0 };
+        split.waits_until = None;
+        let route = match outcome {
+            Outcome::To(route) | Outcome::Move(route) => route,
+            Outcome::Later | Outcome::Wait(_) => return Ok(Way::Nowhere),
+            Outcome::Refuse(_) => return Ok(Way::Refused(no_replica(&view))),
+        };
+        routes.counts.add(went(route), route.why);
+        let route = if splitting.is_observed && route.role == Role::Replica {
+            let Some(node) = view.primary_at(now) else {
+                return Ok(Way::Nowhere);
+            };
+            let role = Role::Primary;
+            Route {
+                node,
+                role,
+                ..route
+            }
+        } else {
+            route
+        };
+        split.sets_out(route, now);
+        course.reads_from(route, &view);
+        self.bind(&view, route.node)
+    }
+
+    /// Waits for the next view, the request held.
+    pub(super) fn wait_for_view(&mut self, cx: &Context<'_>, now: Moment) {
+        let hold = self
+            .course
+            .as_ref()
+            .and_then(|course| course.board.hold(now, cx.waker()));
+        match hold {
+            Some(hold) => self.standing = Standing::Holding(hold),
+            None => {
+                if let Some(split) = self.split() {
+                    split.must_be_primary = true;
+                }
+            }
+        }
+    }
+
+    /// What of `chunk` may go to the server now; the rest is held.
+    pub(super) fn admit<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let Some(split) = self.split() else {
+            return chunk;
+        };
+        split.said += 1;
+        let count = match &mut split.gate {
+            Gate::Open => return chunk,
+            Gate::Closed => 0,
+            Gate::Judged(count) => {
+                let count = (*count).min(chunk.len());
+                split.gate = Gate::Closed;
+                count
+            }
+            Gate::One(cutter) => {
+                let (count, is_end) = cutter.cut(chunk);
+                if is_end {
+                    split.gate = Gate::Closed;
+                }
+                count
+            }
+        };
+        let (now, later) = chunk.split_at(count);
+        self.held.extend_from_slice(later);
+        now
+    }
+
+    /// Whether what is held waits for the end of the link, or of the request under way.
+    pub(super) fn is_held_back(&self) -> bool {
+        let split = self
+            .course
+            .as_ref()
+            .and_then(|course| course.split.as_ref());
+        split.is_some_and(|split| split.is_closed())
+    }
+
+    /// The gate is closed: opens it for the next request of a transaction, or takes in what the client sends meanwhile. True when
+    /// something moved.
+    pub(super) fn poll_gate(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
+        let (is_quiet, is_outside) = {
+            let side = &self.server().side;
+            (side.is_quiet(), side.status == b'I')
+        };
+        if is_quiet && let Some(split) = self.split() {
+            // Outside a transaction it is tied to its server, and stays as it is.
+            split.gate = if is_outside {
+                Gate::Open
+            } else {
+                Gate::One(Cutter::default())
+            };
+            return Ok(Poll::Ready(Next::On));
+        }
+        if self.held.len() >= MARK || self.held.first() == Some(&b'X') {
+            return Ok(Poll::Pending);
+        }
+        with_scratch(|scratch| match self.stream.poll_read(cx, scratch) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Err(_) | Ok(0)) => Err(Error::ClientGone),
+            Poll::Ready(Ok(count)) => {
+                self.held.extend_from_slice(&scratch[..count]);
+                Ok(Poll::Ready(Next::On))
+            }
+        })
+    }
+
+    /// The link is over and the server goes back: what was read or written on it counts for what comes.
+    pub(super) fn note_link_over(&mut self, now: Moment) {
+        let Some(course) = &mut self.course else {
+            return;
+        };
+        let (node, epoch) = course.bound();
+        let Some(split) = &mut course.split else {
+            return;
+        };
+        split.must_be_primary = false;
+        split.trial = None;
+        if let Some(flight) = split.flight.take() {
+            flight.landed(now);
+            return split.standing.has_read(node, now, epoch);
+        }
+        if split.has_only_read() {
+            split.standing.has_read(node, now, epoch);
+        } else {
+            self.note_written(now);
+        }
+    }
+
+    /// A transaction on the primary is over that may have written.
+    pub(super) fn note_written(&mut self, now: Moment) {
+        let Some(course) = &mut self.course else {
+            return;
+        };
+        let (_, epoch) = course.bound();
+        let Some(split) = &mut course.split else {
+            return;
+        };
+        if split.flight.is_some() || split.has_only_read() {
+            return;
+        }
+        split.standing.wrote(now, epoch);
+        course.board.want_sample(now);
+        let code = self.pool.group.dictionary.code_generation();
+        split.routes.code_is(&self.pool.user, code);
+    }
+
+    /// The primary says something, which may be the end of a write: before the client hears it, everybody's reads count on it.
+    pub(super) fn mark_for_all(&mut self) {
+        let Some(course) = &mut self.course else {
+            return;
+        };
+        let (_, epoch) = course.bound();
+        if let Some(split) = &mut course.split
+            && split.flight.is_none()
+            && !split.has_only_read()
+        {
+            split.routes.wrote(Mark::new(clock::now(), epoch));
+        }
+    }
+
+    /// A replica could not serve what was judged to be a read: its texts go to the primary for so long.
+    pub(super) fn note_offence(&mut self, request: &[u8], lasts: Duration) {
+        let now = clock::now();
+        let Some(split) = self
+            .course
+            .as_mut()
+            .and_then(|course| course.split.as_deref_mut())
+        else {
+            return;
+        };
+        let (params, names) = (&self.side.params, &self.side.names);
+        let until = Some(now.after(lasts));
+        judge(split, params, &self.pool.user, names, request, until);
+        let counts = &split.routes.counts;
+        counts.offences.fetch_add(1, Relaxed);
+    }
+
+    /// There is no server to be had where the client's request goes: it goes to the primary where a replica was meant, else it waits for
+    /// a primary.
+    pub(super) fn weather(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<Next, Error> {
+        let bound = self.course.as_ref().map(|course| course.bound());
+        if let Some((node, _)) = bound
+            && let Some(split) = self.split()
+            && split.flight.take().is_some()
+        {
+            split.routes.failed(node, now);
+            split.must_be_primary = true;
+            self.standing = Standing::Idle;
+            return Ok(Next::On);
+        }
+        self.hold(cx, now)
+    }
+}
+
+fn went(route: Route) -> Went {
+    if route.role == Role::Replica {
+        Went::Replica
+    } else {
+        Went::Primary
+    }
+}
+
+fn no_replica(view: &ClusterView) -> Error {
+    Error::NoReplica {
+        cluster: view.name.to_string(),
+    }
+}

@@ -1,0 +1,120 @@
+//! What goes wrong on a replica is not the client's to hear.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{LONG, PORT, Scene, port};
+use crate::support::wire::batch;
+use crate::support::{Raise, eventually};
+
+#[test]
+fn no_read_fails_when_a_replica_is_killed_and_it_serves_again_when_it_is_back() {
+    let scene = Scene::start();
+    let pooler = scene.start_pooler(&scene.config());
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let more = |count: usize| {
+        let goal = answered.load(Ordering::SeqCst) + count;
+        eventually(LONG, "reads go on", || {
+            answered.load(Ordering::SeqCst) >= goal
+        });
+    };
+    let errors: Vec<String> = thread::scope(|scope| {
+        let _raise = Raise(&over);
+        let readers: Vec<_> = (0..8)
+            .map(|who| {
+                let (pooler, over, answered) = (&pooler, &over, &answered);
+                scope.spawn(move || {
+                    let mut client = pooler.connect();
+                    client.ask(batch().parse("s", PORT).sync()).good();
+                    let mut errors = Vec::new();
+                    while !over.load(Ordering::SeqCst) {
+                        let reply = match who % 3 {
+                            0 => client.query(PORT),
+                            1 => client.ask(batch().run("s", &[]).sync()),
+                            _ => client.ask(batch().parse("", PORT).run("", &[]).sync()),
+                        };
+                        errors.extend(reply.errors.iter().map(|fault| format!("{fault:?}")));
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                    errors
+                })
+            })
+            .collect();
+        more(200);
+        for how in ["kill", "restart", "stop"] {
+            match how {
+                "kill" => scene.cluster().kill9(1).unwrap(),
+                "restart" => scene.cluster().restart(1).unwrap(),
+                _ => scene.cluster().stop(1, super::Stop::Fast).unwrap(),
+            }
+            more(400);
+        }
+        over.store(true, Ordering::SeqCst);
+        readers
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    assert_eq!(errors, [""; 0]);
+    scene.cluster().restart(1).unwrap();
+    let began = Instant::now();
+    eventually(LONG, "it has its share again", || {
+        port(&mut pooler.connect()) == scene.ports[1].to_string()
+    });
+    println!("it serves again after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_read_that_is_in_the_way_of_replay_is_answered_by_the_primary() {
+    let scene = Scene::start();
+    for node in [1, 2] {
+        scene.sql(node, "alter system set max_standby_streaming_delay = 0");
+        scene.sql(node, "select pg_reload_conf()");
+    }
+    scene.sql(0, "insert into t select 1, 1 from generate_series(1, 1000)");
+    scene.catch_up();
+    let pooler = scene.start_pooler(&scene.config());
+    let mut client = pooler.connect();
+    let slow = "select current_setting('port'), (select count(*) from t), pg_sleep(1)";
+    client.send(batch().query(slow));
+    let is_running = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)' and state = 'active'";
+    eventually(LONG, "a replica works on it", || {
+        let running = [1, 2].map(|node| scene.sql(node, is_running));
+        running.contains(&"1".to_owned())
+    });
+    scene.sql(0, "delete from t");
+    scene.sql(0, "vacuum t");
+    let reply = client.until_ready().good();
+    assert!(scene.is_primary(&reply.value()), "{reply:?}");
+}
+
+#[test]
+fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late() {
+    let scene = Scene::start();
+    let config = scene.config().set("clusters.main", "max_lag", "300ms");
+    let pooler = scene.start_pooler(&config);
+    scene.catch_up();
+    let lags = || pooler.show("SHOW LAG").column("lag_ms");
+    eventually(LONG, "nobody is behind", || lags() == ["0", "0"]);
+    for _ in 0..10 {
+        assert_eq!(lags(), ["0", "0"], "an idle primary is no lag");
+        thread::sleep(Duration::from_millis(50));
+    }
+    scene.sql(1, "select pg_wal_replay_pause()");
+    let mut writer = pooler.connect();
+    let paused = scene.ports[1].to_string();
+    eventually(LONG, "its reads leave", || {
+        writer.query("insert into t values (1, 1)").good();
+        let nodes = pooler.show("SHOW NODES");
+        let row = nodes.row_where("node", &format!("127.0.0.1:{paused}"));
+        row.is_some_and(|row| row["readable"] == "no")
+    });
+    for _ in 0..20 {
+        assert_eq!(port(&mut pooler.connect()), scene.ports[2].to_string());
+    }
+    scene.sql(1, "select pg_wal_replay_resume()");
+    eventually(LONG, "they come back", || {
+        port(&mut pooler.connect()) == paused
+    });
+}
