@@ -45,5 +45,8 @@ fn the_log_tells_of_a_server_that_is_down_once_and_of_its_return() {
     eventually(PATIENCE, "it is used again", || {
         pooler.login().try_connect().is_ok()
     });
+    eventually(PATIENCE, "its return is told", || {
+        told("server login works again") > 0
+    });
     assert_eq!(told("server login works again"), 1, "{}", pooler.log());
 }
