@@ -8,13 +8,13 @@ use crate::support::postgres::{Postgres, postgres};
 use crate::support::wire::{Client, Cut, PATIENCE, batch};
 use crate::support::{Raise, eventually, long};
 
-const POOL: usize = 5;
+pub const POOL: usize = 5;
 
 fn rounds() -> usize {
     if long() { 100 } else { 6 }
 }
 
-fn pool_on(server: &Postgres, database: &str) -> Config {
+pub fn pool_on(server: &Postgres, database: &str) -> Config {
     config()
         .server("app", server.server(), database)
         .database("app", "pool_size", i32::try_from(POOL).unwrap())
@@ -22,7 +22,7 @@ fn pool_on(server: &Postgres, database: &str) -> Config {
 }
 
 /// One exchange whose answer can be nobody else's. `Err` when the connection ended, with what it was told.
-fn exchange(client: &mut Client, marker: &str, turn: usize) -> Result<(), String> {
+pub fn exchange(client: &mut Client, marker: &str, turn: usize) -> Result<(), String> {
     let asked = match turn % 4 {
         0 => batch().query(&format!("select '{marker}'")),
         1 => batch()
@@ -67,7 +67,7 @@ fn exchange(client: &mut Client, marker: &str, turn: usize) -> Result<(), String
 /// Clients that ask and check without pause until `over`, and log in again when their connection ends.
 ///
 /// Returns how many exchanges went well.
-fn load<'scope>(
+pub fn load<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     pooler: &'scope Pooler,
     clients: usize,

@@ -51,6 +51,7 @@ mod replication;
 mod server_tls;
 mod session_state;
 mod shutdown;
+mod soak;
 mod split;
 mod support;
 mod systemd;

@@ -389,6 +389,13 @@ impl Pooler {
             .expect("a number")
     }
 
+    /// How many descriptors it has open.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.lock().unwrap().id());
+        fs::read_dir(path).expect("the process is there").count()
+    }
+
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id().to_string();
