@@ -24,11 +24,12 @@ use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
 use crate::net::stream::Stream;
+use crate::pools::greeting::Greeting;
 use crate::pools::limits::{ClientPlaces, Database};
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::protocol::message;
-use crate::protocol::parameters::{Parameters, is_carried};
+use crate::protocol::parameters::Parameters;
 use crate::protocol::sides::ClientSide;
 use crate::protocol::startup::Startup;
 use crate::servers::frames::Frames;
@@ -159,20 +160,14 @@ impl Login<'_> {
         let arranged = self.arrange(&database, &user, &proven, (wish, given), &settings);
         let (pool, private, given, course, welcome) = arranged.await?;
         pool.tally().logins.add(1);
-        let reported: Vec<_> = welcome
-            .iter()
-            .filter(|(name, _)| is_carried(name))
-            .cloned()
-            .collect();
-        let params = self
-            .registry
-            .interner
-            .make(reported.into_iter().chain(given));
+        let interner = &self.registry.interner;
+        let greeting = pool.group.greetings.of(&welcome, given, interner);
+        let params = Arc::clone(&greeting.params);
         let presence = self.register(stream).with(private)?;
         presence
             .card
             .set_application_name(params.get("application_name").unwrap_or_default());
-        self.say_welcome(stream, &welcome, &params, &presence, &settings)
+        self.say_welcome(stream, &greeting, &presence, &settings)
             .await?;
         Ok(Entry::Pool {
             pool,
@@ -388,18 +383,14 @@ impl Login<'_> {
     async fn say_welcome(
         &self,
         stream: &mut Stream,
-        welcome: &[(String, String)],
-        params: &Parameters,
+        greeting: &Greeting,
         presence: &Presence,
         settings: &Settings,
     ) -> Result<(), Error> {
         let mut out = Vec::new();
         answer::put(&mut out, |bytes| {
             message::authentication_ok(bytes);
-            for (name, value) in welcome {
-                let value = params.get(name).unwrap_or(value);
-                message::parameter_status(bytes, name.as_bytes(), value.as_bytes());
-            }
+            bytes.extend_from_slice(&greeting.told);
             message::backend_key_data(bytes, &presence.key);
         });
         if !settings.pooler.login_notify_message.is_empty() {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::auth::password::Verifier;
 use crate::auth::scram::Keys;
 use crate::config::node::Node;
+use crate::pools::greeting::Greetings;
 use crate::pools::limits::{Database, User};
 use crate::pools::listeners::Listeners;
 use crate::pools::pool::Pool;
@@ -34,6 +35,8 @@ pub struct Group {
     pub dictionary: Dictionary,
     /// The channels that its clients listen on.
     pub listeners: Arc<Listeners>,
+    /// What its clients are welcomed with.
+    pub greetings: Greetings,
     /// Told when the first server has logged in.
     pub has_welcome: Notify,
     welcome: Mutex<Option<Reported>>,
@@ -59,6 +62,7 @@ impl Group {
             tallies,
             dictionary: Dictionary::default(),
             listeners: Arc::default(),
+            greetings: Greetings::default(),
             has_welcome: Notify::new(),
             welcome: Mutex::new(None),
             keys: Mutex::new(None),

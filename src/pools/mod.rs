@@ -2,6 +2,7 @@
 
 pub mod dialer;
 pub mod follow;
+pub mod greeting;
 pub mod group;
 pub mod guest;
 pub mod janitor;

@@ -437,7 +437,8 @@ fn bare(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
 }
 
 fn text(out: &mut BytesMut, text: &[u8]) {
-    out.extend(text.iter().take_while(|&&byte| byte != 0));
+    let end = text.iter().position(|byte| *byte == 0);
+    out.put_slice(&text[..end.unwrap_or(text.len())]);
     out.put_u8(0);
 }
 
