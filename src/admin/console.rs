@@ -52,6 +52,7 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
         rest,
         is_admin,
         presence,
+        places,
     } = guest;
     registry.ledger.count_login();
     let mut console = Console {
@@ -65,14 +66,16 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
     };
     let result = console.run().await;
     presence.ended(&registry, &result);
+    let dialect = registry.settings.load().dialect;
     if let Err(error) = &result
         && *error != Error::ClientGone
+        && !console.card.is_cut_off(dialect)
     {
         let mut out = Vec::new();
-        answer::tell(&mut out, error, registry.settings.load().dialect);
+        answer::tell(&mut out, error, dialect);
         let _ = tokio::time::timeout(LAST_WORDS, console.stream.write_all(&out)).await;
     }
-    drop(presence);
+    drop((presence, places));
     suspend::go_on_without_guests(&registry);
     let _ = tokio::time::timeout(LAST_WORDS, part(&mut console.stream)).await;
     console.stream.close();

@@ -276,8 +276,8 @@ fn console_database(look: &Look<'_>) -> Vec<Cell> {
         None,
         int(0),
         int(0),
-        int(0),
-        int(look.guests()),
+        int(look.settings.effective_max_db_client_connections(CONSOLE)),
+        int(look.registry.console.clients.used()),
         int(0),
         int(0),
     ]

@@ -8,6 +8,7 @@ use crate::clients::presence::Presence;
 use crate::clients::session::Session;
 use crate::config::value::Dialect;
 use crate::net::stream::Stream;
+use crate::pools::limits::ClientPlaces;
 use crate::pools::registry::Registry;
 
 /// What a login needs of the process.
@@ -38,6 +39,8 @@ pub struct Guest {
     pub is_admin: bool,
     /// The card in the census, removed when dropped.
     pub presence: Presence,
+    /// What it takes of the limits of clients.
+    pub places: ClientPlaces,
 }
 
 /// What a login leads to.

@@ -78,6 +78,7 @@ enum Entry {
     Console {
         is_admin: bool,
         presence: Presence,
+        places: ClientPlaces,
     },
     Pool {
         pool: Arc<Pool>,
@@ -108,11 +109,16 @@ impl Login<'_> {
     fn enter(self, stream: Stream, entry: Entry) -> Entered {
         let rest = self.frames.into_rest();
         match entry {
-            Entry::Console { is_admin, presence } => Entered::Console(Guest {
+            Entry::Console {
+                is_admin,
+                presence,
+                places,
+            } => Entered::Console(Guest {
                 stream,
                 rest,
                 is_admin,
                 presence,
+                places,
             }),
             Entry::Pool {
                 pool,
@@ -314,9 +320,13 @@ impl Login<'_> {
             }
             return Err(Error::ConsoleRefused(user));
         }
+        let console = Arc::clone(&self.registry.console);
         if !is_own {
+            let (limit, of_user) = self.client_limits(settings, &console.name);
+            self.check_room_of(&console, (limit, of_user))?;
             self.prove(stream, None).await?;
         }
+        let places = self.take_places_of(settings, &console, is_own)?;
         if is_own && settings.pooler.log_connections {
             tracing::info!("pgbouncer access from unix socket");
         }
@@ -348,7 +358,11 @@ impl Login<'_> {
             .write_all(&out)
             .await
             .map_err(|_| Error::ClientGone)?;
-        Ok(Entry::Console { is_admin, presence })
+        Ok(Entry::Console {
+            is_admin,
+            presence,
+            places,
+        })
     }
 
     fn pool_for(

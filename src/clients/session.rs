@@ -151,9 +151,13 @@ impl Session {
         }
         let is_within_frame = self.is_within_frame();
         self.leave();
-        // Whoever hears of it can read of it in the log.
-        tell_end(&self.pool.registry, &self.card, &result);
+        let is_cut_off = self.card.is_cut_off(self.rules.dialect);
+        if !is_cut_off {
+            // Whoever hears of it can read of it in the log.
+            tell_end(&self.pool.registry, &self.card, &result);
+        }
         if let Err(error) = &result
+            && !is_cut_off
             && !is_within_frame
         {
             answer::tell(&mut self.out, error, self.rules.dialect);
@@ -525,6 +529,7 @@ impl Session {
     /// Ties the client to `server`, under the rules in force.
     fn link(&mut self, mut server: Box<Server>, rules: Rules) {
         server.kept.begin();
+        server.has_served = true;
         self.pool.tally().server_assignments.add(1);
         server
             .card

@@ -83,16 +83,17 @@ pub fn dial(pool: Arc<Pool>) {
 fn tell_failure(pool: &Pool, error: &Error, (id, turn): (u64, usize), age: Duration) {
     let plan = pool.plan.load();
     let host = plan.target.host(turn);
-    let is_unix = host.name.starts_with(['/', '@']);
-    let who = Who {
-        kind: 'S',
-        id,
-        database: &pool.database.name,
-        user: &pool.user,
-        address: if is_unix { "unix" } else { &host.name },
-        port: host.port,
-        pid: 0,
+    let address = host.shown();
+    let who = Who::dialled(id, (&pool.database.name, &pool.user), (&address, host.port));
+    let of_replication = match error {
+        Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }
+            if pool.guest.is_some() =>
+        {
+            Some(Error::ReplicationRefused(refusal.clone()))
+        }
+        _ => None,
     };
+    let error = of_replication.as_ref().unwrap_or(error);
     let is_logged = pool.registry.settings.load().pooler.log_disconnections;
     events::server_failed(who, error, age, is_logged);
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 pub struct Quota {
     used: AtomicUsize,
     starving: AtomicBool,
+    /// A place is being freed for who waits.
+    freeing: AtomicBool,
 }
 
 impl Quota {
@@ -22,6 +24,7 @@ impl Quota {
 
     /// Gives one place back.
     pub fn give_back(&self) {
+        self.freeing.store(false, SeqCst);
         self.used.fetch_sub(1, SeqCst);
     }
 
@@ -35,9 +38,14 @@ impl Quota {
         self.starving.store(true, SeqCst);
     }
 
-    /// Whether somebody waits for a place.
-    pub fn is_starving(&self) -> bool {
-        self.starving.load(SeqCst)
+    /// Whether somebody waits for a place and nobody frees one yet. Who is told so must free one.
+    pub fn wants_place(&self) -> bool {
+        self.starving.load(SeqCst) && !self.freeing.swap(true, SeqCst)
+    }
+
+    /// Who was told to free a place could not.
+    pub fn nothing_freed(&self) {
+        self.freeing.store(false, SeqCst);
     }
 
     /// Clears that somebody waits; true when somebody did.
@@ -113,6 +121,16 @@ mod tests {
         quota.give_back();
         assert!(quota.take(2));
         assert_eq!(quota.used(), 2);
+    }
+
+    #[test]
+    fn one_place_is_freed_at_a_time_for_who_waits() {
+        let quota = Quota::default();
+        assert!(quota.take(1) && !quota.wants_place());
+        quota.starve();
+        assert!(quota.wants_place() && !quota.wants_place());
+        quota.give_back();
+        assert!(quota.wants_place(), "it still waits");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Spot<S> {
     standing: Mutex<Standing<S>>,
     /// When it lined up.
     pub since: Moment,
+    /// Whether it is a login's, which waits for what the first server of its pool says.
+    is_login: bool,
 }
 
 impl<S> Spot<S> {
@@ -37,6 +39,15 @@ impl<S> Spot<S> {
         Self {
             standing: Mutex::new(Standing::Waiting(waker.clone())),
             since,
+            is_login: false,
+        }
+    }
+
+    /// The same, of a login.
+    pub fn of_login(waker: &Waker, since: Moment) -> Self {
+        Self {
+            is_login: true,
+            ..Self::new(waker, since)
         }
     }
 
@@ -167,6 +178,13 @@ impl<S> Lines<S> {
         match (since(worker), since(eldest)) {
             (Some(own), Some(other)) if own.since(other) <= CROSSING => Some(worker),
             _ => Some(eldest),
+        }
+    }
+
+    /// Tells every login that waits that it is in vain.
+    pub fn fail_logins(&mut self, error: &Error) {
+        for spot in self.lines.iter().flatten().filter(|spot| spot.is_login) {
+            let _ = spot.settle(Standing::Failed(error.clone()));
         }
     }
 

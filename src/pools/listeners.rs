@@ -318,7 +318,7 @@ async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, Place<'_>), Error> {
     let max = pool.plan.load().max_db;
     if !pool.database.servers.take(max) {
         pool.database.servers.starve();
-        pool.registry.evict_for_database(&pool.database.name, pool);
+        pool.registry.evict_for_database(pool);
         pool.evict_one();
         return Err(Error::NoPlaceToListen(max));
     }

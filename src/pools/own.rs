@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
+use deadpool::managed::{Manager, Metrics, Object, PoolError, RecycleError, RecycleResult};
 
+use crate::clock;
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::pools::registry::Registry;
 use crate::servers::dial;
@@ -12,6 +14,8 @@ use crate::servers::login;
 use crate::servers::proof::Derived;
 use crate::servers::server::Server;
 use crate::servers::target::Target;
+use crate::telemetry::events::{self, Who};
+use crate::telemetry::log;
 
 /// How many connections of the pooler's own one database may have.
 pub const OWN_CONNECTIONS: usize = 4;
@@ -31,6 +35,7 @@ impl Manager for Opener {
 
     async fn create(&self) -> Result<Self::Type, Self::Error> {
         let host = self.target.host(self.turn.fetch_add(1, Relaxed));
+        let (id, begun) = (self.registry.own_census.next_id(), clock::now());
         let login = login::Login {
             target: &self.target,
             host,
@@ -39,7 +44,7 @@ impl Manager for Opener {
             keys: None,
             derived: &Derived::default(),
             database: &self.database,
-            id: self.registry.own_census.next_id(),
+            id,
             census: &self.registry.own_census,
             interner: &self.registry.interner,
             is_logged: self.registry.settings.load().pooler.log_connections,
@@ -49,7 +54,20 @@ impl Manager for Opener {
         };
         let opened =
             tokio::time::timeout(self.target.timeout, Box::pin(login::log_in(login))).await;
-        opened.unwrap_or_else(|_| Err(dial::too_late(host, self.target.timeout)))
+        let opened = opened.unwrap_or_else(|_| Err(dial::too_late(host, self.target.timeout)));
+        if let Err(error) = &opened
+            && log::is_as_pgbouncer()
+        {
+            let address = host.shown();
+            let who = Who::dialled(
+                id,
+                (&self.database, &self.target.user),
+                (&address, host.port),
+            );
+            let is_logged = self.registry.settings.load().pooler.log_disconnections;
+            events::server_failed(who, error, clock::now().since(begun), is_logged);
+        }
+        opened
     }
 
     async fn recycle(&self, server: &mut Self::Type, _: &Metrics) -> RecycleResult<Self::Error> {
@@ -75,7 +93,7 @@ pub type OwnConnections = deadpool::managed::Pool<Opener>;
 /// A connection of the pooler's own to `database`.
 ///
 /// # Errors
-/// [`Error::AuthQuery`]; the log says why.
+/// [`Error::AuthQuery`]; the log says why. Under a pgbouncer.ini, the server's refusal.
 pub async fn connection(
     registry: &Arc<Registry>,
     database: &str,
@@ -104,9 +122,18 @@ pub async fn connection(
             made
         }
     };
-    pool.get().await.map_err(|error| {
-        tracing::error!(%error, database, "auth_query has no connection");
-        Error::AuthQuery("the pooler's log says why".into())
+    let dialect = registry.settings.load().dialect;
+    pool.get().await.map_err(|error| match error {
+        // PgBouncer passes it on.
+        PoolError::Backend(refusal @ Error::ServerLoginRefused { .. })
+            if dialect == Dialect::PgBouncer =>
+        {
+            refusal
+        }
+        error => {
+            tracing::error!(%error, database, "auth_query has no connection");
+            Error::AuthQuery("the pooler's log says why".into())
+        }
     })
 }
 

@@ -95,6 +95,8 @@ pub struct Registry {
     pub names: Names,
     /// Whether everything is held still.
     pub standstill: Standstill,
+    /// The console, as a database that clients log in to.
+    pub console: Arc<Database>,
     /// What the console counts, and what averages are taken of.
     pub ledger: Ledger,
     /// How many workers there are.
@@ -142,6 +144,7 @@ impl Registry {
             census: Census::default(),
             interner: Interner::default(),
             standstill: Standstill::default(),
+            console: Arc::new(Database::new("pgbouncer", false)),
             ledger: Ledger::default(),
             workers: workers.max(1),
             own_census: Census::default(),

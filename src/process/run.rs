@@ -36,6 +36,8 @@ use crate::telemetry::log;
 
 /// How often a drain looks whether everybody has left.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often PgBouncer looks after its clients.
+const NEXT_LOOK: Duration = Duration::from_millis(333);
 /// How long clients may take to hear that the process ends now.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -245,6 +247,10 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
             Stop::WaitForServers => {
                 registry.enter(Phase::Closing);
                 pause::pause_all(registry, true);
+                if registry.settings.load().dialect == Dialect::PgBouncer {
+                    // PgBouncer tells who waits at its next look.
+                    tokio::time::sleep(NEXT_LOOK).await;
+                }
                 for pool in registry.pools_and_guests() {
                     pool.dismiss(&Error::ShuttingDown);
                 }

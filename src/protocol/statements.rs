@@ -42,8 +42,10 @@ impl Dialogue<'_> {
                     return Ok(look);
                 }
             }
-            self.tally.client_parses.add(1);
-            self.tally.server_parses.add(1);
+            if self.counts_unnamed() {
+                self.tally.client_parses.add(1);
+                self.tally.server_parses.add(1);
+            }
             if self.rules.track_statements() {
                 self.server.unnamed = Unnamed::Fresh;
             }
@@ -71,6 +73,11 @@ impl Dialogue<'_> {
             self.new_name(name, definition, run, answers);
         }
         Ok(Look::Took { seen: size, size })
+    }
+
+    /// PgBouncer counts the statements that it keeps track of, no others.
+    fn counts_unnamed(&self) -> bool {
+        self.rules.dialect == Dialect::Native
     }
 
     /// Reads the text of an unnamed statement; `Some` when it is refused.
@@ -151,7 +158,9 @@ impl Dialogue<'_> {
         run: &mut Run<'_>,
     ) -> Result<Look, Error> {
         if !self.rules.track_statements() {
-            self.tally.binds.add(1);
+            if self.counts_unnamed() {
+                self.tally.binds.add(1);
+            }
             if self.rules.reads_texts() {
                 self.note(&Traces::unknown());
             }
@@ -168,8 +177,10 @@ impl Dialogue<'_> {
         let Some((portal, statement)) = names else {
             return more_names(view, size, "Bind");
         };
-        self.tally.binds.add(1);
         let name = &body[portal + 1..statement];
+        if !name.is_empty() || self.counts_unnamed() {
+            self.tally.binds.add(1);
+        }
         let known = self.client.names.get(name).map(Arc::clone);
         let is_foreign = name.is_empty() && self.server.unnamed == Unnamed::Foreign;
         if name.is_empty() && !is_foreign {

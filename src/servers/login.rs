@@ -345,6 +345,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         card,
         out: Vec::new(),
         kept: KeptRequest::default(),
+        has_served: false,
         born: now,
         used: now,
         generation: login.generation,

@@ -30,6 +30,8 @@ pub struct Server {
     pub out: Vec<u8>,
     /// The request that it may not have read yet.
     pub kept: KeptRequest,
+    /// A client has had it.
+    pub has_served: bool,
     /// When it was opened.
     pub born: Moment,
     /// When it was last given back.
@@ -59,6 +61,7 @@ impl Server {
             card,
             out,
             kept,
+            has_served,
             born,
             used,
             generation,
@@ -74,6 +77,7 @@ impl Server {
             card,
             out,
             kept,
+            has_served,
             born,
             used,
             generation,

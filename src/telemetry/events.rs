@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::error::Error;
+use crate::error::{Error, Stop};
 use crate::stats::census::{ClientFacts, ServerFacts};
 use crate::telemetry::log;
 
@@ -41,6 +41,19 @@ impl<'a> Who<'a> {
             address: &facts.address,
             port: facts.port,
             pid: facts.remote_pid,
+        }
+    }
+
+    /// A connection on its way to a server of a database, for a user, at an address.
+    pub fn dialled(id: u64, of: (&'a str, &'a str), at: (&'a str, u16)) -> Self {
+        Self {
+            kind: 'S',
+            id,
+            database: of.0,
+            user: of.1,
+            address: at.0,
+            port: at.1,
+            pid: 0,
         }
     }
 
@@ -151,6 +164,9 @@ pub fn client_ended(who: Who<'_>, result: &Result<(), Error>, age: Duration, wis
                 closing(who, "client unexpected eof", age, wishes.disconnections);
             }
             Err(error) => {
+                if let Error::StatementExists(name) = error {
+                    error!("{who} prepared statement '{name}' was already prepared");
+                }
                 let said = error.pgbouncer_message();
                 closing(who, &said, age, wishes.disconnections);
                 if wishes.errors {
@@ -213,9 +229,28 @@ pub fn server_failed(who: Who<'_>, error: &Error, age: Duration, is_logged: bool
         return warn!(database, user, %error, "server login failed");
     }
     let reason = match error {
+        Error::ReplicationRefused(refusal) => {
+            warn!("{who} server login failed: FATAL {}", refusal.message);
+            "login failed"
+        }
         Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. } => {
             warn!("{who} server login failed: FATAL {}", refusal.message);
             refusal.message.as_str()
+        }
+        Error::ServerUnreachable {
+            at: Stop::Tls,
+            reason,
+            ..
+        } => {
+            // Programs look for OpenSSL's words.
+            let is_certificate = reason.contains("certificate");
+            let verdict = if is_certificate {
+                "certificate verify failed: "
+            } else {
+                ""
+            };
+            warn!("{who} TLS handshake error: {verdict}{reason}");
+            "server conn crashed?"
         }
         Error::ServerUnreachable { reason, .. } if reason.contains("lookup") => {
             "server DNS lookup failed"

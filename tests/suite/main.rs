@@ -36,6 +36,7 @@ mod ending;
 mod hosts;
 mod ini;
 mod ini_beyond;
+mod ini_clients;
 mod ini_servers;
 mod isolation;
 mod limits;

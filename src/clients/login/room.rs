@@ -22,10 +22,11 @@ impl Login<'_> {
     }
 
     /// How many clients the database and the user may have; 0 is no limit.
-    fn client_limits(&self, settings: &Settings, database: &str) -> (usize, usize) {
+    pub(super) fn client_limits(&self, settings: &Settings, database: &str) -> (usize, usize) {
         let user = &self.startup.user;
-        // Who must mend it must get in.
-        if settings.pooler.admin_users.contains(user) {
+        // Who must mend it must get in; for PgBouncer that is, to the console.
+        let is_meant = self.dialect == Dialect::Native || database == self.registry.console.name;
+        if is_meant && settings.pooler.admin_users.contains(user) {
             return (0, 0);
         }
         (
@@ -40,12 +41,22 @@ impl Login<'_> {
         if self.dialect == Dialect::Native {
             return Ok(());
         }
-        let (name, user) = (&self.startup.database, &self.startup.user);
-        let (limit, of_user) = self.client_limits(settings, name);
+        let name = &self.startup.database;
+        let Some(database) = self.registry.known_database(name) else {
+            return Ok(());
+        };
+        self.check_room_of(&database, self.client_limits(settings, name))
+    }
+
+    pub(super) fn check_room_of(
+        &self,
+        database: &Database,
+        (limit, of_user): (usize, usize),
+    ) -> Result<(), Error> {
+        let user = &self.startup.user;
         let is_full = |limit, used| limit > 0 && used >= limit;
-        let database = self.registry.known_database(name);
-        if database.is_some_and(|database| is_full(limit, database.clients.used())) {
-            return Err(Error::TooManyDatabaseClients(name.clone(), limit));
+        if is_full(limit, database.clients.used()) {
+            return Err(Error::TooManyDatabaseClients(database.name.clone(), limit));
         }
         let owner = self.registry.known_user(user);
         if owner.is_some_and(|owner| is_full(of_user, owner.clients.used())) {
@@ -66,20 +77,25 @@ impl Login<'_> {
                 .database(name)
                 .ok_or_else(|| Error::NoSuchDatabase(name.to_owned()))?;
             self.may_come_in(&database)?;
-            let places = self.take_places_of(settings, &database)?;
+            let places = self.take_places_of(settings, &database, false)?;
             if self.registry.is_current(&database) {
                 return Ok(places);
             }
         }
     }
 
-    fn take_places_of(
+    pub(super) fn take_places_of(
         &self,
         settings: &Settings,
         database: &Arc<Database>,
+        is_exempt: bool,
     ) -> Result<ClientPlaces, Error> {
         let user = &self.startup.user;
-        let (limit, of_user) = self.client_limits(settings, &database.name);
+        let (limit, of_user) = if is_exempt {
+            (0, 0)
+        } else {
+            self.client_limits(settings, &database.name)
+        };
         if !database.clients.take(limit) {
             return Err(Error::TooManyDatabaseClients(database.name.clone(), limit));
         }

@@ -62,12 +62,11 @@ impl Login<'_> {
         pool: &Arc<Pool>,
         settings: &Settings,
     ) -> Result<Reported, Error> {
-        let wait = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
-        let wait = if wait.is_zero() {
-            Duration::from_secs(86_400)
-        } else {
-            wait
-        };
+        let queue = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
+        let query = settings.effective_query_timeout(&pool.user);
+        let is_set = |limit: &Duration| !limit.is_zero();
+        let wait = [queue, query].into_iter().filter(is_set).min();
+        let wait = wait.unwrap_or(Duration::from_secs(86_400));
         let first = async {
             loop {
                 let mut told = std::pin::pin!(pool.group.has_welcome.notified());
@@ -92,6 +91,8 @@ impl Login<'_> {
         waited.map_err(|_| {
             if pool.standing().paused {
                 Error::PausedTooLong(wait)
+            } else if wait == query {
+                Error::QueuedQueryTimeout(wait)
             } else {
                 Error::QueryWaitTimeout(wait)
             }

@@ -121,7 +121,9 @@ impl Findings<'_> {
                 self.auth_user(&key("auth_user"), user);
             }
             let Some(database) = database else { continue };
-            if self.is_console(database) {
+            let is_left_to_login =
+                settings.dialect == Dialect::PgBouncer && section[0] == "databases";
+            if self.is_console(database) && !is_left_to_login {
                 let refusal = match settings.dialect {
                     Dialect::Native => Refusal::new(format!("\"{database}\" is the console")),
                     Dialect::PgBouncer => Refusal::new(format!(

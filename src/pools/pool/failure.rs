@@ -130,6 +130,8 @@ impl Pool {
         let give_up = was_everywhere && (is_final(error) || was_patient);
         if give_up && state.own() == 0 {
             state.lines.fail_all(error);
+        } else if give_up && plan.rules.dialect == Dialect::PgBouncer {
+            state.lines.fail_logins(error);
         }
         let retry = state.lines.has_waiting();
         drop(state);

@@ -67,7 +67,10 @@ impl Pool {
             if let Some(error) = self.hopeless(&state, now, asker) {
                 return Asked::Refused(error);
             }
-            let spot = Arc::new(Spot::new(waker, now));
+            let spot = Arc::new(match asker {
+                Asker::Client => Spot::new(waker, now),
+                Asker::Login => Spot::of_login(waker, now),
+            });
             state.lines.join(thread::worker(), Arc::clone(&spot));
             drop(state);
             self.grow();
@@ -116,7 +119,8 @@ impl Pool {
     pub fn give_back_at(&self, mut server: Box<Server>, now: Moment) {
         server.used = now;
         let plan = self.plan.load();
-        let is_old = now.since(server.born) >= plan.lifetime;
+        // One that has only told a login what it is like has not been used: a lifetime of 0 is a use.
+        let is_old = server.has_served && now.since(server.born) >= plan.lifetime;
         let returned = Returned {
             is_free: server.side.is_free() && server.out.is_empty(),
             is_obsolete: server.card.close_needed(),
@@ -179,8 +183,8 @@ impl Pool {
             drop(state);
             return self.close(server, Reason::Evicted);
         }
-        let others_starve = self.database.servers.is_starving() || self.owner.servers.is_starving();
-        if others_starve && !state.lines.has_waiting() {
+        let quotas = [&self.database.servers, &self.owner.servers];
+        if !state.lines.has_waiting() && quotas.iter().any(|quota| quota.wants_place()) {
             drop(state);
             return self.close(server, Reason::Evicted);
         }

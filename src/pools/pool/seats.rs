@@ -78,12 +78,12 @@ impl Pool {
 
     fn take_shared_places(&self, plan: &Plan) -> bool {
         if !take_or_starve(&self.database.servers, plan.max_db) {
-            self.registry.evict_for_database(&self.database.name, self);
+            self.registry.evict_for_database(self);
             return false;
         }
         if !take_or_starve(&self.owner.servers, plan.max_user) {
             self.database.servers.give_back();
-            self.registry.evict_for_user(&self.user, self);
+            self.registry.evict_for_user(self);
             return false;
         }
         true

@@ -1,28 +1,38 @@
 //! Places that pools share: freed by one for another that starves, and taken in turn.
 
 use super::Registry;
+use crate::pools::limits::Quota;
 use crate::pools::pool::Pool;
 
 impl Registry {
-    /// Frees a server's place in `database` for `starving`.
-    pub fn evict_for_database(&self, database: &str, starving: &Pool) {
-        self.evict(starving, |pool| pool.database.name == database);
+    /// Frees a server's place in the database of `starving` for it, unless one is being freed already.
+    pub fn evict_for_database(&self, starving: &Pool) {
+        let quota = &starving.database.servers;
+        self.evict(quota, starving, |pool| {
+            pool.database.name == starving.database.name
+        });
     }
 
-    /// Frees a server's place of `user` for `starving`.
-    pub fn evict_for_user(&self, user: &str, starving: &Pool) {
-        self.evict(starving, |pool| pool.user == user);
+    /// The same of its user's places.
+    pub fn evict_for_user(&self, starving: &Pool) {
+        self.evict(&starving.owner.servers, starving, |pool| {
+            pool.user == starving.user
+        });
     }
 
-    fn evict(&self, starving: &Pool, belongs: impl Fn(&Pool) -> bool) {
+    fn evict(&self, quota: &Quota, starving: &Pool, belongs: impl Fn(&Pool) -> bool) {
+        if !quota.wants_place() {
+            return;
+        }
         let victim = self
             .pools()
             .into_iter()
             .filter(|pool| !std::ptr::eq(&raw const **pool, &raw const *starving) && belongs(pool))
             .filter_map(|pool| pool.oldest_idle().map(|used| (used, pool)))
             .min_by_key(|(used, _)| *used);
-        if let Some((_, pool)) = victim {
-            pool.evict_one();
+        let is_freed = victim.is_some_and(|(_, pool)| pool.evict_one());
+        if !is_freed {
+            quota.nothing_freed();
         }
     }
 
