@@ -90,6 +90,15 @@ pub fn wall_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// The wall clock, for what was set to happen at a time of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one file that may ask"
+)]
+pub fn wall() -> Timestamp {
+    Timestamp::try_from(SystemTime::now()).unwrap_or_default()
+}
+
 /// A moment of the wall clock, in seconds since 1970, as `YYYY-MM-DD HH:MM:SS TZ` in the system's time zone.
 pub fn local_time(seconds: u64) -> String {
     zoned(seconds, TimeZone::system())

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::config::keepers::{self, EtcdSettings};
 use crate::config::problem::{Refusal, path};
 use crate::config::schema::{Key, Section, key};
 use crate::config::settings::Settings;
@@ -15,8 +16,15 @@ use crate::secret::Secret;
 /// `[clusters.NAME]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSettings {
-    /// The nodes: `"host:port"`, or a table with `host` and `port`. At least one.
+    /// The nodes: `"host:port"`, or a table with `host` and `port`. At least one, unless Patroni or etcd tells them.
     pub nodes: Vec<NodeSettings>,
+    /// Patroni's REST interfaces, `http://host:port`: they tell the nodes, and that something is going on. Default none.
+    pub patroni: Vec<String>,
+    /// The etcd in which Patroni keeps the cluster: it tells the nodes, announces switchovers, and breaks ties. Default none.
+    pub etcd: Option<EtcdSettings>,
+    /// A primary that has lost its leader key in etcd is not used, though it takes writes: its Patroni is dead, and another may be
+    /// promoted at any moment. Default true.
+    pub fence_on_lease_loss: bool,
     /// Who asks the nodes about their state; no privilege is needed. `None`: the forced user of the first database of this cluster
     /// that has one.
     pub probe_user: Option<String>,
@@ -53,6 +61,9 @@ impl Default for ClusterSettings {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
+            patroni: Vec::new(),
+            etcd: None,
+            fence_on_lease_loss: true,
             probe_user: None,
             probe_password: None,
             probe_dbname: "postgres".to_owned(),
@@ -70,11 +81,16 @@ impl Default for ClusterSettings {
 /// `[clusters.NAME]`.
 pub static CLUSTER: Section<ClusterSettings> = Section {
     keys: &[
+        cluster_key("etcd", |s| Slot::Etcd(&mut s.etcd)),
+        cluster_key("fence_on_lease_loss", |s| {
+            Slot::Flag(&mut s.fence_on_lease_loss)
+        }),
         cluster_key("hold_max_clients", |s| Slot::Count(&mut s.hold_max_clients)),
         cluster_key("hold_timeout", |s| Slot::Span(&mut s.hold_timeout)),
         cluster_key("max_lag", |s| Slot::Span(&mut s.max_lag)),
         cluster_key("max_lag_bytes", |s| Slot::Bytes(&mut s.max_lag_bytes)),
         cluster_key("nodes", |s| Slot::Nodes(&mut s.nodes)),
+        cluster_key("patroni", |s| Slot::List(&mut s.patroni)),
         cluster_key("probe_dbname", |s| Slot::Text(&mut s.probe_dbname)),
         cluster_key("probe_interval", |s| Slot::Span(&mut s.probe_interval)),
         cluster_key("probe_password", |s| Slot::Hidden(&mut s.probe_password)),
@@ -84,9 +100,6 @@ pub static CLUSTER: Section<ClusterSettings> = Section {
     ],
     unbuilt: &[
         ("drain_grace", &[]),
-        ("etcd", &[]),
-        ("fence_on_lease_loss", &[]),
-        ("patroni", &[]),
         ("server_tls_ca_file", &[]),
         ("server_tls_cert_file", &[]),
         ("server_tls_key_file", &[]),
@@ -237,7 +250,11 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
     };
     for (name, cluster) in &settings.clusters {
         let key = |key| ["clusters", name.as_str(), key];
-        if cluster.nodes.is_empty() {
+        for (what, refusal) in keepers::wrongs(cluster) {
+            note(&key(what), refusal);
+        }
+        let is_told = !cluster.patroni.is_empty() || cluster.etcd.is_some();
+        if cluster.nodes.is_empty() && !is_told {
             let refusal = Refusal::new("has no nodes");
             note(
                 &key("nodes"),

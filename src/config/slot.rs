@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::clusters::{self, NodeSettings};
+use crate::config::keepers::{self, EtcdSettings};
 use crate::config::problem::Refusal;
 use crate::config::value::{self, TlsProtocols, UnknownWord, Word};
 use crate::secret::Secret;
@@ -75,6 +76,8 @@ pub enum Slot<'a> {
     List(&'a mut Vec<String>),
     /// Nodes of a cluster.
     Nodes(&'a mut Vec<NodeSettings>),
+    /// The etcd of a cluster.
+    Etcd(&'a mut Option<EtcdSettings>),
     /// Versions of TLS.
     Protocols(&'a mut TlsProtocols),
     /// One of a few words.
@@ -146,6 +149,7 @@ impl Slot<'_> {
             Self::Millis(place) => *place = span(given, Duration::from_millis(1))?,
             Self::List(place) => *place = list(given)?,
             Self::Nodes(place) => *place = clusters::nodes(given)?,
+            Self::Etcd(place) => *place = Some(keepers::etcd(given)?),
             Self::Protocols(place) => {
                 let words = list(given)?.join(",");
                 *place = words.parse().map_err(|why: String| Refusal::new(why))?;
@@ -190,6 +194,10 @@ impl Slot<'_> {
                     .iter()
                     .map(|node| format!("{}:{}", node.host, node.port));
                 all.collect::<Vec<_>>().join(",")
+            }
+            Self::Etcd(place) => {
+                let endpoints = place.as_ref().map(|etcd| etcd.endpoints.join(","));
+                endpoints.unwrap_or_default()
             }
             Self::Protocols(place) => place.as_str().to_owned(),
             Self::Word(place) => place.chosen().to_owned(),

@@ -2,6 +2,11 @@
 //!
 //! It all happens on one thread of its own, so that a busy worker never delays a probe, nor a probe a client.
 
+pub mod call;
+pub mod etcd;
+pub mod keepers;
 pub mod memory;
+pub mod patroni;
 pub mod probe;
 pub mod watcher;
+pub mod word;

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock;
+use crate::clock::{self, Moment};
+use crate::discovery::keepers::{Heard, Keepers, Told};
 use crate::discovery::memory;
 use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
 use crate::net::names::{self, Names};
@@ -31,8 +32,10 @@ pub struct Watching {
     pub name: String,
     /// The machine's rules.
     pub rules: Rules,
-    /// The nodes.
+    /// The nodes that are configured.
     pub places: Vec<Place>,
+    /// Who keeps the cluster, and may be asked about it.
+    pub keepers: Keepers,
     /// The limits of waiting for a primary.
     pub limits: HoldLimits,
     /// Who asks, and how; its hosts are replaced by each node's.
@@ -90,6 +93,7 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> Result<(Watch, Watche
     );
     let (outcomes, inbox) = unbounded_channel();
     let (orders, order_inbox) = unbounded_channel();
+    let (words, word_inbox) = unbounded_channel();
     let teller = outcomes.clone();
     let board = Board::new(
         machine.view(),
@@ -107,6 +111,9 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> Result<(Watch, Watche
     let names = Arc::new(Names::new(watching.names.clone()));
     let watcher = Watcher {
         machine,
+        places: watching.places.clone(),
+        told: Told::new(&watching.name, Arc::clone(&names), Arc::clone(&pace), words),
+        word_inbox,
         watching,
         board: Arc::clone(&board),
         inbox,
@@ -143,6 +150,10 @@ impl Drop for Probing {
 pub struct Watcher {
     machine: Cluster,
     watching: Watching,
+    /// The nodes there are.
+    places: Vec<Place>,
+    told: Told,
+    word_inbox: UnboundedReceiver<Heard>,
     board: Arc<Board>,
     inbox: UnboundedReceiver<Observation>,
     outcomes: UnboundedSender<Observation>,
@@ -163,6 +174,7 @@ impl Watcher {
             .take()
             .map(|file| tokio::spawn(save(file, self.keeper.subscribe())));
         self.send_probers();
+        self.told.follow(&self.watching.keepers);
         loop {
             let now = clock::now();
             let tick = self.machine.next_tick(now).map(|moment| moment.since(now));
@@ -176,9 +188,14 @@ impl Watcher {
                     Some(watching) => self.follow(*watching),
                     None => break,
                 },
+                heard = self.word_inbox.recv() => match heard {
+                    Some(heard) => self.hear(&heard),
+                    None => break,
+                },
                 () = tokio::time::sleep(pause) => {
                     self.machine.tick(clock::now());
                     self.board.expire(clock::now());
+                    self.mend();
                     self.settle(false);
                 }
             }
@@ -188,7 +205,81 @@ impl Watcher {
         }
     }
 
+    /// Takes in what a keeper says.
+    fn hear(&mut self, heard: &Heard) {
+        let is_news = self.told.hear(heard);
+        self.list();
+        if let Some(observation) = self.told.observation(heard, &self.machine) {
+            self.machine.observe(observation);
+        }
+        self.settle(true);
+        if is_news {
+            self.ring();
+        }
+    }
+
+    /// Lists the nodes there are.
+    fn list(&mut self) {
+        let configured = &self.watching.places;
+        let places = self.told.places(configured, &self.machine);
+        if places == self.places {
+            return;
+        }
+        let named = |places: &[Place]| {
+            let all: Vec<String> = places.iter().map(Place::address).collect();
+            all.join(" ")
+        };
+        let (cluster, before, nodes) = (&self.watching.name, named(&self.places), named(&places));
+        tracing::warn!(cluster, before, nodes, "cluster has other nodes");
+        self.places = places;
+        self.machine.list(self.places.clone(), clock::now());
+        self.send_probers();
+    }
+
+    /// Begins again what has ended: only a panic ends a prober.
+    fn mend(&mut self) {
+        if self.probers.iter().any(|prober| prober.task.is_finished()) {
+            tracing::error!(
+                cluster = self.watching.name,
+                "a prober has ended, it begins again"
+            );
+            self.probers.retain(|prober| !prober.task.is_finished());
+            self.send_probers();
+        }
+        self.told.send_askers();
+    }
+
+    /// An operator wants a switchover: where Patroni keeps the cluster, it is asked for one, and the drain begins when etcd announces it.
+    fn switch_over(&mut self, at: Moment) {
+        let writer = self.machine.view().writer;
+        let view = self.machine.view();
+        let address = writer
+            .and_then(|id| view.node(id))
+            .map(|node| node.place.address());
+        let asked = address.and_then(|address| self.told.switch_over(&address));
+        if asked.is_none() || !self.told.announces(at) {
+            self.machine.observe(Observation::Drain { at });
+        }
+        let Some(asked) = asked else {
+            return;
+        };
+        let (cluster, outcomes) = (self.watching.name.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            match asked.await {
+                Ok(said) => tracing::info!(cluster, said, "Patroni has switched over"),
+                Err(why) => {
+                    tracing::warn!(cluster, why, "Patroni does not switch over");
+                    let _ = outcomes.send(Observation::DrainOver { at: clock::now() });
+                }
+            }
+        });
+    }
+
     fn observe(&mut self, observation: Observation) {
+        if let Observation::Drain { at } = observation {
+            self.switch_over(at);
+            return self.settle(true);
+        }
         let is_sign = !matches!(
             observation,
             Observation::Answered { .. } | Observation::Failed { .. }
@@ -198,7 +289,10 @@ impl Watcher {
         // What has come meanwhile belongs to the same picture.
         while let Ok(observation) = self.inbox.try_recv() {
             is_wanted |= matches!(observation, Observation::Curious { .. });
-            self.machine.observe(observation);
+            match observation {
+                Observation::Drain { at } => self.switch_over(at),
+                other => self.machine.observe(other),
+            }
         }
         self.board.expire(clock::now());
         self.settle(true);
@@ -281,18 +375,18 @@ impl Watcher {
         self.pace.limit.store(micros(rules.probe_timeout), SeqCst);
         self.names.follow(self.watching.names.clone());
         self.machine.set_rules(rules);
-        self.machine
-            .list(self.watching.places.clone(), clock::now());
         if !has_same_way {
             self.probers.clear();
         }
+        self.told.follow(&self.watching.keepers);
+        self.list();
         self.send_probers();
         self.settle(true);
     }
 
     /// Sends a prober to each node that has none, and calls back those of nodes that are gone.
     fn send_probers(&mut self) {
-        let places = &self.watching.places;
+        let places = &self.places;
         self.probers
             .retain(|prober| places.iter().any(|place| place.address() == prober.address));
         for place in places {

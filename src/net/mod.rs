@@ -1,6 +1,7 @@
 //! Sockets, and what may lie over them: TCP, Unix and TLS as one type of stream.
 
 pub mod certificate;
+pub mod http;
 pub mod names;
 pub mod resolver;
 pub mod secure;

@@ -8,7 +8,9 @@ use tokio::task::AbortHandle;
 
 use crate::auth::password::Verifier;
 use crate::config::settings::Settings;
+use crate::config::url::Url;
 use crate::config::value::LoadBalance;
+use crate::discovery::keepers::Keepers;
 use crate::discovery::memory;
 use crate::discovery::watcher::{self, Watch, Watcher, Watching};
 use crate::pools::follow;
@@ -121,6 +123,12 @@ impl Clusters {
     }
 }
 
+/// The addresses that `check` has let pass.
+fn urls(texts: &[String]) -> Vec<Url> {
+    let read = texts.iter().map(|text| Url::parse(text));
+    read.filter_map(Result::ok).collect()
+}
+
 /// Who asks the nodes of the cluster `name`, and how; to be given a host.
 pub fn prober(registry: &Registry, settings: &Settings, name: &str) -> Option<Target> {
     let cluster = settings.clusters.get(name)?;
@@ -161,9 +169,13 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
                 bytes: cluster.max_lag_bytes as u64,
                 readmit_after: cluster.readmit_after,
             },
-            fence_on_lease_loss: true,
+            fence_on_lease_loss: cluster.fence_on_lease_loss,
         },
         places: places.collect(),
+        keepers: Keepers {
+            patroni: urls(&cluster.patroni),
+            etcd: cluster.etcd.clone(),
+        },
         limits: HoldLimits {
             timeout: cluster.hold_timeout,
             clients: cluster.hold_max_clients,

@@ -118,6 +118,18 @@ impl Cluster {
         self.roster.id(address)
     }
 
+    /// Whether both addresses are known to lead to one server.
+    pub fn is_same_server(&self, one: &str, other: &str) -> bool {
+        let ids = (self.roster.id(one), self.roster.id(other));
+        matches!(ids, (Some(one), Some(other)) if self.roster.is_same_server(one, other))
+    }
+
+    /// Whether the node at `address` answered when it was asked last.
+    pub fn answers(&self, address: &str) -> bool {
+        let id = self.roster.id(address);
+        id.is_some_and(|id| self.roster[id].facts.is_some())
+    }
+
     /// What `id` is.
     pub fn role(&self, id: NodeId) -> Role {
         self.roster.role(id, &self.memory, self.writer)
@@ -173,6 +185,10 @@ impl Cluster {
                     until: at.after(DRAIN),
                     is_announced: false,
                 });
+                at
+            }
+            Observation::DrainOver { at } => {
+                self.drain = self.drain.filter(|drain| drain.is_announced);
                 at
             }
             Observation::Unfence { at } => {
@@ -314,7 +330,9 @@ impl Cluster {
     /// Draws the consequences of all that is known.
     fn settle(&mut self, now: Moment) {
         let limit = self.rules.shelf_life();
-        let choice = choose(&self.roster.candidates(limit, now), self.circumstances(now));
+        let circumstances = self.circumstances(now);
+        let candidates = self.roster.candidates(limit, now, circumstances.last);
+        let choice = choose(&candidates, circumstances);
         let challenger = match choice {
             Choice::Take(node) | Choice::Wait(node, _) | Choice::Conflict(node, _) => Some(node),
             Choice::Nobody => None,

@@ -205,6 +205,11 @@ pub enum Observation {
         /// When it was said.
         at: Moment,
     },
+    /// The switchover that an operator had asked for will not be.
+    DrainOver {
+        /// When that was known.
+        at: Moment,
+    },
     /// An operator says that the highest timeline seen so far counts no longer.
     Unfence {
         /// When it was said.

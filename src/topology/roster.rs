@@ -86,19 +86,38 @@ impl Roster {
         listed.all(|node| node.outcomes > 0)
     }
 
-    /// The nodes that take writes, by answers no older than `limit`.
-    pub fn candidates(&self, limit: Duration, now: Moment) -> Vec<Candidate> {
+    /// The nodes that take writes, by answers no older than `limit`. A server that is known by two addresses counts once: as `last`, if
+    /// that is one of them.
+    pub fn candidates(&self, limit: Duration, now: Moment, last: Option<NodeId>) -> Vec<Candidate> {
         let all = self.nodes.iter().enumerate();
-        all.filter(|(_, node)| node.is_listed)
-            .filter_map(|(index, node)| {
-                let (sent, facts) = node.writable()?;
-                (now.since(sent) <= limit).then(|| Candidate {
-                    node: id_of(index),
+        let ids = all.map(|(index, _)| id_of(index));
+        let in_order = last.into_iter().chain(ids.filter(|id| Some(*id) != last));
+        let mut found: Vec<Candidate> = Vec::new();
+        for id in in_order {
+            let Some((sent, facts)) = self.listed(id).and_then(Node::writable) else {
+                continue;
+            };
+            let is_known = found
+                .iter()
+                .any(|known| self.is_same_server(known.node, id));
+            if now.since(sent) <= limit && !is_known {
+                found.push(Candidate {
+                    node: id,
                     timeline: facts.timeline,
                     system: facts.system,
-                })
-            })
-            .collect()
+                });
+            }
+        }
+        found
+    }
+
+    /// Whether two nodes are one server by two addresses: it is of the same system, and was started at the same microsecond.
+    pub fn is_same_server(&self, one: NodeId, other: NodeId) -> bool {
+        let facts = |id: NodeId| self[id].facts.as_ref().map(|(_, facts)| facts);
+        let (Some(one), Some(other)) = (facts(one), facts(other)) else {
+            return false;
+        };
+        one.system == other.system && one.started == other.started && !one.started.is_empty()
     }
 
     /// What `id` is, in a cluster with `memory` whose writer in office is `writer`.

@@ -85,7 +85,7 @@ impl Picture {
                 received: None,
                 timeline: 3,
                 system: 7,
-                started: "noon".into(),
+                started: format!("noon of {}", node.0),
                 is_receiving: false,
                 segment: 16 << 20,
             },
@@ -111,7 +111,7 @@ impl Picture {
                 received: in_recovery.then_some(Lsn(lsn)),
                 timeline,
                 system: 7,
-                started: "noon".into(),
+                started: format!("noon of {}", node.0),
                 is_receiving: in_recovery,
                 segment: 16 << 20,
             },
@@ -401,4 +401,31 @@ fn a_new_reign_measures_anew() {
     assert_eq!(picture.readers(), []);
     picture.replica(C, 4, 900);
     assert_eq!(picture.readers(), [C]);
+}
+
+#[test]
+fn one_server_by_two_addresses_is_no_conflict() {
+    let mut picture = stable();
+    let facts = Facts {
+        in_recovery: false,
+        lsn: Lsn(1000),
+        received: None,
+        timeline: 3,
+        system: 7,
+        started: "noon of 0".into(),
+        is_receiving: false,
+        segment: 16 << 20,
+    };
+    picture.refused(A);
+    for (node, heard) in [(B, 100), (A, 110)] {
+        picture.cluster.observe(Observation::Answered {
+            node,
+            sent: at(heard - 5),
+            at: at(heard),
+            facts: facts.clone(),
+        });
+    }
+    assert_eq!(picture.primary_of_view(), Some(A), "as it was known before");
+    assert!(picture.cluster.is_same_server("a:5432", "b:5432"));
+    assert!(!picture.cluster.is_same_server("a:5432", "c:5432"));
 }

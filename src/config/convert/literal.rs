@@ -27,6 +27,8 @@ pub(super) fn of(slot: &Slot<'_>) -> Option<String> {
             format!("[{}]", items.join(", "))
         }
         Slot::Nodes(place) if place.is_empty() => return None,
+        // An ini has no clusters.
+        Slot::Etcd(_) => return None,
         Slot::Nodes(_) => text(&slot.print()),
         Slot::Protocols(place) => text(place.as_str()),
         Slot::Word(place) if place.chosen().is_empty() => return None,

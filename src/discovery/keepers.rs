@@ -1,0 +1,293 @@
+//! Those who keep the cluster, and what becomes of what they say: nodes join and leave, and the machine hears of leader and switchover.
+//!
+//! Their word lists nodes; it never takes one away that still answers. etcd, while it is heard, has the word before the REST interface,
+//! which repeats it late. Only etcd names a leader to the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::ClientConfig;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+
+use crate::clock::{self, Moment};
+use crate::config::keepers::EtcdSettings;
+use crate::config::url::Url;
+use crate::discovery::etcd::Etcd;
+use crate::discovery::patroni::{self, Patroni};
+use crate::discovery::probe::Pace;
+use crate::discovery::word::Word;
+use crate::net::names::Names;
+use crate::net::tls::{ClientTls, Files, Verify, Versions};
+use crate::topology::cluster::Cluster;
+use crate::topology::node::{Keeper, Leader, Observation, Place};
+
+/// For how long a word of etcd counts.
+const FRESH: Duration = Duration::from_secs(3);
+/// More nodes than any cluster has.
+const MOST_NODES: usize = 200;
+
+/// Who says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Patroni's REST interface.
+    Rest,
+    /// etcd.
+    Etcd,
+}
+
+/// A word, and when it was heard.
+#[derive(Debug)]
+pub struct Heard {
+    source: Source,
+    at: Moment,
+    word: Word,
+    now: Timestamp,
+}
+
+impl Heard {
+    /// What `source` says now.
+    pub fn now(source: Source, word: Word) -> Self {
+        Self {
+            source,
+            at: clock::now(),
+            word,
+            now: clock::wall(),
+        }
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Keepers {
+    /// Patroni's REST interfaces.
+    pub patroni: Vec<Url>,
+    /// etcd.
+    pub etcd: Option<EtcdSettings>,
+}
+
+/// A task that asks, begun again after a panic, ended when dropped.
+#[derive(Debug)]
+struct Asking(Source, JoinHandle<()>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.1.abort();
+    }
+}
+
+/// The tasks that ask, and what they have heard.
+#[derive(Debug)]
+pub struct Told {
+    cluster: String,
+    keepers: Keepers,
+    names: Arc<Names>,
+    pace: Arc<Pace>,
+    words: UnboundedSender<Heard>,
+    tasks: Vec<Asking>,
+    last: Word,
+    /// Every node that was named since it last did not answer.
+    named: Vec<Place>,
+    etcd_heard: Option<Moment>,
+    /// Addresses of configured nodes that turned out to be other names of members.
+    aliases: Vec<String>,
+}
+
+impl Told {
+    /// Nothing was heard yet; nobody asks before [`Told::follow`].
+    pub fn new(
+        cluster: &str,
+        names: Arc<Names>,
+        pace: Arc<Pace>,
+        words: UnboundedSender<Heard>,
+    ) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            keepers: Keepers::default(),
+            names,
+            pace,
+            words,
+            tasks: Vec::new(),
+            last: Word::default(),
+            named: Vec::new(),
+            etcd_heard: None,
+            aliases: Vec::new(),
+        }
+    }
+
+    /// Asks `keepers` from now on.
+    pub fn follow(&mut self, keepers: &Keepers) {
+        if self.keepers != *keepers {
+            self.keepers = keepers.clone();
+            self.tasks.clear();
+            self.last = Word::default();
+            self.named.clear();
+        }
+        self.send_askers();
+    }
+
+    /// Begins again what a panic has ended, and what was not begun yet.
+    pub fn send_askers(&mut self) {
+        self.tasks.retain(|asking| !asking.1.is_finished());
+        let is_asking = |source| self.tasks.iter().any(|asking| asking.0 == source);
+        let mut begun = Vec::new();
+        if !self.keepers.patroni.is_empty() && !is_asking(Source::Rest) {
+            let patroni = Patroni {
+                cluster: self.cluster.clone(),
+                urls: self.keepers.patroni.clone(),
+                tls: tls_of(&Files::default(), &self.cluster),
+                names: Arc::clone(&self.names),
+                pace: Arc::clone(&self.pace),
+                words: self.words.clone(),
+            };
+            begun.push(Asking(Source::Rest, tokio::spawn(patroni.run())));
+        }
+        if let Some(settings) = &self.keepers.etcd
+            && !is_asking(Source::Etcd)
+        {
+            let files = Files {
+                ca: settings.ca_file.clone(),
+                certificate: settings.cert_file.clone(),
+                key: settings.key_file.clone(),
+            };
+            let etcd = Etcd {
+                cluster: self.cluster.clone(),
+                settings: settings.clone(),
+                tls: tls_of(&files, &self.cluster),
+                names: Arc::clone(&self.names),
+                words: self.words.clone(),
+            };
+            begun.push(Asking(Source::Etcd, tokio::spawn(etcd.run())));
+        }
+        self.tasks.extend(begun);
+    }
+
+    /// Takes in a word; true where it says something that it did not say before.
+    pub fn hear(&mut self, heard: &Heard) -> bool {
+        if heard.source == Source::Etcd {
+            self.etcd_heard = Some(heard.at);
+        }
+        let etcd_heard = self.etcd_heard;
+        let is_echo = etcd_heard.is_some_and(|before| heard.at.since(before) <= FRESH);
+        if heard.source == Source::Rest && is_echo {
+            return false;
+        }
+        let is_news = self.last != heard.word;
+        self.last = heard.word.clone();
+        is_news
+    }
+
+    /// The nodes there are: those configured, those that were named, and those that were and still answer.
+    pub fn places(&mut self, configured: &[Place], machine: &Cluster) -> Vec<Place> {
+        let members = self.last.members.iter().map(|member| Place {
+            host: member.host.clone(),
+            port: member.port,
+            zone: String::new(),
+            weight: 1,
+        });
+        let members: Vec<Place> = members.collect();
+        let addresses: Vec<String> = members.iter().map(Place::address).collect();
+        for place in configured {
+            let address = place.address();
+            let is_alias = !addresses.contains(&address)
+                && addresses
+                    .iter()
+                    .any(|member| machine.is_same_server(&address, member));
+            if is_alias && !self.aliases.contains(&address) {
+                self.aliases.push(address);
+            }
+        }
+        let mut all: Vec<Place> = Vec::new();
+        self.named.retain(|place| {
+            let address = place.address();
+            !addresses.contains(&address) && machine.answers(&address)
+        });
+        self.named.extend(members);
+        for place in configured.iter().chain(&self.named) {
+            let address = place.address();
+            let is_new = !all.iter().any(|known| known.address() == address);
+            if is_new && !self.aliases.contains(&address) && all.len() < MOST_NODES {
+                all.push(place.clone());
+            }
+        }
+        all
+    }
+
+    /// What the machine is to be told of a word; nothing where the leader is no node whose address is known.
+    pub fn observation(&self, heard: &Heard, machine: &Cluster) -> Option<Observation> {
+        if heard.source != Source::Etcd {
+            return None;
+        }
+        let word = &heard.word;
+        let id = |name: &str| {
+            let member = word.member(name)?;
+            let place = Place {
+                host: member.host.clone(),
+                port: member.port,
+                zone: String::new(),
+                weight: 1,
+            };
+            machine.id(&place.address())
+        };
+        let leader = match &word.leader {
+            Some(name) => Leader::Node(id(name)?),
+            None => Leader::Nobody,
+        };
+        Some(Observation::Keeper(Keeper {
+            at: heard.at,
+            leader,
+            switchover_from: word.leaving(heard.now).and_then(id),
+            is_paused: word.is_paused,
+            fresh_for: FRESH,
+        }))
+    }
+
+    /// Whether a switchover that is asked for will be announced by etcd.
+    pub fn announces(&self, now: Moment) -> bool {
+        self.etcd_heard
+            .is_some_and(|heard| now.since(heard) <= FRESH)
+    }
+
+    /// Has Patroni replace the leader at `address`; none where there is no Patroni to ask. Resolves to what became of it.
+    pub fn switch_over(
+        &self,
+        address: &str,
+    ) -> Option<impl Future<Output = Result<String, String>> + Send + use<>> {
+        let is_leader = |host: &str, port: u16| {
+            let place = Place {
+                host: host.to_owned(),
+                port,
+                zone: String::new(),
+                weight: 1,
+            };
+            place.address() == address
+        };
+        let members = &self.last.members;
+        let leader = members.iter().find(|one| is_leader(&one.host, one.port))?;
+        let mut urls: Vec<Url> = leader.rest.iter().cloned().collect();
+        urls.extend(self.keepers.patroni.iter().cloned());
+        urls.extend(members.iter().filter_map(|member| member.rest.clone()));
+        let mut seen = Vec::new();
+        urls.retain(|url| {
+            !seen.contains(url) && {
+                seen.push(url.clone());
+                true
+            }
+        });
+        let (name, names) = (leader.name.clone(), Arc::clone(&self.names));
+        let tls = tls_of(&Files::default(), &self.cluster);
+        Some(async move { patroni::switch_over(&urls, &name, &names, tls.as_ref()).await })
+    }
+}
+
+/// TLS for `https`; what is shown must come from a known authority and be made out to the host.
+fn tls_of(files: &Files, cluster: &str) -> Option<Arc<ClientConfig>> {
+    match ClientTls::load(Verify::Full, files, Versions::default()) {
+        Ok(tls) => Some(tls),
+        Err(problem) => {
+            tracing::warn!(cluster, %problem, "those who keep the cluster cannot be asked over TLS");
+            None
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What those who keep a cluster say about it, read from their documents: members, leader, and a switchover that is coming.
+//!
+//! A document that cannot be read says nothing at all. One that knows nothing of the cluster, as that of an etcd that was started empty,
+//! is no word either: that there is no leader is believed only of who knows the cluster.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::config::url::Url;
+
+/// More members than any cluster has.
+const MOST_MEMBERS: usize = 100;
+
+/// A member of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The name it has for its keeper.
+    pub name: String,
+    /// Where its PostgreSQL is.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Where its Patroni is.
+    pub rest: Option<Url>,
+}
+
+/// A switchover that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Switchover {
+    /// The leader that is to be replaced; none is whoever leads.
+    from: Option<String>,
+    /// Not before then.
+    due: Option<Timestamp>,
+}
+
+/// What a keeper says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Word {
+    /// The members.
+    pub members: Vec<Member>,
+    /// Who holds the leader key.
+    pub leader: Option<String>,
+    /// It does nothing at the moment.
+    pub is_paused: bool,
+    switchover: Option<Switchover>,
+}
+
+impl Word {
+    /// The member of that name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    /// The leader that is to be replaced now; nobody before the time that was set.
+    pub fn leaving(&self, now: Timestamp) -> Option<&str> {
+        let switchover = self.switchover.as_ref()?;
+        if switchover.due.is_some_and(|due| now < due) {
+            return None;
+        }
+        switchover.from.as_deref().or(self.leader.as_deref())
+    }
+
+    /// When a switchover that is not due yet will be.
+    pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = self.switchover.as_ref()?.due?;
+        (now < due).then_some(due)
+    }
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    let text = value.get(key)?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A time; one that cannot be read is never due.
+fn due(value: &Value, key: &str) -> Option<Timestamp> {
+    let text = text(value, key)?;
+    Some(text.parse().unwrap_or(Timestamp::MAX))
+}
+
+/// Reads what Patroni answers to `GET /cluster`.
+///
+/// # Errors
+/// Why it is no such answer.
+pub fn of_rest(document: &[u8]) -> Result<Word, String> {
+    let document: Value =
+        serde_json::from_slice(document).map_err(|why| format!("no JSON: {why}"))?;
+    let members = document.get("members").and_then(Value::as_array);
+    let members = members.ok_or("it names no members")?;
+    let mut word = Word {
+        is_paused: document.get("pause").and_then(Value::as_bool) == Some(true),
+        ..Word::default()
+    };
+    for member in members.iter().take(MOST_MEMBERS) {
+        let Some(name) = text(member, "name") else {
+            continue;
+        };
+        if matches!(
+            member.get("role").and_then(Value::as_str),
+            Some("leader" | "standby_leader")
+        ) {
+            word.leader = Some(name.clone());
+        }
+        let port = member.get("port").and_then(Value::as_u64);
+        let port = port.map_or(Some(5432), |port| u16::try_from(port).ok());
+        if let (Some(host), Some(port)) = (text(member, "host"), port) {
+            word.members.push(Member {
+                name,
+                host,
+                port,
+                rest: text(member, "api_url").and_then(|url| Url::parse(&url).ok()),
+            });
+        }
+    }
+    word.switchover = document.get("scheduled_switchover").map(|it| Switchover {
+        from: text(it, "from"),
+        due: due(it, "at").or(Some(Timestamp::MAX)),
+    });
+    Ok(word)
+}
+
+/// Reads what etcd answers to a range over `prefix`; none when the cluster is not there.
+///
+/// # Errors
+/// Why it is no such answer.
+pub fn of_etcd(document: &[u8], prefix: &str) -> Result<Option<Word>, String> {
+    let document: Value =
+        serde_json::from_slice(document).map_err(|why| format!("no JSON: {why}"))?;
+    if document.get("header").is_none() {
+        return Err("it is no answer to a range".to_owned());
+    }
+    let mut word = Word::default();
+    let nothing = Vec::new();
+    let pairs = document.get("kvs").and_then(Value::as_array);
+    let mut is_known = false;
+    for pair in pairs.unwrap_or(&nothing) {
+        let decoded = |key| STANDARD.decode(text(pair, key).unwrap_or_default());
+        let (Ok(key), Ok(value)) = (decoded("key"), decoded("value")) else {
+            return Err("a key of it cannot be read".to_owned());
+        };
+        let (key, value) = (
+            String::from_utf8_lossy(&key),
+            String::from_utf8_lossy(&value),
+        );
+        let Some(key) = key.strip_prefix(prefix) else {
+            continue;
+        };
+        is_known |= key == "initialize";
+        note(&mut word, key, &value);
+    }
+    Ok(is_known.then_some(word))
+}
+
+/// Notes one key of etcd.
+fn note(word: &mut Word, key: &str, value: &str) {
+    let document = || serde_json::from_str::<Value>(value).unwrap_or_default();
+    match key {
+        "leader" if !value.is_empty() => word.leader = Some(value.to_owned()),
+        "config" => word.is_paused = document().get("pause").and_then(Value::as_bool) == Some(true),
+        "failover" => {
+            let document = document();
+            let from = text(&document, "leader");
+            if from.is_some() || text(&document, "member").is_some() {
+                word.switchover = Some(Switchover {
+                    from,
+                    due: due(&document, "scheduled_at"),
+                });
+            }
+        }
+        _ => {
+            let name = key.strip_prefix("members/");
+            let member = name.and_then(|name| member(name, &document()));
+            if word.members.len() < MOST_MEMBERS {
+                word.members.extend(member);
+            }
+        }
+    }
+}
+
+fn member(name: &str, document: &Value) -> Option<Member> {
+    let url = text(document, "conn_url")?;
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let authority = authority.rsplit('@').next()?;
+    let place = Url::parse(&format!("http://{authority}")).ok()?;
+    let has_port = authority.ends_with(&format!(":{}", place.port));
+    Some(Member {
+        name: name.to_owned(),
+        host: place.host,
+        port: if has_port { place.port } else { 5432 },
+        rest: text(document, "api_url").and_then(|url| Url::parse(&url).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: &str = "2026-11-23T12:00:00+00:00";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// An answer to a range.
+    fn range(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let pairs: Vec<Value> = pairs
+            .iter()
+            .map(|(key, value)| {
+                let key = STANDARD.encode(format!("/service/main/{key}"));
+                serde_json::json!({"key": key, "value": STANDARD.encode(value)})
+            })
+            .collect();
+        serde_json::json!({"header": {}, "kvs": pairs})
+            .to_string()
+            .into_bytes()
+    }
+
+    fn etcd(pairs: &[(&str, &str)]) -> Option<Word> {
+        of_etcd(&range(pairs), "/service/main/").unwrap()
+    }
+
+    #[test]
+    fn patronis_answer_names_members_and_leader() {
+        let document = br#"{"members": [
+            {"name": "n1", "role": "replica", "state": "streaming", "api_url": "http://10.77.1.2:8008/patroni",
+             "host": "10.77.1.2", "port": 5433, "lag": "unknown"},
+            {"name": "n3", "role": "leader", "host": "db3"}, {"role": "x"}, {"name": "n4", "role": "replica"}],
+            "scheduled_switchover": {"at": "2026-11-23T12:00:00+00:00", "from": "n3"}, "scope": "chaos"}"#;
+        let word = of_rest(document).unwrap();
+        let places: Vec<_> = word
+            .members
+            .iter()
+            .map(|one| (one.host.as_str(), one.port))
+            .collect();
+        assert_eq!(places, [("10.77.1.2", 5433), ("db3", 5432)]);
+        assert_eq!(
+            word.members[0].rest.as_ref().unwrap().authority(),
+            "10.77.1.2:8008"
+        );
+        assert_eq!(
+            (word.leader.as_deref(), word.is_paused),
+            (Some("n3"), false)
+        );
+        assert_eq!(word.leaving(at("2026-11-23T11:59:59+00:00")), None);
+        assert_eq!(word.leaving(at(NOON)), Some("n3"));
+    }
+
+    #[test]
+    fn garbage_is_no_word() {
+        for garbage in ["", "x", "[]", "{}", "{\"members\": 7}", "\u{0}"] {
+            assert!(of_rest(garbage.as_bytes()).is_err(), "{garbage}");
+            assert!(of_etcd(garbage.as_bytes(), "/").is_err(), "{garbage}");
+        }
+        let word = of_rest(b"{\"members\": [7, {\"name\": 7}, {\"name\": \"a\", \"port\": -1}]}");
+        assert_eq!(word, Ok(Word::default()));
+    }
+
+    #[test]
+    fn the_keys_of_etcd_name_members_leader_and_a_switchover() {
+        let member = r#"{"conn_url":"postgres://10.77.1.2:5432/postgres","api_url":"http://10.77.1.2:8008/patroni","role":"replica"}"#;
+        let keys = [
+            ("initialize", "77"),
+            ("leader", "n3"),
+            ("members/n1", member),
+        ];
+        let word = etcd(&keys).unwrap();
+        assert_eq!(word.leader.as_deref(), Some("n3"));
+        assert_eq!(
+            word.member("n1").map(|one| (one.host.as_str(), one.port)),
+            Some(("10.77.1.2", 5432))
+        );
+        assert_eq!(word.leaving(at(NOON)), None);
+        let leaving = |failover: &str, config: &str| {
+            let more = [("failover", failover), ("config", config)];
+            let word = etcd(&[&keys[..], &more[..]].concat()).unwrap();
+            (word.leaving(at(NOON)).map(str::to_owned), word.is_paused)
+        };
+        let n3 = || Some("n3".to_owned());
+        assert_eq!(
+            leaving(r#"{"leader":"n3","member":"n1"}"#, "{}"),
+            (n3(), false)
+        );
+        assert_eq!(
+            leaving(r#"{"member":"n1"}"#, "{\"pause\":true}"),
+            (n3(), true)
+        );
+        assert_eq!(leaving("{}", "{\"pause\":false}"), (None, false));
+        let later = r#"{"leader":"n3","scheduled_at":"2026-11-23T12:00:01+00:00"}"#;
+        assert_eq!(leaving(later, "garbage"), (None, false));
+        assert_eq!(
+            leaving(r#"{"leader":"n3","scheduled_at":"soon"}"#, ""),
+            (None, false)
+        );
+    }
+
+    #[test]
+    fn an_etcd_that_knows_nothing_of_the_cluster_says_nothing() {
+        assert_eq!(etcd(&[]), None);
+        assert_eq!(etcd(&[("leader", "n1")]), None);
+    }
+}
