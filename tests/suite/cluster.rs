@@ -1,28 +1,29 @@
 //! A cluster has one writer at a time, clients follow it through a failover, and nothing that was acknowledged is lost, doubled or split.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pooler::cli::cluster::{Cluster, Options, Stop};
 
+use crate::support::eventually;
+use crate::support::load::{more, under_load};
 use crate::support::pooler::{Config, Pooler, config};
 use crate::support::postgres::binaries;
 use crate::support::wire::{Client, batch};
-use crate::support::{Raise, eventually};
 
 const LONG: Duration = Duration::from_secs(60);
 
 /// A primary (node 0) that waits for its replica node 1, and another replica.
-struct Scene {
+pub struct Scene {
     cluster: Mutex<Cluster>,
-    ports: Vec<u16>,
+    /// Of the nodes.
+    pub ports: Vec<u16>,
 }
 
 impl Scene {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let options = Options {
             replicas: 2,
             settings: vec![
@@ -67,7 +68,7 @@ impl Scene {
     }
 
     /// The replicas come first in the list: roles are found out.
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         let nodes = [2, 0, 1].map(|node| format!("127.0.0.1:{}", self.ports[node]));
         config()
             .without("databases.app")
@@ -90,120 +91,11 @@ fn port(client: &mut Client) -> String {
     client.value("select current_setting('port')")
 }
 
-/// What became of the writes of one client.
-#[derive(Default)]
-struct Ledger {
-    acknowledged: Vec<u64>,
-    /// Said to have failed, and so must not be there.
-    failed: Vec<u64>,
-    /// 08007.
-    unknown: Vec<u64>,
-    /// The longest time between two acknowledged writes.
-    longest: Duration,
-    errors: BTreeMap<String, usize>,
-}
-
-/// Writes one row after the other until `over`; the connection must never end.
-fn write(pooler: &Pooler, who: u64, over: &AtomicBool, written: &AtomicUsize) -> Ledger {
-    let mut client = pooler.connect();
-    let mut ledger = Ledger::default();
-    let mut last = Instant::now();
-    let mut turn = 0;
-    while !over.load(Ordering::SeqCst) {
-        turn += 1;
-        let id = who * 1_000_000 + turn;
-        let insert = format!("insert into t values ({id})");
-        let request = match turn % 3 {
-            0 => batch().query(&insert),
-            1 => batch().parse("", &insert).run("", &[]).sync(),
-            _ => batch().query(&format!("begin; {insert}; commit")),
-        };
-        let reply = client.ask(request);
-        match reply.errors.first() {
-            None => {
-                ledger.acknowledged.push(id);
-                ledger.longest = ledger.longest.max(last.elapsed());
-                last = Instant::now();
-                written.fetch_add(1, Ordering::SeqCst);
-            }
-            Some(fault) => {
-                *ledger.errors.entry(fault.code.clone()).or_default() += 1;
-                if fault.code == "08007" {
-                    ledger.unknown.push(id);
-                } else {
-                    ledger.failed.push(id);
-                }
-                if reply.status != 'I' {
-                    client.query("rollback").good();
-                }
-            }
-        }
-    }
-    ledger
-}
-
-/// Runs writers while `story` happens; all that was acknowledged must be on `winner`, once.
-fn under_load(scene: &Scene, pooler: &Pooler, winner: usize, story: impl FnOnce(&AtomicUsize)) {
-    let (over, written) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let ledgers = thread::scope(|scope| {
-        let _raise = Raise(&over);
-        let writers: Vec<_> = (1..=6)
-            .map(|who| {
-                let (over, written) = (&over, &written);
-                scope.spawn(move || write(pooler, who, over, written))
-            })
-            .collect();
-        more(&written, 50);
-        story(&written);
-        over.store(true, Ordering::SeqCst);
-        let ledgers: Vec<Ledger> = writers.into_iter().map(|one| one.join().unwrap()).collect();
-        ledgers
-    });
-    let on_winner = |ids: &[u64]| -> usize {
-        let list: Vec<String> = ids.iter().map(u64::to_string).collect();
-        let sql = format!("select count(*) from t where id in ({})", list.join(","));
-        if ids.is_empty() {
-            0
-        } else {
-            scene.first(winner, &sql).parse().unwrap()
-        }
-    };
-    let mut errors = BTreeMap::new();
-    for ledger in &ledgers {
-        assert_eq!(
-            on_winner(&ledger.acknowledged),
-            ledger.acknowledged.len(),
-            "lost or doubled"
-        );
-        assert_eq!(on_winner(&ledger.failed), 0, "called failed, and is there");
-        assert!(
-            ledger.unknown.len() <= 2,
-            "only work in flight is unknown: {:?}",
-            ledger.errors
-        );
-        for (code, count) in &ledger.errors {
-            *errors.entry(code.clone()).or_insert(0) += count;
-        }
-    }
-    let twice = "select count(*) from (select id from t group by id having count(*) > 1) x";
-    assert_eq!(scene.first(winner, twice), "0", "stored twice");
-    let longest = ledgers
-        .iter()
-        .map(|ledger| ledger.longest)
-        .max()
-        .unwrap_or_default();
-    let all: usize = ledgers.iter().map(|ledger| ledger.acknowledged.len()).sum();
-    println!(
-        "{all} writes; longest gap between acknowledged writes: {longest:?}; errors: {errors:?}"
-    );
-}
-
-/// Waits for so many more writes.
-fn more(written: &AtomicUsize, count: usize) {
-    let goal = written.load(Ordering::SeqCst) + count;
-    eventually(LONG, "writes go on", || {
-        written.load(Ordering::SeqCst) >= goal
-    });
+/// Runs writers while `story` happens; what they were told must be true of `winner`.
+fn loaded(scene: &Scene, pooler: &Pooler, winner: usize, story: impl FnOnce(&AtomicUsize)) {
+    let load = under_load(pooler, Vec::new(), story);
+    // Twice something happens, and each time each has one write in flight.
+    load.judge("by pg_ctl", 2, |sql| scene.first(winner, sql));
 }
 
 #[test]
@@ -260,7 +152,7 @@ fn the_console_shows_the_cluster_and_drains_it() {
 fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
     let scene = Scene::start();
     let pooler = scene.config().start();
-    under_load(&scene, &pooler, 1, |written| {
+    loaded(&scene, &pooler, 1, |written| {
         scene.cluster().kill9(0).unwrap();
         let began = Instant::now();
         scene.cluster().promote(1).unwrap();
@@ -280,7 +172,7 @@ fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
 fn a_restart_in_place_and_a_promotion_of_a_living_cluster_are_followed() {
     let scene = Scene::start();
     let pooler = scene.config().start();
-    under_load(&scene, &pooler, 1, |written| {
+    loaded(&scene, &pooler, 1, |written| {
         scene.cluster().restart(0).unwrap();
         more(written, 100);
         // Now the replica is promoted while the primary goes on: the higher timeline wins, at once. Writes that wait for the

@@ -19,6 +19,10 @@ const PYTHON: [&str; 5] = [
     "django>=5,<6",
 ];
 
+/// The manager of clusters that the tests follow. What it needs of these two exists as source only.
+const PATRONI: [&str; 2] = ["patroni[etcd3]>=4.1,<5", "psycopg[binary]>=3.2,<4"];
+const AS_SOURCE: &str = "python-etcd,ydiff";
+
 /// As above.
 const NODE: [&str; 1] = ["pg@8"];
 
@@ -48,8 +52,32 @@ pub fn python() -> &'static Path {
     FOLDER.get_or_init(|| fetched("pooler-python", |folder| pip(folder, &PYTHON)))
 }
 
+/// Patroni, run as the servers' account by the system's own python3, since that account may not reach another.
+pub fn patroni() -> Command {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        fetched("pooler-patroni", |folder| {
+            let mut pip = pip_of(SYSTEM_PYTHON, folder, &PATRONI);
+            pip.args(["--no-binary", AS_SOURCE]);
+            pip
+        })
+    });
+    let mut python3 = binaries().other(SYSTEM_PYTHON);
+    python3
+        .args(["-m", "patroni"])
+        .env("PYTHONPATH", folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    python3
+}
+
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
 fn pip(folder: &Path, packages: &[&str]) -> Command {
-    let mut pip = Command::new("python3");
+    pip_of("python3", folder, packages)
+}
+
+fn pip_of(python3: &str, folder: &Path, packages: &[&str]) -> Command {
+    let mut pip = Command::new(python3);
     pip.args(["-m", "pip", "install", "-q", "--only-binary", ":all:"])
         .args(["--break-system-packages", "--target"])
         .arg(folder)

@@ -3,7 +3,9 @@
 pub mod directory;
 pub mod dns;
 pub mod languages;
+pub mod load;
 pub mod packages;
+pub mod patroni;
 pub mod pgbouncer;
 pub mod pooler;
 pub mod postgres;

@@ -22,6 +22,15 @@ pub trait Literal {
     fn literal(&self) -> String;
 }
 
+/// A value as it stands in the file, such as a table.
+pub struct Raw(pub String);
+
+impl Literal for Raw {
+    fn literal(&self) -> String {
+        self.0.clone()
+    }
+}
+
 impl Literal for &str {
     fn literal(&self) -> String {
         format!(

@@ -221,6 +221,11 @@ impl Wire {
         filled.is_err_and(|error| is_patience(&error))
     }
 
+    /// Waits for an answer for so long, from now on.
+    pub fn is_patient(&self, span: Duration) {
+        self.wait_at_most(span);
+    }
+
     fn wait_at_most(&self, span: Duration) {
         let set = match &self.socket {
             Socket::Tcp(stream) => stream.set_read_timeout(Some(span)),

@@ -1,0 +1,180 @@
+//! Those who keep a cluster may be wrong, silent, or gone: what they say is never more than a hint, and never harms.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::Scene;
+use crate::support::eventually;
+use crate::support::patroni::{Patroni, SCOPE};
+use crate::support::pooler::{Config, Pooler, Raw};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A server that does `answer` with each connection, for as long as the process lives; its address.
+fn server(answer: fn(TcpStream)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn heard(mut stream: &TcpStream) {
+    let _ = stream.read(&mut [0; 4096]);
+}
+
+fn hangs(stream: TcpStream) {
+    heard(&stream);
+    let _ = (&stream).read_to_end(&mut Vec::new());
+}
+
+fn says(mut stream: &TcpStream, text: &str) {
+    heard(stream);
+    let _ = stream.write_all(text.as_bytes());
+}
+
+fn redirects(stream: TcpStream) {
+    says(
+        &stream,
+        "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/cluster\r\nContent-Length: 0\r\n\r\n",
+    );
+}
+
+fn is_garbage(stream: TcpStream) {
+    says(
+        &stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"membe\u{0}",
+    );
+}
+
+fn is_huge(mut stream: TcpStream) {
+    says(&stream, "HTTP/1.1 200 OK\r\n\r\n");
+    let piece = vec![b'['; 1 << 20];
+    for _ in 0..100 {
+        if stream.write_all(&piece).is_err() {
+            return;
+        }
+    }
+}
+
+/// Names a member that is none, and no member that is one.
+fn lies(stream: TcpStream) {
+    let body = r#"{"members": [{"name": "x", "role": "leader", "host": "127.0.0.1", "port": 1}]}"#;
+    let length = body.len();
+    says(
+        &stream,
+        &format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"),
+    );
+}
+
+fn phase(pooler: &Pooler) -> String {
+    pooler.show("SHOW CLUSTERS").column("phase")[0].clone()
+}
+
+#[test]
+fn a_patroni_that_hangs_redirects_floods_or_lies_harms_nobody() {
+    let scene = Scene::start();
+    let all = [hangs, redirects, is_garbage, is_huge, lies].map(server);
+    let urls: [&str; 5] = std::array::from_fn(|index| all[index].as_str());
+    let pooler = scene.config().set("clusters.main", "patroni", urls).start();
+    let mut client = pooler.connect();
+    eventually(LONG, "the last of them was asked, too", || {
+        client.query("insert into t values (1)").good();
+        pooler.log().contains("127.0.0.1:1\"") || pooler.log().contains("127.0.0.1:1 ")
+    });
+    assert_eq!(phase(&pooler), "stable");
+    let peak = pooler.memory("VmHWM");
+    assert!(peak < 80 << 20, "{peak}");
+    client.query("insert into t values (2)").good();
+}
+
+/// A pooler that is told by etcd of a cluster that `scene` is.
+fn told_by(patroni: &Patroni, config: &Config) -> Pooler {
+    let etcd = format!(
+        "{{ endpoints = [\"http://{}\"], scope = {SCOPE:?} }}",
+        patroni.keeper(0)
+    );
+    config
+        .clone()
+        .set("clusters.main", "etcd", Raw(etcd))
+        .start()
+}
+
+#[test]
+fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
+    let scene = Scene::start();
+    let mut patroni = Patroni::with_keepers(1);
+    let member = |node: usize| {
+        format!(
+            r#"{{"conn_url": "postgres://127.0.0.1:{}/postgres"}}"#,
+            scene.ports[node]
+        )
+    };
+    let tell = |patroni: &Patroni| {
+        for node in 0..3 {
+            patroni.put(&format!("members/n{node}"), Some(&member(node)));
+        }
+        patroni.put("leader", Some("n0"));
+        patroni.put("initialize", Some("1"));
+    };
+    tell(&patroni);
+    let pooler = told_by(&patroni, &scene.config());
+    let mut client = pooler.connect();
+    let enters = |wanted: &str| eventually(LONG, wanted, || phase(&pooler) == wanted);
+    enters("stable");
+    patroni.put("leader", None);
+    enters("orphan");
+    patroni.put("leader", Some("n1"));
+    // Named, and no primary: nothing is sent there.
+    client.send(crate::support::wire::batch().query("insert into t values (1)"));
+    enters("orphan");
+    patroni.put("leader", Some("n0"));
+    client.until_ready().good();
+    enters("stable");
+    // Whoever does nothing at the moment may have no leader.
+    patroni.put("config", Some(r#"{"pause": true}"#));
+    patroni.put("leader", None);
+    patroni.put(
+        "failover",
+        Some(r#"{"leader": "n0", "scheduled_at": "2999-01-01T00:00:00+00:00"}"#),
+    );
+    let lasts = || {
+        for turn in 0..40 {
+            client_writes(&pooler, turn);
+            assert_eq!(phase(&pooler), "stable");
+            thread::sleep(Duration::from_millis(25));
+        }
+    };
+    lasts();
+    patroni.put("leader", Some("n0"));
+    patroni.put(
+        "failover",
+        Some(r#"{"leader": "n0", "scheduled_at": "2001-01-01T00:00:00+00:00"}"#),
+    );
+    enters("draining");
+    patroni.put("failover", Some("{}"));
+    enters("stable");
+    // etcd goes, and comes back without anything.
+    patroni.kill_keeper(0);
+    patroni.empty_keeper(0);
+    lasts();
+    patroni.start_keeper(0);
+    eventually(LONG, "it was asked again", || {
+        pooler.log().contains("etcd knows nothing")
+    });
+    lasts();
+    tell(&patroni);
+    lasts();
+}
+
+fn client_writes(pooler: &Pooler, id: u64) {
+    pooler
+        .connect()
+        .query(&format!("insert into t values ({id})"))
+        .good();
+}
