@@ -13,7 +13,7 @@ WITH RECURSIVE built_in AS (
   table_to_xmlschema,table_to_xml_and_xmlschema,schema_to_xml,schema_to_xmlschema,schema_to_xml_and_xmlschema,
   database_to_xml,database_to_xmlschema,database_to_xml_and_xmlschema,ts_stat,ts_rewrite}'::name[])
 ), named AS (
- SELECT does, ':(?:func|opfunc|aggfno|winfno)(?:id)? (?:' || string_agg(oid::text, '|') || ')\M' AS pattern FROM built_in GROUP BY does
+ SELECT does, ':(?:func|opfunc|aggfno|winfno)(?:id)? (?:' || string_agg(oid::text, '|') || ')\M' AS pattern FROM built_in GROUP BY ROLLUP (does)
 ), code AS (
  SELECT p.oid, p.proname::text AS name, p.prorettype AS gives, lower(p.prosrc) AS source,
   regexp_replace(regexp_replace(lower(p.prosrc), '\mupdate\M[^;]*?\mset\M', 'update', 'g'), '\malter\M[^;]*?\mset\M', 'alter', 'g') AS stripped,
@@ -29,8 +29,10 @@ WITH RECURSIVE built_in AS (
  UNION ALL SELECT CASE WHEN c.contypid = 0 THEN 2606 ELSE 1247 END, c.oid, c.conbin::text FROM pg_constraint c WHERE c.conbin IS NOT NULL
  UNION ALL SELECT 3256, p.oid, concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
  UNION ALL SELECT 2620, t.oid, t.tgqual::text FROM pg_trigger t WHERE t.tgqual IS NOT NULL
+), hit AS MATERIALIZED (
+ SELECT t.* FROM trees t JOIN named n ON n.does IS NULL AND t.tree ~ n.pattern
 ), found AS (
- SELECT t.class, t.oid, n.does FROM trees t JOIN named n ON t.tree ~ n.pattern
+ SELECT h.class, h.oid, n.does FROM hit h JOIN named n ON n.does IS NOT NULL AND h.tree ~ n.pattern
 ), suspect AS (
  SELECT 1255::oid AS class, c.oid, c.name, c.gives, concat(
    CASE WHEN c.source ~ '\m(load|setseed|dblink_connect\w*|pg_replication_origin\w*|pg_backup_start|pg_start_backup|pg_(create|copy)_\w+_replication_slot|seed)\M' THEN 'l' END,
