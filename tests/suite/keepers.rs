@@ -9,6 +9,7 @@ use crate::cluster::Scene;
 use crate::support::eventually;
 use crate::support::patroni::{Patroni, SCOPE};
 use crate::support::pooler::{Config, Pooler, Raw};
+use crate::support::tls::Authority;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -93,6 +94,51 @@ fn a_patroni_that_hangs_redirects_floods_or_lies_harms_nobody() {
     client.query("insert into t values (2)").good();
 }
 
+/// Tells etcd of the cluster that `scene` is, and that node `leader` leads.
+fn tell(patroni: &Patroni, scene: &Scene, leader: usize) {
+    for node in 0..3 {
+        let url = format!("postgres://127.0.0.1:{}/postgres", scene.ports[node]);
+        let member = format!(r#"{{"conn_url": "{url}"}}"#);
+        patroni.put(&format!("members/n{node}"), Some(&member));
+    }
+    patroni.put("leader", Some(&format!("n{leader}")));
+    patroni.put("initialize", Some("1"));
+}
+
+#[test]
+fn etcd_is_asked_over_tls_by_a_user_of_its_own_and_believed_only_then() {
+    let scene = Scene::start();
+    let authority = Authority::new("keepers");
+    let patroni = Patroni::with_secure_keeper(&authority);
+    // A leader that is no primary: whoever hears of it holds writes.
+    tell(&patroni, &scene, 1);
+    patroni.have_users("asker", "secret");
+    let endpoint = patroni.secure_keeper();
+    let told = |password: &str, ca: &str| {
+        let etcd = format!(
+            "{{ endpoints = [\"{endpoint}\"], scope = \"{SCOPE}\", user = \"asker\", password = \"{password}\"{ca} }}"
+        );
+        let config = scene.config().set("clusters.main", "etcd", Raw(etcd));
+        config.file("keepers.pem", &authority.pem()).start()
+    };
+    let pooler = told("secret", ", ca_file = \"{folder}/keepers.pem\"");
+    eventually(LONG, "the leader is heard of", || {
+        phase(&pooler) == "orphan"
+    });
+    for (password, ca) in [
+        ("wrong", ", ca_file = \"{folder}/keepers.pem\""),
+        ("secret", ""),
+    ] {
+        let pooler = told(password, ca);
+        eventually(LONG, "etcd is not heard", || {
+            pooler.log().contains("etcd does not answer")
+        });
+        client_writes(&pooler, 1);
+        assert_eq!(phase(&pooler), "stable");
+        assert!(!pooler.log().contains("secret"));
+    }
+}
+
 /// A pooler that is told by etcd of a cluster that `scene` is.
 fn told_by(patroni: &Patroni, config: &Config) -> Pooler {
     let etcd = format!(
@@ -109,20 +155,7 @@ fn told_by(patroni: &Patroni, config: &Config) -> Pooler {
 fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     let scene = Scene::start();
     let mut patroni = Patroni::with_keepers(1);
-    let member = |node: usize| {
-        format!(
-            r#"{{"conn_url": "postgres://127.0.0.1:{}/postgres"}}"#,
-            scene.ports[node]
-        )
-    };
-    let tell = |patroni: &Patroni| {
-        for node in 0..3 {
-            patroni.put(&format!("members/n{node}"), Some(&member(node)));
-        }
-        patroni.put("leader", Some("n0"));
-        patroni.put("initialize", Some("1"));
-    };
-    tell(&patroni);
+    tell(&patroni, &scene, 0);
     let pooler = told_by(&patroni, &scene.config());
     let mut client = pooler.connect();
     let enters = |wanted: &str| eventually(LONG, wanted, || phase(&pooler) == wanted);
@@ -168,7 +201,7 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
         pooler.log().contains("etcd knows nothing")
     });
     lasts();
-    tell(&patroni);
+    tell(&patroni, &scene, 0);
     lasts();
 }
 

@@ -19,6 +19,7 @@ use pooler::cli::server::Server;
 use serde_json::Value;
 
 use super::postgres::binaries;
+use super::tls::Authority;
 use super::{eventually, guard, languages, packages, unguard};
 
 /// Nodes.
@@ -39,6 +40,8 @@ pub struct Patroni {
     folder: Folder,
     /// The first three parts of every address.
     network: String,
+    /// Its etcd takes TLS, too.
+    is_secure: bool,
 }
 
 impl Drop for Patroni {
@@ -97,6 +100,66 @@ impl Patroni {
         cluster
     }
 
+    /// Starts etcd with one member that takes TLS, too, with a certificate of `authority`; see [`Patroni::secure_keeper`].
+    pub fn with_secure_keeper(authority: &Authority) -> Self {
+        let mut cluster = Self::with_keepers(1);
+        let host = format!("{}.101", cluster.network);
+        let identity = authority.sign("etcd", &[&host]);
+        for (name, text) in [
+            ("cert.pem", &identity.certificate),
+            ("key.pem", &identity.key),
+        ] {
+            fs::write(cluster.path(name), text).unwrap();
+            cluster.own(&cluster.path(name));
+        }
+        cluster.kill_keeper(0);
+        cluster.is_secure = true;
+        cluster.start_keeper(0);
+        cluster
+    }
+
+    /// Where etcd takes TLS.
+    pub fn secure_keeper(&self) -> String {
+        format!("https://{}.101:2378", self.network)
+    }
+
+    /// From now on etcd has users, of whom `name` may read what stands under the scope.
+    pub fn have_users(&self, name: &str, password: &str) {
+        let key = STANDARD.encode(format!("/service/{SCOPE}/"));
+        let end = STANDARD.encode(format!("/service/{SCOPE}0"));
+        let steps = [
+            (
+                "user/add",
+                r#"{"name": "root", "password": "x"}"#.to_owned(),
+            ),
+            (
+                "user/grant",
+                r#"{"user": "root", "role": "root"}"#.to_owned(),
+            ),
+            (
+                "user/add",
+                format!(r#"{{"name": "{name}", "password": "{password}"}}"#),
+            ),
+            ("role/add", r#"{"name": "reader"}"#.to_owned()),
+            (
+                "role/grant",
+                format!(
+                    r#"{{"name": "reader", "perm": {{"permType": "READ", "key": "{key}", "range_end": "{end}"}}}}"#
+                ),
+            ),
+            (
+                "user/grant",
+                format!(r#"{{"user": "{name}", "role": "reader"}}"#),
+            ),
+            ("enable", "{}".to_owned()),
+        ];
+        for (step, body) in steps {
+            let answer = http(&self.keeper(0), "POST", &format!("/v3/auth/{step}"), &body);
+            let (status, said) = answer.expect("etcd answers");
+            assert_eq!(status, 200, "{step}: {said}");
+        }
+    }
+
     /// Starts etcd with `keepers` members, and nothing else.
     pub fn with_keepers(keepers: usize) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -107,6 +170,7 @@ impl Patroni {
             keepers: (0..keepers).map(|_| Part { server: None }).collect(),
             folder: Folder::new(binaries().account()).unwrap(),
             network: format!("127.{}.{}", 32 + (own >> 8) % 200, own % 256),
+            is_secure: false,
         };
         for keeper in 0..keepers {
             cluster.start_keeper(keeper);
@@ -229,7 +293,10 @@ impl Patroni {
         let members: Vec<String> = (0..self.keepers.len())
             .map(|keeper| format!("e{keeper}={}", peer(keeper)))
             .collect();
-        let client = format!("http://{}", self.keeper(keeper));
+        let mut client = format!("http://{}", self.keeper(keeper));
+        if self.is_secure {
+            client += &format!(",{}", self.secure_keeper());
+        }
         let data = self.path(&format!("etcd{keeper}"));
         let mut command = binaries().other(program);
         command
@@ -242,6 +309,10 @@ impl Patroni {
             .args(["--initial-advertise-peer-urls", &peer(keeper)])
             .args(["--initial-cluster", &members.join(",")])
             .args(["--log-level", "error", "--unsafe-no-fsync"]);
+        if self.is_secure {
+            command.arg("--cert-file").arg(self.path("cert.pem"));
+            command.arg("--key-file").arg(self.path("key.pem"));
+        }
         self.keepers[keeper] = self.launch(&format!("etcd{keeper}"), command);
     }
 
