@@ -17,7 +17,7 @@ use crate::config::url::Url;
 use crate::discovery::etcd::Etcd;
 use crate::discovery::patroni::{self, Patroni};
 use crate::discovery::probe::Pace;
-use crate::discovery::word::Word;
+use crate::discovery::word::{Member, Word};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
 use crate::topology::cluster::Cluster;
@@ -180,12 +180,7 @@ impl Told {
 
     /// The nodes there are: those configured, those that were named, and those that were and still answer.
     pub fn places(&mut self, configured: &[Place], machine: &Cluster) -> Vec<Place> {
-        let members = self.last.members.iter().map(|member| Place {
-            host: member.host.clone(),
-            port: member.port,
-            zone: String::new(),
-            weight: 1,
-        });
+        let members = self.last.members.iter().map(place);
         let members: Vec<Place> = members.collect();
         let addresses: Vec<String> = members.iter().map(Place::address).collect();
         for place in configured {
@@ -208,7 +203,12 @@ impl Told {
             let address = place.address();
             let is_new = !all.iter().any(|known| known.address() == address);
             if is_new && !self.aliases.contains(&address) && all.len() < MOST_NODES {
-                all.push(place.clone());
+                let named = self.named.iter().find(|named| named.address() == address);
+                let weight = named.map_or(place.weight, |named| place.weight.min(named.weight));
+                all.push(Place {
+                    weight,
+                    ..place.clone()
+                });
             }
         }
         all
@@ -222,13 +222,7 @@ impl Told {
         let word = &heard.word;
         let id = |name: &str| {
             let member = word.member(name)?;
-            let place = Place {
-                host: member.host.clone(),
-                port: member.port,
-                zone: String::new(),
-                weight: 1,
-            };
-            machine.id(&place.address())
+            machine.id(&place(member).address())
         };
         let leader = match &word.leader {
             Some(name) => Leader::Node(id(name)?),
@@ -254,17 +248,10 @@ impl Told {
         &self,
         address: &str,
     ) -> Option<impl Future<Output = Result<String, String>> + Send + use<>> {
-        let is_leader = |host: &str, port: u16| {
-            let place = Place {
-                host: host.to_owned(),
-                port,
-                zone: String::new(),
-                weight: 1,
-            };
-            place.address() == address
-        };
         let members = &self.last.members;
-        let leader = members.iter().find(|one| is_leader(&one.host, one.port))?;
+        let leader = members
+            .iter()
+            .find(|member| place(member).address() == address)?;
         let mut urls: Vec<Url> = leader.rest.iter().cloned().collect();
         urls.extend(self.keepers.patroni.iter().cloned());
         urls.extend(members.iter().filter_map(|member| member.rest.clone()));
@@ -278,6 +265,16 @@ impl Told {
         let (name, names) = (leader.name.clone(), Arc::clone(&self.names));
         let tls = tls_of(&Files::default(), &self.cluster);
         Some(async move { patroni::switch_over(&urls, &name, &names, tls.as_ref()).await })
+    }
+}
+
+/// Where a member is.
+fn place(member: &Member) -> Place {
+    Place {
+        host: member.host.clone(),
+        port: member.port,
+        zone: String::new(),
+        weight: u32::from(!member.is_apart),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Member {
     pub port: u16,
     /// Where its Patroni is.
     pub rest: Option<Url>,
+    /// It is tagged `noloadbalance`: it serves no reads.
+    pub is_apart: bool,
 }
 
 /// A switchover that was asked for.
@@ -74,6 +76,11 @@ fn text(value: &Value, key: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+fn is_apart(member: &Value) -> bool {
+    let tags = member.get("tags");
+    tags.and_then(|tags| tags.get("noloadbalance")) == Some(&Value::Bool(true))
+}
+
 /// A time; one that cannot be read is never due.
 fn due(value: &Value, key: &str) -> Option<Timestamp> {
     let text = text(value, key)?;
@@ -111,6 +118,7 @@ pub fn of_rest(document: &[u8]) -> Result<Word, String> {
                 host,
                 port,
                 rest: text(member, "api_url").and_then(|url| Url::parse(&url).ok()),
+                is_apart: is_apart(member),
             });
         }
     }
@@ -191,6 +199,7 @@ fn member(name: &str, document: &Value) -> Option<Member> {
         host: place.host,
         port: if has_port { place.port } else { 5432 },
         rest: text(document, "api_url").and_then(|url| Url::parse(&url).ok()),
+        is_apart: is_apart(document),
     })
 }
 
@@ -226,7 +235,7 @@ mod tests {
     fn patronis_answer_names_members_and_leader() {
         let document = br#"{"members": [
             {"name": "n1", "role": "replica", "state": "streaming", "api_url": "http://10.77.1.2:8008/patroni",
-             "host": "10.77.1.2", "port": 5433, "lag": "unknown"},
+             "host": "10.77.1.2", "port": 5433, "lag": "unknown", "tags": {"noloadbalance": true}},
             {"name": "n3", "role": "leader", "host": "db3"}, {"role": "x"}, {"name": "n4", "role": "replica"}],
             "scheduled_switchover": {"at": "2026-11-23T12:00:00+00:00", "from": "n3"}, "scope": "chaos"}"#;
         let word = of_rest(document).unwrap();
@@ -244,6 +253,7 @@ mod tests {
             (word.leader.as_deref(), word.is_paused),
             (Some("n3"), false)
         );
+        assert!(word.members[0].is_apart && !word.members[1].is_apart);
         assert_eq!(word.leaving(at("2026-11-23T11:59:59+00:00")), None);
         assert_eq!(word.leaving(at(NOON)), Some("n3"));
     }

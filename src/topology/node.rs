@@ -67,7 +67,7 @@ pub struct Place {
     pub port: u16,
     /// The zone it stands in; `""` is none.
     pub zone: String,
-    /// Its share of reads, relative to its siblings; 1 is ordinary.
+    /// Its share of reads, relative to its siblings; 1 is ordinary, and with 0 it serves none.
     pub weight: u32,
 }
 

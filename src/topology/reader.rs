@@ -27,7 +27,7 @@ pub fn choose(
 ) -> Option<NodeId> {
     let is_good = |node: &&NodeView| {
         let is_near = match max_lag {
-            Some(limit) => node.lag.is_within(limit, 0),
+            Some(limit) => node.place.weight > 0 && node.lag.is_within(limit, 0),
             None => node.is_readable,
         };
         // Of a reign before, whoever has replayed the first position of this one has everything.

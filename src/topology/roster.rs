@@ -161,7 +161,7 @@ impl Roster {
                 timeline: facts.map_or(0, |facts| facts.timeline),
                 lsn: facts.map(|facts| facts.lsn),
                 lag: node.lag,
-                is_readable: node.membership.is_in(),
+                is_readable: node.membership.is_in() && node.place.weight > 0,
                 heard: node.heard.map(|(at, _)| at),
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),
                 trouble: node.trouble.as_ref().map(|trouble| trouble.text().into()),

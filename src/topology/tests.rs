@@ -429,3 +429,15 @@ fn one_server_by_two_addresses_is_no_conflict() {
     assert!(picture.cluster.is_same_server("a:5432", "b:5432"));
     assert!(!picture.cluster.is_same_server("a:5432", "c:5432"));
 }
+
+#[test]
+fn a_replica_of_no_weight_serves_no_reads() {
+    let mut picture = stable();
+    assert_eq!(picture.view().readable().count(), 2);
+    let mut places = places();
+    places[1].weight = 0;
+    picture.cluster.list(places, at(60));
+    let view = picture.view();
+    let readable: Vec<_> = view.readable().map(|node| node.id).collect();
+    assert_eq!(readable, [C]);
+}
