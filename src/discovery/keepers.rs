@@ -288,3 +288,160 @@ fn tls_of(files: &Files, cluster: &str) -> Option<Arc<ClientConfig>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::net::names::Rules as NameRules;
+    use crate::topology::choice::Memory;
+    use crate::topology::cluster::Rules;
+    use crate::topology::lag::LagLimits;
+    use crate::topology::node::{Facts, Lsn, Trouble};
+
+    fn at(host: &str) -> Place {
+        Place {
+            host: host.to_owned(),
+            port: 5432,
+            zone: String::new(),
+            weight: 1,
+        }
+    }
+
+    fn machine(places: &[Place]) -> Cluster {
+        let second = Duration::from_secs(1);
+        let rules = Rules {
+            probe_interval: second,
+            probe_timeout: second,
+            lag: LagLimits {
+                time: second,
+                bytes: 0,
+                readmit_after: second,
+            },
+            fence_on_lease_loss: true,
+        };
+        let now = Moment::from_micros(0);
+        Cluster::new("main", rules, places.to_vec(), Memory::default(), now)
+    }
+
+    /// `host` answers at `second` as a server that was started at `started`.
+    fn answers(machine: &mut Cluster, host: &str, started: &str, second: u64) {
+        let moment = Moment::from_micros(second * 1_000_000);
+        machine.observe(Observation::Answered {
+            node: machine.id(&at(host).address()).unwrap(),
+            sent: moment,
+            at: moment,
+            facts: Facts {
+                in_recovery: true,
+                lsn: Lsn(7),
+                received: None,
+                timeline: 1,
+                system: 7,
+                started: started.to_owned(),
+                is_receiving: true,
+                segment: 16 << 20,
+            },
+        });
+    }
+
+    fn told() -> Told {
+        let names = Names::new(NameRules {
+            max_ttl: FRESH,
+            nxdomain_ttl: FRESH,
+            resolv_conf: None,
+        });
+        let pace = Pace {
+            interval: AtomicU64::new(1),
+            limit: AtomicU64::new(1),
+            burst_until: AtomicU64::new(0),
+            is_troubled: AtomicU64::new(0),
+        };
+        Told::new(
+            "main",
+            Arc::new(names),
+            Arc::new(pace),
+            unbounded_channel().0,
+        )
+    }
+
+    fn heard(source: Source, second: u64, hosts: &[&str]) -> Heard {
+        let members = hosts.iter().map(|host| Member {
+            name: (*host).to_owned(),
+            host: (*host).to_owned(),
+            port: 5432,
+            rest: None,
+            is_apart: false,
+        });
+        Heard {
+            source,
+            at: Moment::from_micros(second * 1_000_000),
+            word: Word {
+                members: members.collect(),
+                leader: Some("a".to_owned()),
+                ..Word::default()
+            },
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn members_join_and_leave_but_nobody_leaves_who_still_answers() {
+        let (mut told, seeds) = (told(), [at("a")]);
+        let mut machine = machine(&seeds);
+        told.hear(&heard(Source::Rest, 1, &["a", "b", "c"]));
+        let all = told.places(&seeds, &machine);
+        assert_eq!(all, [at("a"), at("b"), at("c")]);
+        machine.list(all, Moment::from_micros(0));
+        answers(&mut machine, "b", "noon", 1);
+        told.hear(&heard(Source::Rest, 2, &[]));
+        assert_eq!(told.places(&seeds, &machine), [at("a"), at("b")]);
+        let moment = Moment::from_micros(3_000_000);
+        machine.observe(Observation::Failed {
+            node: machine.id("b:5432").unwrap(),
+            sent: moment,
+            at: moment,
+            trouble: Trouble::Refused("gone".to_owned()),
+        });
+        assert_eq!(told.places(&seeds, &machine), [at("a")]);
+    }
+
+    #[test]
+    fn a_configured_node_that_is_a_member_by_another_name_is_listed_once() {
+        let (mut told, seeds) = (told(), [at("db1")]);
+        let mut machine = machine(&seeds);
+        told.hear(&heard(Source::Etcd, 1, &["10.0.0.1"]));
+        let all = told.places(&seeds, &machine);
+        assert_eq!(all, [at("db1"), at("10.0.0.1")]);
+        machine.list(all, Moment::from_micros(0));
+        answers(&mut machine, "db1", "noon", 1);
+        answers(&mut machine, "10.0.0.1", "noon", 1);
+        assert_eq!(told.places(&seeds, &machine), [at("10.0.0.1")]);
+    }
+
+    #[test]
+    fn only_etcd_names_a_leader_and_it_has_the_word_while_it_is_heard() {
+        let (mut told, seeds) = (told(), [at("a")]);
+        let machine = machine(&seeds);
+        let etcd = heard(Source::Etcd, 1, &["a"]);
+        assert!(told.hear(&etcd));
+        let observation = told.observation(&etcd, &machine);
+        let a = machine.id("a:5432").unwrap();
+        let Some(Observation::Keeper(keeper)) = observation else {
+            panic!("{observation:?}");
+        };
+        assert_eq!(
+            (keeper.leader, keeper.switchover_from),
+            (Leader::Node(a), None)
+        );
+        let rest = heard(Source::Rest, 2, &["x"]);
+        assert!(!told.hear(&rest), "an echo");
+        assert_eq!(told.observation(&rest, &machine), None);
+        assert!(told.hear(&heard(Source::Rest, 9, &["x"])), "etcd is silent");
+        // A leader whose address nobody knows is none that could be spoken of.
+        let unknown = heard(Source::Etcd, 10, &[]);
+        assert_eq!(told.observation(&unknown, &machine), None);
+    }
+}

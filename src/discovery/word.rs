@@ -30,11 +30,11 @@ pub struct Member {
 
 /// A switchover that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Switchover {
+pub struct Switchover {
     /// The leader that is to be replaced; none is whoever leads.
-    from: Option<String>,
+    pub from: Option<String>,
     /// Not before then.
-    due: Option<Timestamp>,
+    pub due: Option<Timestamp>,
 }
 
 /// What a keeper says.
@@ -46,7 +46,8 @@ pub struct Word {
     pub leader: Option<String>,
     /// It does nothing at the moment.
     pub is_paused: bool,
-    switchover: Option<Switchover>,
+    /// What was asked for.
+    pub switchover: Option<Switchover>,
 }
 
 impl Word {
