@@ -322,6 +322,17 @@ fn a_machine_that_hears_nothing_does_not_trust_what_it_knew() {
 }
 
 #[test]
+fn an_operators_drain_ends_when_the_switchover_is_refused() {
+    let mut picture = stable();
+    picture.cluster.observe(Observation::Drain { at: at(60) });
+    assert_eq!(picture.view().phase, Phase::Draining);
+    picture
+        .cluster
+        .observe(Observation::DrainOver { at: at(61) });
+    assert_eq!(picture.view().phase, Phase::Stable);
+}
+
+#[test]
 fn an_announced_switchover_drains_once_and_for_five_seconds_at_most() {
     let mut picture = stable();
     picture.keeper(Leader::Node(A), Some(A));
