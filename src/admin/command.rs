@@ -37,6 +37,7 @@ pub enum Show {
     Peers,
     Pins,
     Pools,
+    Routing,
     Servers,
     Sockets,
     State,
@@ -145,7 +146,7 @@ const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|
 \tSHOW PEERS|PEER_POOLS|PINS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
-\tSHOW CLUSTERS|NODES|LAG|FAILOVERS
+\tSHOW CLUSTERS|NODES|LAG|FAILOVERS|ROUTING
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
 
 const SHUTDOWN_HELP: &str = "SHUTDOWN
@@ -195,6 +196,7 @@ const SUBJECTS: &[(&str, Role, Show)] = &[
     ("peers", Role::Looks, Show::Peers),
     ("pins", Role::Looks, Show::Pins),
     ("pools", Role::Looks, Show::Pools),
+    ("routing", Role::Looks, Show::Routing),
     ("servers", Role::Looks, Show::Servers),
     ("sockets", Role::Looks, Show::Sockets),
     ("state", Role::Looks, Show::State),

@@ -10,6 +10,7 @@ pub mod grammar;
 pub mod numbers;
 pub mod order;
 pub mod pause;
+pub mod routing;
 pub mod show;
 pub mod sockets;
 pub mod suspend;

@@ -6,6 +6,7 @@ use crate::admin::clusters;
 use crate::admin::command::Show;
 use crate::admin::gather::Look;
 use crate::admin::numbers;
+use crate::admin::routing;
 use crate::admin::sockets::{self, Which};
 use crate::admin::table::{Cell, Column, INT4, INT8, TEXT, Table, int, text};
 use crate::config::listing;
@@ -29,6 +30,7 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::DnsZones => dns_zones(look),
         Show::Failovers => clusters::failovers(look),
         Show::Lag => clusters::lag(look),
+        Show::Routing => routing::routing(look),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
         Show::Nodes => clusters::nodes(look),

@@ -116,8 +116,14 @@ impl Session {
             // The request was meant for the query before; the canceller wakes us when it has been delivered.
             return Ok(Poll::Pending);
         }
-        if self.is_held_back() {
-            return self.poll_gate(cx);
+        if self.course.is_some() && self.split().is_some() {
+            if self.is_held_back() {
+                return self.poll_gate(cx);
+            }
+            if self.is_looked_at() {
+                // What comes next may belong elsewhere, unless the look finds that the client is tied.
+                return Ok(Poll::Pending);
+            }
         }
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);

@@ -9,6 +9,7 @@ pub mod course;
 pub mod credentials;
 pub mod ears;
 pub mod entrance;
+mod explain;
 pub mod gate;
 pub mod link;
 pub mod login;

@@ -403,6 +403,9 @@ impl Session {
             None => return Ok(Next::On),
             Some(b'X') if self.side.walk.is_between() => return Ok(Next::Left),
             Some(b'P' | b'C') if self.answer_offhand(cx, chunk)? => return Ok(Next::On),
+            Some(b'Q') if self.course.is_some() && self.answer_explain(cx, chunk)? => {
+                return Ok(Next::On);
+            }
             Some(_) => {}
         }
         if self.course.is_some() && !self.read_ahead(chunk) {

@@ -14,9 +14,11 @@ use crate::clients::course::Way;
 use crate::clients::session::{Next, Session, Standing};
 use crate::clients::split::{Gate, Split, judge};
 use crate::clock::{self, Moment};
+use crate::config::routing::NoReplica;
 use crate::error::Error;
 use crate::pools::plan::Splitting;
 use crate::pools::routes::Went;
+use crate::routing::intent::Intent;
 use crate::routing::request::Cutter;
 use crate::routing::route::{Circumstances, Outcome, Reason, Route, route};
 use crate::routing::standing::Mark;
@@ -28,26 +30,38 @@ impl Session {
         self.course.as_mut()?.split.as_deref_mut()
     }
 
-    /// Reads what the client asks for, where its reads are split off. False when more must come first; all of it is then held.
-    pub(super) fn read_ahead(&mut self, chunk: &[u8]) -> bool {
-        let is_split = self.pool.plan.load().split.is_some();
-        let registry = &self.pool.registry;
+    /// Makes what a session needs whose reads are split off.
+    pub(super) fn ensure_split(&mut self) {
+        let (pool, registry) = (&self.pool, &self.pool.registry);
         let Some(course) = &mut self.course else {
-            return true;
+            return;
         };
-        if !is_split {
-            course.split = None;
-            return true;
-        }
-        let database = &self.pool.group.database.name;
-        let split = course.split.get_or_insert_with(|| {
-            let routes = registry.routes_of(database);
-            routes.code_is(
-                &self.pool.user,
-                self.pool.group.dictionary.code_generation(),
-            );
+        course.split.get_or_insert_with(|| {
+            let routes = registry.routes_of(&pool.group.database.name);
+            routes.code_is(&pool.user, pool.group.dictionary.code_generation());
             Box::new(Split::new(routes))
         });
+    }
+
+    /// Reads what the client asks for, where its reads are split off. False when more must come first; all of it is then held.
+    pub(super) fn read_ahead(&mut self, chunk: &[u8]) -> bool {
+        if self.course.is_none() {
+            return true;
+        }
+        if self.pool.plan.load().split.is_none() {
+            if let Some(course) = &mut self.course {
+                course.split = None;
+            }
+            return true;
+        }
+        self.ensure_split();
+        let Some(split) = self
+            .course
+            .as_mut()
+            .and_then(|course| course.split.as_deref_mut())
+        else {
+            return true;
+        };
         split.gathered = 0;
         let stash = &mut self.side.walk.stash;
         if !stash.is_empty() {
@@ -95,9 +109,10 @@ impl Session {
             return Ok(Way::Nowhere);
         };
         let routes = Arc::clone(&split.routes);
+        let policy = split.wish.over(&splitting.policy);
         let around = Circumstances {
             view: &view,
-            policy: &splitting.policy,
+            policy: &policy,
             written_by_all: routes.written().map(|mut mark| {
                 mark.learn(&view);
                 mark
@@ -106,6 +121,22 @@ impl Session {
             now,
         };
         let outcome = route(split.ask(), &mut split.standing, &around, &mut split.dice);
+        let outcome = match outcome {
+            Outcome::Refuse(why) if policy.no_replica != NoReplica::Error => {
+                course.board.want_sample(now);
+                match view.primary_at(now) {
+                    Some(node) if split.ask().intent == Intent::Read => Outcome::To(Route {
+                        node,
+                        role: Role::Primary,
+                        why,
+                    }),
+                    // A write that is to be refused by a replica goes nowhere else.
+                    _ if split.is_patient(now) => return Ok(Way::Soon),
+                    _ => outcome,
+                }
+            }
+            other => other,
+        };
         let is_stray = matches!(
             outcome,
             Outcome::To(Route {
@@ -123,23 +154,24 @@ impl Session {
         split.strays = if is_stray { split.strays + 1 } else { 0 };
         split.waits_until = None;
         let route = match outcome {
-            Outcome::To(route) | Outcome::Move(route) => route,
-            Outcome::Later | Outcome::Wait(_) => return Ok(Way::Nowhere),
-            Outcome::Refuse(_) => return Ok(Way::Refused(no_replica(&view))),
+            Outcome::To(route) | Outcome::Move(route) => Ok(route),
+            Outcome::Later | Outcome::Wait(_) => Err(Way::Nowhere),
+            Outcome::Refuse(_) => Err(Way::Refused(no_replica(&view))),
         };
-        routes.counts.add(went(route), route.why);
-        let route = if splitting.is_observed && route.role == Role::Replica {
-            let Some(node) = view.primary_at(now) else {
-                return Ok(Way::Nowhere);
-            };
+        if let Ok(route) = &route {
+            routes.counts.add(went(*route), route.why);
+        }
+        let route = if splitting.is_observed {
+            let why = Reason::Asked;
+            let node = view.primary_at(now).ok_or(Way::Nowhere);
             let role = Role::Primary;
-            Route {
-                node,
-                role,
-                ..route
-            }
+            node.map(|node| Route { node, role, why })
         } else {
             route
+        };
+        let route = match route {
+            Ok(route) => route,
+            Err(way) => return Ok(way),
         };
         split.sets_out(route, now);
         course.reads_from(route, &view);

@@ -307,3 +307,77 @@ fn a_function_is_what_the_catalog_says_and_a_text_that_a_replica_refuses_is_aske
     }
     assert_eq!(scene.sql(0, "select count(*) from t where id = 2"), "6");
 }
+
+#[test]
+fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why() {
+    let scene = Scene::start();
+    let config = scene
+        .config()
+        .database("seen", "cluster", "main")
+        .database("seen", "dbname", "postgres")
+        .database("seen", "user", "postgres")
+        .database("seen", "route", "auto");
+    let pooler = scene.start_pooler(&config);
+    let mut client = pooler.connect();
+    let hinted = client.value("/* pooler: primary */ select current_setting('port')");
+    assert!(scene.is_primary(&hinted));
+    let hinted = client.query("/* pooler: replica */ insert into t values (1, 1)");
+    assert_eq!(
+        hinted.error().code,
+        "25006",
+        "a hint never sends a write elsewhere"
+    );
+    client.query("set pooler.route = 'primary'").good();
+    for _ in 0..3 {
+        assert!(scene.is_primary(&port(&mut client)));
+    }
+    assert_eq!(client.value("show pooler.route"), "primary");
+    client.query("set pooler.route = 'replica'").good();
+    let refused = client.query("insert into t values (1, 1)");
+    assert_eq!(refused.error().code, "25006");
+    client.query("set pooler.route = 'auto'").good();
+    client.query("insert into t values (1, 1)").good();
+    let options = pooler
+        .login()
+        .parameter("options", "-c pooler.route=primary");
+    assert!(scene.is_primary(&port(&mut options.connect())));
+
+    let mut client = pooler.connect();
+    let rows = client.query("explain route select * from t").good();
+    assert_eq!(
+        rows.column("subject"),
+        ["intent", "freshness", "node", "node", "node", "route"]
+    );
+    assert_eq!(rows.column("finding")[0], "read");
+    let places = [1, 2].map(|node| format!("127.0.0.1:{}", scene.ports[node]));
+    assert!(places.contains(&rows.column("finding")[5]));
+    let rows = client
+        .query("EXPLAIN ROUTE insert into t values (1, 1)")
+        .good();
+    assert_eq!(rows.column("finding")[0], "write");
+    let counted = pooler.show("SHOW ROUTING");
+    let row = counted
+        .row_where("why", "write goes to the primary")
+        .unwrap();
+    assert_eq!(
+        (row["went_to"].as_str(), row["database"].as_str()),
+        ("primary", "app")
+    );
+
+    pooler.reload(&config.set("routing", "mode", "observe"));
+    let mut client = pooler.login().database("seen").connect();
+    for _ in 0..5 {
+        assert!(scene.is_primary(&port(&mut client)));
+    }
+    let counted = pooler.show("SHOW ROUTING");
+    let seen = counted
+        .rows
+        .iter()
+        .find(|row| row[0].as_deref() == Some("seen"))
+        .unwrap();
+    assert_eq!(
+        seen[1].as_deref(),
+        Some("replica"),
+        "it is counted where it would have gone"
+    );
+}
