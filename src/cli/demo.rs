@@ -20,9 +20,9 @@ use crate::cli::cluster::{Cluster, SUPERUSER};
 use crate::cli::driver::{Client, Load, Plan};
 use crate::cli::packets::Answer;
 use crate::cli::problem::Problem;
-use crate::cli::stage::{DEMO, Stage, database, set_up};
+use crate::cli::stage::{DEMO, Stage, set_up};
 use crate::cli::tally::Tally;
-use crate::cli::view::{Moments, Row, Screen, print, summary};
+use crate::cli::view::{Moments, Row, Screen, print, split, summary};
 use crate::clock::{self, Moment};
 
 /// Transactions a second of all clients together.
@@ -44,6 +44,9 @@ pub struct DemoArgs {
     /// Fetch PostgreSQL with pip, even if it is installed
     #[arg(long)]
     pub fetch: bool,
+    /// Stop the replay of the second replica for ten seconds, again and again: its reads leave, and come back
+    #[arg(long)]
+    pub lag: bool,
 }
 
 /// Runs the demo to its end. Success means that there were transactions and no errors.
@@ -91,7 +94,7 @@ async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
         return Ok(Outcome::Badly);
     }
     let mut stage = stage?;
-    let outcome = show(&mut stage, args.time, clients, &mut interrupt).await;
+    let outcome = show(&mut stage, args, clients, &mut interrupt).await;
     let log = stage.log_tail();
     print("Stopping the pooler and PostgreSQL, removing the folder … ");
     drop(stage);
@@ -105,17 +108,17 @@ async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
 /// The load and the live view, until told to stop.
 async fn show(
     stage: &mut Stage,
-    time: Option<Duration>,
+    args: &DemoArgs,
     clients: usize,
     interrupt: &mut Interrupt,
 ) -> Result<Outcome, Problem> {
-    let tally = Arc::new(Tally::default());
+    let (time, tally) = (args.time, Arc::new(Tally::default()));
     let plan = Plan {
         port: stage.port(),
         user: DEMO.to_owned(),
         clients,
         rate: RATE,
-        databases: (0..stage.cluster().len()).map(database).collect(),
+        database: DEMO.to_owned(),
     };
     let start = clock::now();
     let load = Load::start(&plan, &tally);
@@ -127,6 +130,8 @@ async fn show(
         screen: Screen::stdout(),
         console: None,
         rows: rows(stage.cluster()),
+        split: (0, 0),
+        is_lagging: args.lag.then_some(false),
         is_console_seen: false,
     };
     let end = async {
@@ -159,7 +164,7 @@ async fn show(
 fn rows(cluster: &Cluster) -> Vec<Row> {
     (0..cluster.len())
         .map(|node| Row {
-            database: database(node),
+            database: if node == 0 { DEMO } else { "" }.to_owned(),
             role: if node == 0 { "primary" } else { "replica" },
             port: cluster.port(node),
             ..Row::default()
@@ -176,6 +181,9 @@ struct Show {
     screen: Screen,
     console: Option<Client>,
     rows: Vec<Row>,
+    split: (u64, u64),
+    /// Whether the second replica stands still, where it is to now and then.
+    is_lagging: Option<bool>,
     is_console_seen: bool,
 }
 
@@ -190,6 +198,7 @@ impl Show {
             stage.check()?;
             let complaint = self.look_at_pools(stage.port()).await.err();
             self.look_at_lag(stage.cluster()).await;
+            self.let_lag(stage.cluster()).await;
             let now = clock::now();
             self.screen.draw(&Moments {
                 elapsed: now.since(self.start),
@@ -198,6 +207,7 @@ impl Show {
                 counts: tally.look(),
                 window: now.since(self.last),
                 rows: self.rows.clone(),
+                split: self.split,
                 console: complaint.map(|problem| format!("console: {problem}")),
             });
             self.last = now;
@@ -210,11 +220,34 @@ impl Show {
         };
         let console = self.console.take(); // it comes back only if it answers
         let pools = timeout(Duration::from_secs(1), pools(console, port));
-        let (console, pools) = pools.await.map_err(|_| LATE)??;
+        let (console, [pools, servers, routing]) = pools.await.map_err(|_| LATE)??;
         self.console = Some(console);
-        self.rows.iter_mut().for_each(|row| row.read(&pools));
+        for row in &mut self.rows {
+            row.read(&pools, &servers);
+        }
+        self.split = split(&routing);
         self.is_console_seen = true;
         Ok(())
+    }
+
+    /// Stops the replay of the last replica and lets it go on, ten seconds each.
+    async fn let_lag(&mut self, cluster: &Cluster) {
+        let Some(is_lagging) = &mut self.is_lagging else {
+            return;
+        };
+        let is_time = clock::now().since(self.start).as_secs() % 20 >= 10;
+        if *is_lagging == is_time {
+            return;
+        }
+        *is_lagging = is_time;
+        let sql = if is_time {
+            "SELECT pg_wal_replay_pause()"
+        } else {
+            "SELECT pg_wal_replay_resume()"
+        };
+        let socket = cluster.socket(cluster.len() - 1);
+        let asking = tokio::task::spawn_blocking(move || ask(&socket, SUPERUSER, "postgres", sql));
+        let _ = asking.await; // it is tried again after ten seconds
     }
 
     /// How far the replicas are behind, from the primary itself. Not knowing it is no error.
@@ -235,13 +268,15 @@ impl Show {
     }
 }
 
-async fn pools(console: Option<Client>, port: u16) -> Result<(Client, Answer), Problem> {
+async fn pools(console: Option<Client>, port: u16) -> Result<(Client, [Answer; 3]), Problem> {
     let mut console = match console {
         Some(console) => console,
         None => Client::connect(port, DEMO, "pgbouncer").await?,
     };
     let pools = console.ask("SHOW POOLS").await?;
-    Ok((console, pools))
+    let servers = console.ask("SHOW SERVERS").await?;
+    let routing = console.ask("SHOW ROUTING").await?;
+    Ok((console, [pools, servers, routing]))
 }
 
 /// The signals that mean "stop".

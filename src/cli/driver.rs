@@ -108,18 +108,14 @@ pub struct Plan {
     pub clients: usize,
     /// Transactions a second of all clients together.
     pub rate: usize,
-    /// Databases: the first is the primary's and gets three fifths of the clients and all writes, the others share the rest.
-    pub databases: Vec<String>,
+    /// The database.
+    pub database: String,
 }
 
 impl Plan {
-    /// Which database the client `number` works on.
-    fn database(&self, number: usize) -> usize {
-        let replicas = self.databases.len().saturating_sub(1);
-        match number % 5 {
-            place @ 3..=4 if replicas > 0 => 1 + (number / 5 * 2 + place - 3) % replicas,
-            _ => 0,
-        }
+    /// Whether the client `number` writes, too: three of five do.
+    const fn writes(number: usize) -> bool {
+        number % 5 < 3
     }
 
     /// The mean time between two transactions of one client.
@@ -144,12 +140,11 @@ impl Load {
         let logins = Arc::new(Semaphore::new(LOGINS_AT_ONCE));
         let mut clients = JoinSet::new();
         for number in 0..plan.clients {
-            let database = plan.database(number);
             let worker = Worker {
                 port: plan.port,
                 user: plan.user.clone(),
-                database: plan.databases[database].clone(),
-                writes: database == 0,
+                database: plan.database.clone(),
+                writes: Plan::writes(number),
                 pause: plan.pause(),
                 chance: Chance(u64::from_ne_bytes(clock::entropy())),
                 tally: Arc::clone(tally),
@@ -304,33 +299,27 @@ mod tests {
 
     use super::{Chance, Plan};
 
-    fn plan(databases: &[&str]) -> Plan {
+    fn plan() -> Plan {
         Plan {
             port: 1,
             user: "demo".to_owned(),
             clients: 1_000,
             rate: 2_000,
-            databases: databases.iter().map(|name| (*name).to_owned()).collect(),
+            database: "demo".to_owned(),
         }
     }
 
     #[test]
-    fn the_primary_gets_three_fifths_of_the_clients_and_each_replica_one() {
-        let plan = plan(&["primary", "one", "two"]);
-        let mut counts = [0; 3];
-        (0..1_000).for_each(|number| counts[plan.database(number)] += 1);
-        assert_eq!(counts, [600, 200, 200]);
-    }
-
-    #[test]
-    fn without_replicas_everybody_works_on_the_primary() {
-        let plan = plan(&["primary"]);
-        assert!((0..1_000).all(|number| plan.database(number) == 0));
+    fn three_of_five_clients_write() {
+        assert_eq!(
+            (0..1_000).filter(|number| Plan::writes(*number)).count(),
+            600
+        );
     }
 
     #[test]
     fn the_pause_bounds_the_load() {
-        assert_eq!(plan(&["primary"]).pause(), Duration::from_millis(500));
+        assert_eq!(plan().pause(), Duration::from_millis(500));
     }
 
     #[test]

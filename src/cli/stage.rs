@@ -141,14 +141,6 @@ fn wanted_port() -> Result<u16, Problem> {
     TcpListener::bind(("127.0.0.1", USUAL)).map_or_else(|_| free_port(), |_| Ok(USUAL))
 }
 
-/// The databases, the primary's first.
-pub fn database(node: usize) -> String {
-    if node == 0 {
-        return DEMO.to_owned();
-    }
-    format!("{DEMO}_replica{node}")
-}
-
 /// The generated `pooler.toml`.
 ///
 /// The clients prove nothing, for they come from this machine and may do nothing but play with one table; the pooler logs in
@@ -172,13 +164,20 @@ fn settings(cluster: &Cluster, port: u16, clients: usize, password: &str) -> Str
          listen = \"\"\n",
         clients + 100
     );
-    for node in 0..cluster.len() {
-        text += &format!(
-            "\n[databases.{}]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"{DEMO}\"\n",
-            database(node),
-            cluster.port(node)
-        );
-    }
+    let nodes: Vec<String> = (0..cluster.len())
+        .map(|node| format!("\"127.0.0.1:{}\"", cluster.port(node)))
+        .collect();
+    text += &format!(
+        "\n[clusters.main]\n\
+         nodes = [{}]\n\
+         probe_user = \"{DEMO}\"\n\
+         probe_dbname = \"{DEMO}\"\n\
+         \n\
+         [databases.{DEMO}]\n\
+         cluster = \"main\"\n\
+         route = \"auto\"\n",
+        nodes.join(", ")
+    );
     text
 }
 
@@ -262,13 +261,11 @@ fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
     let Stage { cluster, port, .. } = stage;
     let folder = cluster.folder().display();
     let mut text = format!(
-        "\n  DSN       postgres://{DEMO}@127.0.0.1:{port}/{DEMO}   (replicas: /{}, /{})\n\
+        "\n  DSN       postgres://{DEMO}@127.0.0.1:{port}/{DEMO}   (reads go to replicas)\n\
          \x20 console   {psql} -h 127.0.0.1 -p {port} -U {DEMO} pgbouncer\n\
          \x20 settings  {}\n\
          \x20 log       {}\n\
          \x20 folder    {folder}   (removed at the end)\n",
-        database(1),
-        database(2),
         file.display(),
         stage.pooler.log.display(),
     );
@@ -283,14 +280,10 @@ fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{database, secret};
+    use super::secret;
 
     #[test]
-    fn names_and_passwords_need_no_quoting() {
-        assert_eq!(
-            [0, 1, 2].map(database),
-            ["demo", "demo_replica1", "demo_replica2"]
-        );
+    fn passwords_need_no_quoting() {
         assert!(secret().chars().all(char::is_alphanumeric));
         assert_ne!(secret(), secret());
     }

@@ -30,27 +30,49 @@ pub struct Row {
 }
 
 impl Row {
-    /// Takes the numbers of this row's database out of the answer to `SHOW POOLS`.
-    pub fn read(&mut self, pools: &Answer) {
+    /// Takes the numbers of this row's database out of the answer to `SHOW POOLS`, and of its node's servers out of that to
+    /// `SHOW SERVERS`.
+    pub fn read(&mut self, pools: &Answer, servers: &Answer) {
         (self.clients, self.waiting, self.busy, self.idle) = (0, 0, 0, 0);
-        let mine = |row: &&Vec<Option<String>>| {
-            pools
-                .column("database")
-                .and_then(|at| row.get(at)?.as_deref())
-                == Some(&self.database)
+        let number = |row: &[Option<String>], name| {
+            let at = pools.column(name)?;
+            row.get(at)?.as_deref()?.parse::<u64>().ok()
         };
-        for row in pools.rows.iter().filter(mine) {
-            let number = |name| {
-                let at = pools.column(name)?;
-                row.get(at)?.as_deref()?.parse::<u64>().ok()
-            };
-            let waiting = number("cl_waiting").unwrap_or(0);
-            self.clients += number("cl_active").unwrap_or(0) + waiting;
-            self.waiting += waiting;
-            self.busy += number("sv_active").unwrap_or(0);
-            self.idle += number("sv_idle").unwrap_or(0) + number("sv_used").unwrap_or(0);
+        for row in &pools.rows {
+            if cell(pools, row, "database") == Some(&self.database) {
+                let waiting = number(row, "cl_waiting").unwrap_or(0);
+                self.clients += number(row, "cl_active").unwrap_or(0) + waiting;
+                self.waiting += waiting;
+            }
+        }
+        let port = self.port.to_string();
+        for row in &servers.rows {
+            if cell(servers, row, "port") == Some(&port) {
+                match cell(servers, row, "state") {
+                    Some("active") => self.busy += 1,
+                    Some("idle" | "used" | "tested") => self.idle += 1,
+                    _ => {}
+                }
+            }
         }
     }
+}
+
+fn cell<'a>(answer: &Answer, row: &'a [Option<String>], name: &str) -> Option<&'a str> {
+    row.get(answer.column(name)?)?.as_deref()
+}
+
+/// How many requests went to replicas, and how many in all, by the answer to `SHOW ROUTING`.
+pub fn split(routing: &Answer) -> (u64, u64) {
+    let count = |row: &[Option<String>]| cell(routing, row, "requests")?.parse::<u64>().ok();
+    let on_replicas = |row: &&Vec<Option<String>>| cell(routing, row, "went_to") == Some("replica");
+    let sum = |rows: &mut dyn Iterator<Item = &Vec<Option<String>>>| -> u64 {
+        rows.filter_map(|row| count(row)).sum()
+    };
+    (
+        sum(&mut routing.rows.iter().filter(on_replicas)),
+        sum(&mut routing.rows.iter()),
+    )
 }
 
 /// All that is shown at one moment.
@@ -68,6 +90,8 @@ pub struct Moments {
     pub window: Duration,
     /// One row a node.
     pub rows: Vec<Row>,
+    /// How many of all requests went to replicas, and how many there were.
+    pub split: (u64, u64),
     /// Why the console's numbers are old.
     pub console: Option<String>,
 }
@@ -134,6 +158,11 @@ fn table(moments: &Moments) -> Vec<String> {
             millis(counts.window.percentile(99)),
             grouped(counts.errors),
         ),
+        format!(
+            "  {:<10}{:>7}",
+            "replicas",
+            share(moments.split) + " of requests"
+        ),
         String::new(),
         format!(
             "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
@@ -185,13 +214,17 @@ fn total(rows: &[Row]) -> Row {
     }
 }
 
+fn share((part, all): (u64, u64)) -> String {
+    format!("{} %", part * 100 / all.max(1))
+}
+
 /// The same in one line.
 fn line(moments: &Moments) -> String {
     let counts = &moments.counts;
     let all = total(&moments.rows);
     let complaint = moments.console.as_ref().or(counts.last_error.as_ref());
     format!(
-        "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} errors {}{}",
+        "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} on replicas {} errors {}{}",
         clock(moments),
         counts.connected,
         all.waiting,
@@ -200,6 +233,7 @@ fn line(moments: &Moments) -> String {
         rate(&counts.window, moments.window),
         millis(counts.window.percentile(50)),
         millis(counts.window.percentile(99)),
+        share(moments.split),
         counts.errors,
         complaint.map_or(String::new(), |text| format!(
             " ({})",
@@ -259,7 +293,7 @@ fn grouped(number: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Counts, Moments, Row, grouped, line, summary, table};
+    use super::{Answer, Counts, Moments, Row, grouped, line, split, summary, table};
 
     fn row() -> Row {
         Row {
@@ -288,6 +322,7 @@ mod tests {
             counts,
             window: Duration::from_secs(1),
             rows: vec![row(), row()],
+            split: (50, 100),
             console: None,
         }
     }
@@ -309,28 +344,35 @@ mod tests {
     }
 
     #[test]
-    fn pools_are_read_by_the_columns_names() {
+    fn what_the_console_says_is_read_by_the_columns_names() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let values = |words: &[&str]| words.iter().map(|word| Some((*word).to_owned())).collect();
         let pools = Answer {
-            columns: words(&[
-                "sv_idle",
-                "database",
-                "cl_active",
-                "cl_waiting",
-                "sv_active",
-            ]),
+            columns: words(&["database", "cl_active", "cl_waiting"]),
             rows: vec![
-                values(&["1", "demo_replica1", "190", "10", "19"]),
-                values(&["9", "other", "9", "9", "9"]),
+                values(&["demo_replica1", "190", "10"]),
+                values(&["other", "9", "9"]),
+            ],
+        };
+        let servers = Answer {
+            columns: words(&["state", "port"]),
+            rows: vec![
+                values(&["active", "65535"]),
+                values(&["idle", "65535"]),
+                values(&["idle", "1"]),
             ],
         };
         let mut row = row();
-        row.read(&pools);
+        row.read(&pools, &servers);
         assert_eq!(
             (row.clients, row.waiting, row.busy, row.idle),
-            (200, 10, 19, 1)
+            (200, 10, 1, 1)
         );
+        let routing = Answer {
+            columns: words(&["went_to", "requests"]),
+            rows: vec![values(&["replica", "30"]), values(&["primary", "70"])],
+        };
+        assert_eq!(split(&routing), (30, 100));
     }
 
     #[test]
