@@ -1,6 +1,6 @@
 //! The door: what a fresh connection says before it is anybody.
 //!
-//! Nothing but one startup packet of at most 10,000 bytes is taken here, read as its bytes arrive. Bytes that come in clear where
+//! Nothing but one startup packet of at most 10,000 bytes is taken here, read as its bytes arrive; what came with it is handed on. Bytes that come in clear where
 //! a TLS handshake has to begin close the connection.
 
 use std::sync::Arc;
@@ -204,14 +204,11 @@ impl Door {
         self.stream.as_mut().ok_or(Error::ClientGone)
     }
 
-    async fn read_more(&mut self, at_most: usize) -> Result<(), Error> {
+    async fn read_more(&mut self) -> Result<(), Error> {
         let mut scratch = [0; 2048];
-        let room = at_most
-            .saturating_sub(self.buffer.len())
-            .clamp(1, scratch.len());
         let count = self
             .stream()?
-            .read_some(&mut scratch[..room])
+            .read_some(&mut scratch)
             .await
             .map_err(|_| Error::ClientGone)?;
         if count == 0 {
@@ -229,9 +226,9 @@ impl Door {
             };
             let taken = progress.taken();
             match progress {
-                Progress::Need(size) => {
-                    // One packet at a time, but for the byte behind a request for TLS, which would be an attack.
-                    self.read_more(size.max(9)).await?;
+                Progress::Need(_) => {
+                    // What has come behind a request for TLS, which would be an attack, is seen by who answers that.
+                    self.read_more().await?;
                     continue;
                 }
                 Progress::DirectTls => self.direct_tls(registry).await?,
