@@ -95,6 +95,9 @@ fn close_fast(registry: &Registry) {
 }
 
 fn look_at(card: &ClientCard, now: Moment) {
+    if card.rests() {
+        return;
+    }
     let limits = card.limits();
     let state = card.state();
     let order = due(card, now);

@@ -85,6 +85,7 @@ pub struct ClientCard {
     cancel_asked: AtomicBool,
     waker: OnceLock<Waker>,
     limits: Mutex<ClientLimits>,
+    may_idle: AtomicBool,
     application_name: Shown,
     prepared: AtomicUsize,
     pins: AtomicU16,
@@ -108,6 +109,7 @@ impl ClientCard {
             cancel_asked: AtomicBool::new(false),
             waker: OnceLock::new(),
             limits: Mutex::new(limits),
+            may_idle: AtomicBool::new(limits.client_idle_timeout == 0),
             application_name: Shown::default(),
             prepared: AtomicUsize::new(0),
             pins: AtomicU16::new(0),
@@ -266,8 +268,16 @@ impl ClientCard {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it stands idle and no limit will ever end that: so most of many clients stand, and the answer costs no lock.
+    pub fn rests(&self) -> bool {
+        let is_idle = self.state.load(Relaxed) == ClientState::Idle as u8;
+        is_idle && self.may_idle.load(Relaxed) && self.pins() == 0
+    }
+
     /// Puts other limits in force, after a reload.
     pub fn set_limits(&self, limits: ClientLimits) {
+        self.may_idle
+            .store(limits.client_idle_timeout == 0, Relaxed);
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
@@ -294,9 +304,26 @@ impl ClientCard {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientCard, ClientFacts, ClientLimits, Order};
+    use super::{ClientCard, ClientFacts, ClientLimits, ClientState, Order};
     use crate::clock::Moment;
     const NOW: Moment = Moment::from_micros(1);
+
+    #[test]
+    fn only_an_idle_client_without_a_limit_on_that_rests() {
+        let card = ClientCard::new(1, ClientFacts::default(), ClientLimits::default(), NOW);
+        assert!(card.rests());
+        card.enter(ClientState::Waiting, NOW);
+        assert!(!card.rests());
+        card.enter(ClientState::Idle, NOW);
+        card.set_pins(1);
+        assert!(!card.rests());
+        card.set_pins(0);
+        card.set_limits(ClientLimits {
+            client_idle_timeout: 1,
+            ..ClientLimits::default()
+        });
+        assert!(!card.rests());
+    }
 
     #[test]
     fn a_stronger_order_is_not_replaced_by_a_weaker_one() {
