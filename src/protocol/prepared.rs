@@ -6,7 +6,7 @@
 //! Text is never decoded: names are replaced in raw bytes, so no client encoding is ever broken.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +15,9 @@ use dashmap::DashMap;
 
 use crate::protocol::suspects::Suspects;
 use crate::protocol::traces::{Traces, traces};
+
+/// So many new texts are not worth a sweep.
+const FEW: usize = 4096;
 
 /// What comes before the number in a server-side name; no client name begins so by chance.
 const PREFIX: &str = "POOLER_";
@@ -108,6 +111,9 @@ pub fn end(out: &mut [u8], at: usize) {
 #[derive(Debug)]
 pub struct Dictionary {
     by_definition: DashMap<Box<[u8]>, Weak<Statement>, foldhash::quality::RandomState>,
+    /// How many texts came since the last sweep, and how many it left.
+    fresh: AtomicUsize,
+    left: AtomicUsize,
     last_id: AtomicU64,
     age: AtomicU64,
     asks_sequences: AtomicBool,
@@ -129,6 +135,8 @@ impl Default for Dictionary {
     fn default() -> Self {
         Self {
             by_definition: DashMap::default(),
+            fresh: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             age: AtomicU64::new(0),
             asks_sequences: AtomicBool::new(false),
@@ -160,6 +168,11 @@ impl Dictionary {
         });
         self.by_definition
             .insert(definition.into(), Arc::downgrade(&statement));
+        let fresh = self.fresh.fetch_add(1, Relaxed);
+        if fresh >= self.left.load(Relaxed).max(FEW) {
+            // As many as there were: whoever prepares ever new texts pays for forgetting them.
+            self.sweep();
+        }
         statement
     }
 
@@ -180,8 +193,14 @@ impl Dictionary {
 
     /// Forgets texts that no client holds any more; called now and then.
     pub fn sweep(&self) {
-        self.by_definition
-            .retain(|_, statement| statement.strong_count() > 0);
+        self.fresh.store(0, Relaxed);
+        let mut left = 0;
+        self.by_definition.retain(|_, statement| {
+            let is_held = statement.strong_count() > 0;
+            left += usize::from(is_held);
+            is_held
+        });
+        self.left.store(left, Relaxed);
     }
 
     /// Some client asks for `currval` or `lastval`: from now on it matters whose sequences a server remembers.
@@ -398,7 +417,7 @@ impl OnServer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dictionary, OnServer};
+    use super::{Dictionary, FEW, OnServer};
     use std::sync::Arc;
 
     #[test]
@@ -410,6 +429,17 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&one, &two));
         assert_ne!(one.id, dictionary.find(b"select 2\0\0\0").id);
+    }
+
+    #[test]
+    fn texts_that_nobody_holds_take_no_room_however_many_come() {
+        let dictionary = Dictionary::default();
+        let held = dictionary.find(b"held\0\0\0");
+        for number in 0..10 * FEW {
+            dictionary.find(format!("select {number}\0\0\0").as_bytes());
+            assert!(dictionary.by_definition.len() <= FEW + 2);
+        }
+        assert!(Arc::ptr_eq(&held, &dictionary.find(b"held\0\0\0")));
     }
 
     #[test]
