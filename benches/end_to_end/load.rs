@@ -6,6 +6,7 @@ use std::process::Command;
 use pooler::cli::cluster::SUPERUSER;
 use pooler::cli::postgres::{Binaries, run};
 use pooler::cli::problem::Problem;
+use pooler::clock;
 
 use crate::candidate::{DATABASE, Entry, PASSWORD};
 use crate::client::Client;
@@ -168,13 +169,15 @@ impl Job {
             "SELECT repeat('x', {ROW}) FROM generate_series(1, {})",
             LARGE / ROW
         );
+        let began = clock::now();
         match self {
             Self::CopyOut => client.ask(&format!("COPY ({rows}) TO STDOUT"))?,
             Self::CopyIn => client.copy_in("COPY copied FROM STDIN WHERE false", LARGE, ROW)?,
             _ => client.ask(&rows)?,
         };
         let units = LARGE as f64 / 1e9;
-        Ok(Done { units, rate: 0.0 })
+        let rate = units / clock::now().since(began).as_secs_f64();
+        Ok(Done { units, rate })
     }
 }
 
@@ -202,6 +205,7 @@ pub fn pgbench(binaries: &Binaries, port: u16, entry: Entry) -> Command {
         .env("PGDATABASE", DATABASE)
         .env("PGPASSWORD", PASSWORD)
         .env("PGSSLMODE", tls)
+        .env("HOME", "/nonexistent") // where somebody's own certificate would be looked for
         .args(["-h", "127.0.0.1", "-U", SUPERUSER, "-p"])
         .arg(port.to_string());
     command

@@ -90,7 +90,7 @@ fn compare(arguments: &Arguments) -> Result<(), Problem> {
     } else {
         usize::from(arguments.clients)
     };
-    process::raise_file_limit(2 * most + 500)?;
+    process::raise_file_limit(most + 1_500)?;
     let binaries = Binaries::find(false)?;
     let cluster = start(&binaries)?;
     let mut bench = Bench {
@@ -217,7 +217,7 @@ impl Bench {
             Figure::new(format!("CPU us/{unit}"), 1),
             Figure::new(format!("switches/{unit}"), 3),
             Figure::new(format!("calls/{unit}"), 2),
-            Figure::new(format!("{unit}/s"), 0),
+            Figure::new(format!("{unit}/s"), if unit == "GB" { 2 } else { 0 }),
         ];
         let mut table = Table::new(scenario.title, &self.names(), figures);
         for round in 0..arguments.rounds {

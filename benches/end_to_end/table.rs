@@ -138,14 +138,14 @@ impl Table {
 
     /// Prints it.
     pub fn print(&self) {
-        let mut text = format!("\n{:<20}", self.title);
+        let mut text = format!("\n{:<22}", self.title);
         for figure in &self.figures {
-            let _ = write!(text, "{:<26}", figure.name);
+            let _ = write!(text, "{:<28}", figure.name);
         }
         for (candidate, name) in self.names.iter().enumerate() {
-            let _ = write!(text, "\n  {name:<18}");
+            let _ = write!(text, "\n  {name:<20}");
             for figure in &self.figures {
-                let _ = write!(text, "{:<26}", figure.cell(candidate));
+                let _ = write!(text, "{:<28}", figure.cell(candidate));
             }
         }
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
