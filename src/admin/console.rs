@@ -26,7 +26,7 @@ use crate::admin::show;
 use crate::admin::suspend;
 use crate::clients::answer;
 use crate::clients::gate::Guest;
-use crate::clients::presence::log_wishes;
+use crate::clients::presence::{is_cut_off, log_wishes};
 use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
@@ -69,7 +69,7 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
     let dialect = registry.settings.load().dialect;
     if let Err(error) = &result
         && *error != Error::ClientGone
-        && !console.card.is_cut_off(dialect)
+        && !is_cut_off(&console.card, dialect)
     {
         let mut out = Vec::new();
         answer::tell(&mut out, error, dialect);

@@ -7,6 +7,7 @@ use crate::clients::gate::is_console;
 use crate::clients::wishes;
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::pool::Pool;
@@ -14,7 +15,7 @@ use crate::pools::registry::Registry;
 use crate::protocol::peering;
 use crate::protocol::startup::Startup;
 use crate::stats::arrival::Arrival;
-use crate::stats::census::{ClientCard, ClientFacts, ClientLimits};
+use crate::stats::census::{ClientCard, ClientFacts, ClientLimits, Order};
 use crate::stats::counters::micros;
 use crate::telemetry::events::{self, Who, Wishes};
 
@@ -27,6 +28,11 @@ pub struct Presence {
     /// With which the client may ask to cancel.
     pub key: Vec<u8>,
     private: Option<PrivatePool>,
+}
+
+/// Whether a client ends without a word, as PgBouncer ends everybody when it exits at once.
+pub fn is_cut_off(card: &ClientCard, dialect: Dialect) -> bool {
+    dialect == Dialect::PgBouncer && card.order() == Order::Shutdown
 }
 
 impl Presence {

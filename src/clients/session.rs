@@ -15,7 +15,7 @@ use crate::clients::bereft::Bereft;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::{Course, Way};
 use crate::clients::ears::Ears;
-use crate::clients::presence::tell_end;
+use crate::clients::presence::{is_cut_off, tell_end};
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::net::stream::Stream;
@@ -151,13 +151,13 @@ impl Session {
         }
         let is_within_frame = self.is_within_frame();
         self.leave();
-        let is_cut_off = self.card.is_cut_off(self.rules.dialect);
-        if !is_cut_off {
+        let is_mute = is_cut_off(&self.card, self.rules.dialect);
+        if !is_mute {
             // Whoever hears of it can read of it in the log.
             tell_end(&self.pool.registry, &self.card, &result);
         }
         if let Err(error) = &result
-            && !is_cut_off
+            && !is_mute
             && !is_within_frame
         {
             answer::tell(&mut self.out, error, self.rules.dialect);

@@ -11,7 +11,6 @@ use super::order::{ORDERS, Order};
 use super::replication::Replication;
 use super::shown::Shown;
 use crate::clock::Moment;
-use crate::config::value::Dialect;
 
 /// Where a client stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,11 +229,6 @@ impl ClientCard {
         } else {
             ORDERS[usize::from(order)]
         }
-    }
-
-    /// Whether it ends without a word, as PgBouncer ends everybody when it exits at once.
-    pub fn is_cut_off(&self, dialect: Dialect) -> bool {
-        dialect == Dialect::PgBouncer && self.order() == Order::Shutdown
     }
 
     /// Says that the notice of `query_wait_notify` is due for who waits since `since`; once for each wait.
