@@ -144,11 +144,22 @@ const ASKED: [(&str, Ask); 3] = [
     }),
 ];
 
+/// Whether this PostgreSQL was built with libxml; without it nothing can be run by way of XML.
+fn has_xml(pooler: &Pooler) -> bool {
+    let mut client = pooler.login().user("postgres").connect();
+    let reply = client.query("select xmlparse(content '<a/>')");
+    reply.errors.iter().all(|fault| fault.code != "0A000")
+}
+
 #[test]
 fn what_is_made_unseen_is_met_by_nobody_and_kept_by_its_client() {
     let pooler = pooler();
     let mut all = Vec::new();
+    let has_xml = has_xml(&pooler);
     for (number, way) in TEXTS.iter().chain(CODE).enumerate() {
+        if !has_xml && way.makes.iter().any(|text| text.contains("_to_xml")) {
+            continue;
+        }
         let is_one = |text: &&str| !text.contains(';') || text.starts_with("do");
         for (index, (how, ask)) in ASKED.iter().enumerate() {
             let may_be = index == 0 || way.makes.iter().all(is_one);
