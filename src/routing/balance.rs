@@ -14,8 +14,8 @@ use crate::topology::node::NodeId;
 const FAILURES: u32 = 3;
 /// For how long the first time; doubled each time.
 const FIRST_EJECTION: Duration = Duration::from_secs(5);
-/// For how long at most.
-const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+/// For how long at most: what fails there is asked of the primary, so to try again costs little, and a replica that is well serves soon.
+const LONGEST_EJECTION: Duration = Duration::from_secs(30);
 /// A node this many times slower than the typical one is left out, too.
 const SLOW: u32 = 10;
 /// Nobody is slow below this.
@@ -241,6 +241,16 @@ mod tests {
             shares[usize::from(node.0)] += 1;
         }
         shares
+    }
+
+    #[test]
+    fn however_often_it_failed_it_is_tried_again_after_half_a_minute() {
+        let mut load = Load::default();
+        for _ in 0..20 {
+            load.eject(at(0));
+        }
+        assert_eq!(load.out_until(at(29)), Some(at(30)));
+        assert_eq!(load.out_until(at(30)), None);
     }
 
     #[test]
