@@ -104,6 +104,13 @@ pub fn local_time(seconds: u64) -> String {
     zoned(seconds, TimeZone::system())
 }
 
+/// When `moment` was by the wall clock: `2030-01-31 23:59:59.123 CET`, in the system's time zone.
+pub fn local_moment(moment: Moment) -> String {
+    let ago = jiff::SignedDuration::try_from(now().since(moment)).unwrap_or_default();
+    let zoned = (wall() - ago).to_zoned(TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string()
+}
+
 fn zoned(seconds: u64, zone: TimeZone) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let moment = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);

@@ -1,19 +1,22 @@
 //! SHOW of clusters, their nodes, their lag and their failovers; and what an operator tells a cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::gather::Look;
-use crate::admin::table::{Cell, Column, INT4, INT8, TEXT, Table, int, number, text};
+use crate::admin::table::{Cell, Column, INT4, INT8, NUMERIC, TEXT, Table, int, number, text};
 use crate::clock::{self, Moment};
 use crate::pools::registry::Registry;
 use crate::topology::board::Board;
 use crate::topology::lag::Lag;
-use crate::topology::node::Observation;
+use crate::topology::node::{NodeId, Observation};
+use crate::topology::outage::Outage;
+use crate::topology::phase::Phase;
 use crate::topology::view::{ClusterView, NodeView};
 
-const CLUSTERS: [Column; 10] = [
+const CLUSTERS: [Column; 11] = [
     ("cluster", TEXT),
     ("phase", TEXT),
     ("since_ms", INT8),
@@ -24,6 +27,7 @@ const CLUSTERS: [Column; 10] = [
     ("system_identifier", TEXT),
     ("nodes", INT4),
     ("holding", INT4),
+    ("oldest_ms", INT8),
 ];
 
 const NODES: [Column; 11] = [
@@ -49,14 +53,50 @@ const LAG: [Column; 6] = [
     ("readable", TEXT),
 ];
 
-const FAILOVERS: [Column; 7] = [
+const FAILOVERS: [Column; 16] = [
     ("cluster", TEXT),
-    ("at", INT8),
+    ("kind", TEXT),
+    ("first_sign", TEXT),
+    ("primary_before", TEXT),
+    ("primary_after", TEXT),
+    ("draining_ms", NUMERIC),
+    ("suspect_ms", NUMERIC),
+    ("no_writer_ms", NUMERIC),
+    ("confirmed_ms", NUMERIC),
+    ("first_write_ms", NUMERIC),
+    ("held", INT8),
+    ("released", INT8),
+    ("failed", INT8),
+    ("unknown", INT8),
+    ("undone", INT8),
+    ("why", TEXT),
+];
+
+const PHASES: [Column; 8] = [
+    ("cluster", TEXT),
+    ("at", TEXT),
     ("from", TEXT),
+    ("lasted_ms", NUMERIC),
     ("to", TEXT),
     ("node", TEXT),
     ("epoch", INT8),
     ("why", TEXT),
+];
+
+const HOLDS: [Column; 13] = [
+    ("cluster", TEXT),
+    ("waiting", INT4),
+    ("oldest_ms", NUMERIC),
+    ("waits", INT8),
+    ("wait_total_ms", NUMERIC),
+    ("wait_p50_ms", NUMERIC),
+    ("wait_p99_ms", NUMERIC),
+    ("wait_max_ms", NUMERIC),
+    ("outages", INT8),
+    ("outage_total_ms", NUMERIC),
+    ("outage_p50_ms", NUMERIC),
+    ("outage_p99_ms", NUMERIC),
+    ("outage_max_ms", NUMERIC),
 ];
 
 /// All boards, by the clusters' names.
@@ -99,6 +139,9 @@ pub fn clusters(look: &Look<'_>) -> Table {
             Some(view.system.to_string()).filter(|_| view.system != 0),
             int(listed(&view).count()),
             int(board.waiting()),
+            board
+                .oldest()
+                .and_then(|since| millis(look.now.since(since))),
         ]
     });
     Table::new(&CLUSTERS, rows.collect())
@@ -158,17 +201,64 @@ pub fn lag(look: &Look<'_>) -> Table {
     Table::new(&LAG, rows)
 }
 
-/// `SHOW FAILOVERS`: changes of phase, oldest first.
+/// `SHOW FAILOVERS`: times without a writer, oldest first. Milliseconds count from the first sign.
 pub fn failovers(look: &Look<'_>) -> Table {
     let mut rows = Vec::new();
     for board in boards(look.registry) {
         let view = board.view();
+        for outage in board.chronicle().outages() {
+            rows.push(outage_row(&view, outage));
+        }
+    }
+    Table::new(&FAILOVERS, rows)
+}
+
+fn outage_row(view: &ClusterView, outage: &Outage) -> Vec<Cell> {
+    let address = |id: Option<NodeId>| {
+        let node = id.and_then(|id| view.node(id));
+        node.map(|node| node.place.address())
+    };
+    let after = |moment: Option<Moment>| moment.and_then(|at| tenths(at.since(outage.began)));
+    let toll = &outage.toll;
+    let counts = [
+        &toll.held,
+        &toll.released,
+        &toll.failed,
+        &toll.unknown,
+        &toll.undone,
+    ];
+    let mut row = vec![
+        text(&*view.name),
+        text(outage.kind().as_str()),
+        text(clock::local_moment(outage.began)),
+        address(outage.from),
+        address(outage.to),
+        after(outage.entered(Phase::Draining)),
+        after(outage.entered(Phase::Suspect)),
+        after(outage.entered(Phase::NoWriter)),
+        after(outage.over),
+        after(toll.first_write()),
+    ];
+    row.extend(counts.map(|count| number(count.load(Relaxed))));
+    row.push(text(outage.why.clone()));
+    row
+}
+
+/// `SHOW PHASES`: changes of phase, oldest first.
+pub fn phases(look: &Look<'_>) -> Table {
+    let mut rows = Vec::new();
+    for board in boards(look.registry) {
+        let view = board.view();
+        let mut before = None;
         for change in board.story().iter() {
             let node = change.node.and_then(|id| view.node(id));
+            let lasted = before.and_then(|before| tenths(change.at.since(before)));
+            before = Some(change.at);
             rows.push(vec![
                 text(&*view.name),
-                number(look.wall_at(change.at)),
+                text(clock::local_moment(change.at)),
                 text(change.from.as_str()),
+                lasted,
                 text(change.to.as_str()),
                 node.map(|node| node.place.address()),
                 number(change.epoch.0),
@@ -176,7 +266,41 @@ pub fn failovers(look: &Look<'_>) -> Table {
             ]);
         }
     }
-    Table::new(&FAILOVERS, rows)
+    Table::new(&PHASES, rows)
+}
+
+/// `SHOW HOLDS`: clients that wait or have waited for a primary, and times without one, since the process began.
+pub fn holds(look: &Look<'_>) -> Table {
+    let rows = boards(look.registry).into_iter().map(|board| {
+        let oldest = board.oldest().map(|since| look.now.since(since));
+        let chronicle = board.chronicle();
+        let (waits, outages) = (chronicle.wait_sums(), chronicle.outage_sums());
+        let at_most =
+            |micros: Option<u64>| micros.and_then(|micros| tenths(Duration::from_micros(micros)));
+        let mut row = vec![
+            text(&*board.view().name),
+            int(board.waiting()),
+            oldest.and_then(tenths),
+        ];
+        for sums in [waits, outages] {
+            let longest = (sums.count != 0).then_some(sums.longest);
+            row.extend([
+                number(sums.count),
+                tenths(Duration::from_micros(sums.total)),
+                at_most(sums.p50),
+                at_most(sums.p99),
+                at_most(longest),
+            ]);
+        }
+        row
+    });
+    Table::new(&HOLDS, rows.collect())
+}
+
+/// Milliseconds and a tenth of them.
+fn tenths(span: Duration) -> Cell {
+    let tenths = span.as_micros() / 100;
+    Some(format!("{}.{}", tenths / 10, tenths % 10))
 }
 
 /// What an operator tells a cluster.

@@ -29,12 +29,14 @@ pub enum Show {
     Failovers,
     Fds,
     Help,
+    Holds,
     Lag,
     Lists,
     Mem,
     Nodes,
     PeerPools,
     Peers,
+    Phases,
     Pins,
     Pools,
     Routing,
@@ -146,7 +148,7 @@ const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|
 \tSHOW PEERS|PEER_POOLS|PINS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
-\tSHOW CLUSTERS|NODES|LAG|FAILOVERS|ROUTING
+\tSHOW CLUSTERS|NODES|LAG|FAILOVERS|PHASES|HOLDS|ROUTING
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
 
 const SHUTDOWN_HELP: &str = "SHUTDOWN
@@ -188,12 +190,14 @@ const SUBJECTS: &[(&str, Role, Show)] = &[
     ("failovers", Role::Looks, Show::Failovers),
     ("fds", Role::Acts, Show::Fds),
     ("help", Role::Looks, Show::Help),
+    ("holds", Role::Looks, Show::Holds),
     ("lag", Role::Looks, Show::Lag),
     ("lists", Role::Looks, Show::Lists),
     ("mem", Role::Looks, Show::Mem),
     ("nodes", Role::Looks, Show::Nodes),
     ("peer_pools", Role::Looks, Show::PeerPools),
     ("peers", Role::Looks, Show::Peers),
+    ("phases", Role::Looks, Show::Phases),
     ("pins", Role::Looks, Show::Pins),
     ("pools", Role::Looks, Show::Pools),
     ("routing", Role::Looks, Show::Routing),

@@ -29,6 +29,8 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::DnsHosts => dns_hosts(look),
         Show::DnsZones => dns_zones(look),
         Show::Failovers => clusters::failovers(look),
+        Show::Holds => clusters::holds(look),
+        Show::Phases => clusters::phases(look),
         Show::Lag => clusters::lag(look),
         Show::Routing => routing::routing(look),
         Show::Lists => lists(look),

@@ -5,6 +5,7 @@
 //! 08007: nobody knows. Inside a transaction nothing is committed: 40001, so that a driver repeats it, and the session is in
 //! a failed transaction until the client ends it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -44,7 +45,7 @@ impl Session {
             phantom: Phantom::refusing(reason),
         };
         if let Some(course) = &mut self.course {
-            course.arrived();
+            course.gave_up();
         }
         self.standing = Standing::Bereft(Box::new(bereft));
         let held = std::mem::take(&mut self.held);
@@ -100,6 +101,7 @@ impl Session {
         } else {
             Error::TransactionLost
         };
+        self.count_loss(&error);
         let mut reason = Vec::new();
         answer::tell(&mut reason, &error, self.rules.dialect);
         let mut phantom = if is_inside && !(is_owed && may_have_committed) {
@@ -126,6 +128,17 @@ impl Session {
         told?;
         self.end_bereft();
         Ok(true)
+    }
+
+    /// Counts what the loss of a server did to this client.
+    fn count_loss(&self, error: &Error) {
+        let Some(course) = &self.course else { return };
+        let toll = course.board.chronicle().toll(clock::now());
+        let count = match error {
+            Error::OutcomeUnknown => &toll.unknown,
+            _ => &toll.undone,
+        };
+        count.fetch_add(1, Relaxed);
     }
 
     /// Answers all that the server owed with `reason`.

@@ -12,8 +12,9 @@ use crate::pools::group::Group;
 use crate::pools::plan::Reads;
 use crate::routing::route::Route;
 use crate::stats::census::ClientState;
-use crate::topology::board::{Board, Held};
+use crate::topology::board::{Board, Came, Held, Wait};
 use crate::topology::node::{NodeId, Observation, Role};
+use crate::topology::outage::Toll;
 use crate::topology::phase::Epoch;
 use crate::topology::reader::{self, Read};
 use crate::topology::view::ClusterView;
@@ -28,8 +29,10 @@ pub struct Course {
     bound: (NodeId, Epoch),
     /// What it has read from replicas.
     read: Read,
-    /// Since when the request under way has waited for a primary.
-    waits_since: Option<Moment>,
+    /// The request under way has waited for a primary.
+    wait: Option<Wait>,
+    /// An outage is over for this client, and nobody may have written since.
+    unwritten: Option<Arc<Toll>>,
     /// Where reads are split off.
     pub(super) split: Option<Box<Split>>,
 }
@@ -114,7 +117,8 @@ impl Course {
             group,
             bound: (bound, epoch),
             read: Read::default(),
-            waits_since: None,
+            wait: None,
+            unwritten: None,
             split: None,
         };
         if is_reader {
@@ -167,9 +171,29 @@ impl Course {
         }
     }
 
-    /// A server was got: the wait is over.
+    /// A server was got: the wait, where there was one, is over.
     pub(super) fn arrived(&mut self) {
-        self.waits_since = None;
+        if let Some(wait) = self.wait.take() {
+            self.board.has_waited(&wait, Came::Through, clock::now());
+            self.unwritten = Some(wait.toll);
+        }
+    }
+
+    /// There is no server to be got: the wait, where there was one, was in vain.
+    pub(super) fn gave_up(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            self.board.has_waited(&wait, Came::ToNothing, clock::now());
+        }
+    }
+
+    /// A transaction is over; where it may have written it may be the first since an outage.
+    pub(super) fn note_first_write(&mut self, now: Moment) {
+        if self.unwritten.is_some()
+            && self.read.from.is_none()
+            && let Some(toll) = self.unwritten.take()
+        {
+            toll.wrote(now);
+        }
     }
 }
 
@@ -220,6 +244,9 @@ impl Session {
         let pool = self.pool.registry.pool_at(&course.group, &place);
         let gone = || Error::DatabaseRemoved(course.group.database.name.clone());
         self.pool = pool.ok_or_else(gone)?;
+        if course.bound.1 != view.epoch {
+            course.unwritten = course.board.chronicle().unwritten();
+        }
         course.bound = (node, view.epoch);
         Ok(Way::There)
     }
@@ -254,8 +281,9 @@ impl Session {
         let Some(course) = &mut self.course else {
             return Ok(Next::On);
         };
-        let since = *course.waits_since.get_or_insert(now);
         let board = Arc::clone(&course.board);
+        let wait = course.wait.get_or_insert_with(|| board.begins_to_wait(now));
+        let since = wait.since;
         let is_over = now.since(since) >= board.limits().timeout;
         let hold = (!is_over).then(|| board.hold(since, cx.waker())).flatten();
         match hold {

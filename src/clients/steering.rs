@@ -287,12 +287,14 @@ impl Session {
             return;
         };
         let (_, epoch) = course.bound();
+        let has_read = |split: &Split| split.flight.is_some() || split.has_only_read();
+        if course.split.as_deref().is_some_and(has_read) {
+            return;
+        }
+        course.note_first_write(now);
         let Some(split) = &mut course.split else {
             return;
         };
-        if split.flight.is_some() || split.has_only_read() {
-            return;
-        }
         split.standing.wrote(now, epoch);
         course.board.want_sample(now);
         let code = self.pool.group.dictionary.code_generation();

@@ -330,10 +330,10 @@ impl Watcher {
             self.remembered = self.machine.memory().clone();
             self.keeper.send_replace(self.remembered.clone());
         }
+        self.board.publish(view, &news, story);
         for change in &news {
             self.log(change);
         }
-        self.board.publish(view, story);
     }
 
     fn log(&self, change: &Change) {
@@ -342,6 +342,7 @@ impl Watcher {
         let node = node.map_or_else(String::new, |node| node.place.address());
         let (cluster, epoch) = (&self.watching.name, change.epoch.0);
         let (from, to) = (change.from.as_str(), change.to.as_str());
+        let outage_ms = self.lasted(change);
         if change.to == Phase::Conflict {
             tracing::error!(
                 cluster,
@@ -360,9 +361,18 @@ impl Watcher {
                 to,
                 node,
                 why = change.why,
+                outage_ms,
                 "cluster changed its phase"
             );
         }
+    }
+
+    /// How many milliseconds the outage lasted that is over with `change`.
+    fn lasted(&self, change: &Change) -> Option<u64> {
+        let chronicle = self.board.chronicle();
+        let mut outages = chronicle.outages();
+        let ended = outages.find(|outage| outage.over == Some(change.at))?;
+        u64::try_from(change.at.since(ended.began).as_millis()).ok()
     }
 
     fn follow(&mut self, watching: Watching) {

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Moment;
 use crate::topology::node::{NodeId, Observation};
+use crate::topology::outage::{Chronicle, Toll};
 use crate::topology::phase::{Change, Phase};
 use crate::topology::view::ClusterView;
 
@@ -41,6 +42,24 @@ pub enum Held {
     TimedOut,
 }
 
+/// What a client had to wait for a primary came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// It got a server.
+    Through,
+    /// It was refused.
+    ToNothing,
+}
+
+/// A client waits for a primary: since when, and in which outage.
+#[derive(Debug)]
+pub struct Wait {
+    /// Since when.
+    pub since: Moment,
+    /// Where it is counted.
+    pub toll: Arc<Toll>,
+}
+
 #[derive(Debug)]
 enum Standing {
     Waiting(Waker),
@@ -51,6 +70,7 @@ enum Standing {
 /// One client's place in the line.
 #[derive(Debug)]
 struct Place {
+    since: Moment,
     until: Moment,
     standing: Mutex<Standing>,
 }
@@ -119,6 +139,7 @@ pub type Teller = Box<dyn Fn(Observation) + Send + Sync>;
 pub struct Board {
     view: ArcSwap<ClusterView>,
     story: ArcSwap<Vec<Change>>,
+    chronicle: Mutex<Chronicle>,
     limits: ArcSwap<HoldLimits>,
     line: Mutex<VecDeque<Arc<Place>>>,
     waiting: AtomicUsize,
@@ -140,7 +161,12 @@ impl fmt::Debug for Board {
 impl Board {
     /// A board with a first view on it. What is seen of the cluster on the way is told to `teller`.
     pub fn new(view: ClusterView, limits: HoldLimits, teller: Teller) -> Arc<Self> {
+        let mut chronicle = Chronicle::default();
+        if view.primary().is_none() {
+            chronicle.doubted(view.since, None, &view.why);
+        }
         Arc::new(Self {
+            chronicle: Mutex::new(chronicle),
             view: ArcSwap::from_pointee(view),
             story: ArcSwap::default(),
             limits: ArcSwap::from_pointee(limits),
@@ -178,18 +204,47 @@ impl Board {
         **self.limits.load()
     }
 
-    /// Hangs up a new view, with the changes of phase so far.
-    pub fn publish(&self, view: ClusterView, story: Option<Vec<Change>>) {
+    /// Hangs up a new view; `news` are the changes of phase since the one before, `story` those so far, where there are news.
+    pub fn publish(&self, view: ClusterView, news: &[Change], story: Option<Vec<Change>>) {
         let has_primary = view.primary().is_some();
+        let (writer, epoch) = (view.writer, view.epoch);
         self.view.store(Arc::new(view));
         if let Some(story) = story {
             self.story.store(Arc::new(story));
         }
+        let mut chronicle = self.chronicle();
+        news.iter().for_each(|change| chronicle.changed(change));
+        if has_primary {
+            chronicle.is_in_use(writer, epoch);
+        }
+        drop(chronicle);
         let followers = std::mem::take(&mut *lock(&self.followers));
         followers.into_iter().for_each(Waker::wake);
         if has_primary {
             self.let_go(FIRST_WAVE);
         }
+    }
+
+    /// The times without a writer, and what they cost.
+    pub fn chronicle(&self) -> MutexGuard<'_, Chronicle> {
+        lock(&self.chronicle)
+    }
+
+    /// A client begins to wait for a primary.
+    pub fn begins_to_wait(&self, now: Moment) -> Wait {
+        let toll = self.chronicle().toll(now);
+        toll.held.fetch_add(1, SeqCst);
+        Wait { since: now, toll }
+    }
+
+    /// A client waits for a primary no longer.
+    pub fn has_waited(&self, wait: &Wait, came: Came, now: Moment) {
+        let count = match came {
+            Came::Through => &wait.toll.released,
+            Came::ToNothing => &wait.toll.failed,
+        };
+        count.fetch_add(1, SeqCst);
+        self.chronicle().waited(now.since(wait.since));
     }
 
     /// The changes of phase, oldest first.
@@ -248,6 +303,7 @@ impl Board {
             holding_since: Some(at),
             ..ClusterView::clone(&view)
         };
+        self.chronicle().doubted(at, view.writer, why);
         // Should another view hang there by now, then that one counts.
         self.view.compare_and_swap(&view, Arc::new(doubtful));
     }
@@ -275,6 +331,7 @@ impl Board {
         });
         is_in.ok()?;
         let place = Arc::new(Place {
+            since,
             until: since.after(limits.timeout),
             standing: Mutex::new(Standing::Waiting(waker.clone())),
         });
@@ -283,6 +340,15 @@ impl Board {
             board: Arc::clone(self),
             place,
         })
+    }
+
+    /// Since when the client that has waited longest waits for a primary.
+    pub fn oldest(&self) -> Option<Moment> {
+        let line = lock(&self.line);
+        let waiting = line
+            .iter()
+            .filter(|place| matches!(*place.lock(), Standing::Waiting(_)));
+        waiting.map(|place| place.since).min()
     }
 
     /// How many wait for a primary.

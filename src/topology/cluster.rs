@@ -300,6 +300,10 @@ impl Cluster {
         if self.writer != Some(id) {
             return;
         }
+        if trouble == Trouble::Timeout {
+            // The silence began when it was asked.
+            self.story.foresee(sent);
+        }
         match trouble {
             Trouble::Refused(_) | Trouble::Starting(_) => self.lose(&text, at),
             Trouble::Timeout | Trouble::Denied(_) if timeouts >= 2 => self.lose(&text, at),

@@ -7,6 +7,7 @@ pub mod choice;
 pub mod cluster;
 pub mod lag;
 pub mod node;
+pub mod outage;
 pub mod phase;
 pub mod reader;
 pub mod roster;

@@ -60,6 +60,8 @@ impl Phase {
 pub struct Change {
     /// When it happened.
     pub at: Moment,
+    /// When the first sign of it was seen: the same, or before.
+    pub sign: Moment,
     /// How the cluster stood before.
     pub from: Phase,
     /// How it stands since.
@@ -85,6 +87,7 @@ pub struct Story {
     pub holding_since: Option<Moment>,
     changes: VecDeque<Change>,
     untold: usize,
+    sign: Option<Moment>,
 }
 
 impl Story {
@@ -97,7 +100,13 @@ impl Story {
             holding_since: Some(now),
             changes: VecDeque::new(),
             untold: 0,
+            sign: None,
         }
+    }
+
+    /// The next change was seen coming at `moment`.
+    pub fn foresee(&mut self, moment: Moment) {
+        self.sign = Some(moment);
     }
 
     /// Goes on with another phase; nothing happens where it is the same.
@@ -109,6 +118,7 @@ impl Story {
         epoch: Epoch,
         now: Moment,
     ) {
+        let sign = self.sign.take().unwrap_or(now);
         if phase == self.phase {
             return;
         }
@@ -117,6 +127,7 @@ impl Story {
         }
         self.changes.push_back(Change {
             at: now,
+            sign,
             from: self.phase,
             to: phase,
             epoch,

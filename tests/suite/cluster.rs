@@ -53,11 +53,11 @@ impl Scene {
         scene
     }
 
-    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap()
     }
 
-    fn sql(&self, node: usize, sql: &str) -> Vec<String> {
+    pub fn sql(&self, node: usize, sql: &str) -> Vec<String> {
         let answer = self.cluster().query(node, "postgres", sql);
         let answer = answer.unwrap_or_else(|problem| panic!("{problem}"));
         answer.first().map(str::to_owned).into_iter().collect()
@@ -128,7 +128,7 @@ fn the_console_shows_the_cluster_and_drains_it() {
             && role(scene.ports[2]) == is("replica", "yes")
     });
     assert_eq!(pooler.show("SHOW LAG").rows.len(), 2);
-    let story = pooler.show("SHOW FAILOVERS");
+    let story = pooler.show("SHOW PHASES");
     assert_eq!(
         story.column("to").last().map(String::as_str),
         Some("stable")

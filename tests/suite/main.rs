@@ -59,4 +59,5 @@ mod split;
 mod support;
 mod systemd;
 mod tls;
+mod told;
 mod unseen;

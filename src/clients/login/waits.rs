@@ -16,7 +16,7 @@ use crate::pools::lease;
 use crate::pools::plan::Reads;
 use crate::pools::pool::Pool;
 use crate::servers::server::Reported;
-use crate::topology::board::Held;
+use crate::topology::board::{Came, Held};
 use crate::topology::reader::Read;
 
 impl Login<'_> {
@@ -37,20 +37,26 @@ impl Login<'_> {
             max_lag: entry.and_then(|entry| entry.max_lag),
         };
         let since = clock::now();
+        let mut wait = None;
         loop {
             let view = board.view();
             let node = course::node_for(&board, &view, reads, Read::default(), clock::now());
             if let Some(node) = node.and_then(|id| view.node(id)) {
                 let place = Node::at(&node.place.host, node.place.port);
                 let node = node.id;
+                if let Some(wait) = &wait {
+                    board.has_waited(wait, Came::Through, clock::now());
+                }
                 return Ok(Some(Writer { board, node, place }));
             }
+            let wait = wait.get_or_insert_with(|| board.begins_to_wait(since));
             let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
             let called = match &hold {
                 Some(hold) => poll_fn(|cx| hold.poll(cx)).await,
                 None => Held::TimedOut,
             };
             if called == Held::TimedOut {
+                board.has_waited(wait, Came::ToNothing, clock::now());
                 return Err(course::no_primary(&board));
             }
         }

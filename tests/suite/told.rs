@@ -1,0 +1,101 @@
+//! What happens to a cluster is told: to the operator who looks, in the log, and in numbers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pooler::cli::cluster::Stop;
+
+use crate::cluster::Scene;
+use crate::support::eventually;
+use crate::support::load::{more, under_load};
+use crate::support::pooler::Pooler;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The outage of this kind, once the first write after it is known.
+fn outage(pooler: &Pooler, kind: &str) -> BTreeMap<String, String> {
+    let mut found = None;
+    eventually(LONG, kind, || {
+        found = pooler.show("SHOW FAILOVERS").row_where("kind", kind);
+        let row = found.as_ref();
+        row.is_some_and(|row| !row["first_write_ms"].is_empty())
+    });
+    found.unwrap()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    let cell = &row[column];
+    let number = cell.parse();
+    number.unwrap_or_else(|_| panic!("{column} is {cell:?} in {row:?}"))
+}
+
+#[test]
+fn a_failover_is_told_with_its_milliseconds_and_what_became_of_whom() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let load = under_load(&pooler, Vec::new(), |written| {
+        scene.cluster().kill9(0).unwrap();
+        scene.cluster().promote(1).unwrap();
+        more(written, 50);
+    });
+    let (errors, _) = load.judge("told", 1, |sql| scene.sql(1, sql).pop().unwrap());
+    let row = outage(&pooler, "failover");
+    let address = |node: usize| format!("127.0.0.1:{}", scene.ports[node]);
+    assert_eq!(
+        (&row["primary_before"], &row["primary_after"]),
+        (&address(0), &address(1)),
+        "{row:?}"
+    );
+    let moments = ["no_writer_ms", "confirmed_ms", "first_write_ms"].map(|name| number(&row, name));
+    assert!(moments.is_sorted() && moments[1] > 0.0, "{row:?}");
+    // Six clients wrote without pause: each of them waited, or was told that nobody knows and waited then.
+    assert!(number(&row, "held") >= 6.0, "{row:?}");
+    assert_eq!((&row["released"], &*row["failed"]), (&row["held"], "0"));
+    let unknown = errors.get("08007").copied().unwrap_or_default();
+    assert_eq!(row["unknown"], unknown.to_string(), "{row:?}");
+    let holds = pooler
+        .show("SHOW HOLDS")
+        .row_where("cluster", "main")
+        .unwrap();
+    assert_eq!((&*holds["waiting"], &*holds["oldest_ms"]), ("0", ""));
+    assert!(number(&holds, "waits") >= 6.0, "{holds:?}");
+    let longest = number(&holds, "outage_max_ms");
+    assert!(
+        (longest - number(&row, "confirmed_ms")).abs() < 0.2,
+        "{holds:?}"
+    );
+    assert!(number(&holds, "wait_p99_ms") <= number(&holds, "wait_max_ms"));
+    // One line for each change of phase.
+    let phases = pooler.show("SHOW PHASES").rows.len();
+    assert_eq!(
+        pooler.log().matches("cluster changed its phase").count(),
+        phases
+    );
+}
+
+#[test]
+fn who_waits_for_a_primary_is_shown_and_who_was_refused_is_counted() {
+    let scene = Scene::start();
+    let config = scene.config();
+    let pooler = config.set("clusters.main", "hold_timeout", "1s").start();
+    let mut client = pooler.connect();
+    client.query("select 1").good();
+    scene.cluster().stop(0, Stop::Fast).unwrap();
+    client.send(crate::support::wire::batch().query("select 1"));
+    eventually(LONG, "it is shown to wait", || {
+        let shown = pooler.show("SHOW CLUSTERS");
+        let row = shown.row_where("cluster", "main").unwrap();
+        row["holding"] == "1" && !row["oldest_ms"].is_empty()
+    });
+    assert_eq!(client.until_ready().error().code, "57P03");
+    let open = pooler
+        .show("SHOW FAILOVERS")
+        .row_where("kind", "open")
+        .unwrap();
+    assert_eq!((&*open["held"], &*open["failed"]), ("1", "1"), "{open:?}");
+    assert_eq!(open["confirmed_ms"], "");
+    scene.cluster().promote(1).unwrap();
+    client.query("insert into t values (1)").good();
+    let row = outage(&pooler, "failover");
+    assert_eq!(row["failed"], "1", "{row:?}");
+}
