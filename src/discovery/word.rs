@@ -35,6 +35,8 @@ pub struct Switchover {
     pub from: Option<String>,
     /// Not before then.
     pub due: Option<Timestamp>,
+    /// The leader has not taken notice of it yet.
+    pub is_unheard: bool,
 }
 
 /// What a keeper says.
@@ -56,10 +58,10 @@ impl Word {
         self.members.iter().find(|member| member.name == name)
     }
 
-    /// The leader that is to be replaced now; nobody before the time that was set.
+    /// The leader that is to be replaced now; nobody before the time that was set, nor before the leader has heard of it.
     pub fn leaving(&self, now: Timestamp) -> Option<&str> {
         let switchover = self.switchover.as_ref()?;
-        if switchover.due.is_some_and(|due| now < due) {
+        if switchover.is_unheard || switchover.due.is_some_and(|due| now < due) {
             return None;
         }
         switchover.from.as_deref().or(self.leader.as_deref())
@@ -126,6 +128,7 @@ pub fn of_rest(document: &[u8]) -> Result<Word, String> {
     word.switchover = document.get("scheduled_switchover").map(|it| Switchover {
         from: text(it, "from"),
         due: due(it, "at").or(Some(Timestamp::MAX)),
+        is_unheard: false,
     });
     Ok(word)
 }
@@ -144,6 +147,7 @@ pub fn of_etcd(document: &[u8], prefix: &str) -> Result<Option<Word>, String> {
     let nothing = Vec::new();
     let pairs = document.get("kvs").and_then(Value::as_array);
     let mut is_known = false;
+    let mut revisions = Vec::new();
     for pair in pairs.unwrap_or(&nothing) {
         let decoded = |key| STANDARD.decode(text(pair, key).unwrap_or_default());
         let (Ok(key), Ok(value)) = (decoded("key"), decoded("value")) else {
@@ -158,8 +162,31 @@ pub fn of_etcd(document: &[u8], prefix: &str) -> Result<Option<Word>, String> {
         };
         is_known |= key == "initialize";
         note(&mut word, key, &value);
+        let revision = text(pair, "mod_revision").and_then(|text| text.parse().ok());
+        revisions.push((key.to_owned(), revision.unwrap_or(0)));
     }
+    note_whether_heard(&mut word, &revisions);
     Ok(is_known.then_some(word))
+}
+
+/// Notes whether the leader has taken notice of a switchover that was just asked for.
+///
+/// Between the request and the end of its PostgreSQL a leader writes two keys: its `status`, before it asks the other members how they are, and
+/// its own `members/` entry, when it begins to stop (then that entry lacks the position, so that even an idle one is written). Until the first of
+/// them its PostgreSQL takes writes for a tenth of a second and more, and nobody need wait.
+fn note_whether_heard(word: &mut Word, revisions: &[(String, u64)]) {
+    let Some(switchover) = word.switchover.as_mut().filter(|it| it.due.is_none()) else {
+        return;
+    };
+    let leader = switchover.from.as_ref().or(word.leader.as_ref());
+    let own = leader.map(|leader| format!("members/{leader}"));
+    let written = |key: &str| {
+        let of_key = revisions.iter().filter(|(known, _)| known == key);
+        of_key.map(|(_, revision)| *revision).max().unwrap_or(0)
+    };
+    let asked = written("failover");
+    let of_leader = own.map_or(0, |own| written(&own));
+    switchover.is_unheard = asked > written("status").max(of_leader);
 }
 
 /// Notes one key of etcd.
@@ -175,6 +202,7 @@ fn note(word: &mut Word, key: &str, value: &str) {
                 word.switchover = Some(Switchover {
                     from,
                     due: due(&document, "scheduled_at"),
+                    is_unheard: false,
                 });
             }
         }
@@ -226,6 +254,16 @@ mod tests {
         serde_json::json!({"header": {}, "kvs": pairs})
             .to_string()
             .into_bytes()
+    }
+
+    /// The same, each key written after the one before it.
+    fn in_order(pairs: &[(&str, &str)]) -> Option<Word> {
+        let mut document: Value = serde_json::from_slice(&range(pairs)).unwrap();
+        let pairs = document["kvs"].as_array_mut().unwrap();
+        for (revision, pair) in (1_u64..).zip(pairs) {
+            pair["mod_revision"] = revision.to_string().into();
+        }
+        of_etcd(document.to_string().as_bytes(), "/service/main/").unwrap()
     }
 
     fn etcd(pairs: &[(&str, &str)]) -> Option<Word> {
@@ -305,6 +343,35 @@ mod tests {
             leaving(r#"{"leader":"n3","scheduled_at":"soon"}"#, ""),
             (None, false)
         );
+    }
+
+    #[test]
+    fn a_switchover_is_under_way_when_the_leader_has_written_something_after_the_request() {
+        let leaving = |asked: (&str, &str), after: &[(&str, &str)]| {
+            let before = [
+                ("initialize", "77"),
+                ("leader", "n3"),
+                ("members/n3", "{}"),
+                ("status", "{}"),
+            ];
+            let word = in_order(&[&before[..], &[asked], after].concat()).unwrap();
+            word.leaving(at(NOON)).map(str::to_owned)
+        };
+        let asked = ("failover", r#"{"leader":"n3","member":"n1"}"#);
+        let n3 = Some("n3".to_owned());
+        assert_eq!(leaving(asked, &[]), None);
+        assert_eq!(leaving(asked, &[("members/n1", "{}")]), None);
+        assert_eq!(leaving(asked, &[("members/n3", "{}")]), n3);
+        assert_eq!(leaving(asked, &[("status", "{}")]), n3);
+        let anybody = ("failover", r#"{"member":"n1"}"#);
+        assert_eq!(leaving(anybody, &[]), None);
+        assert_eq!(leaving(anybody, &[("members/n3", "{}")]), n3);
+        // What was set for a time needs no sign.
+        let due = (
+            "failover",
+            r#"{"leader":"n3","scheduled_at":"2026-11-23T12:00:00+00:00"}"#,
+        );
+        assert_eq!(leaving(due, &[]), n3);
     }
 
     #[test]
