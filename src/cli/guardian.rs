@@ -2,7 +2,8 @@
 //!
 //! [`Drop`] tidies up after a return, an error and a panic, but not after SIGKILL, nor for what a test keeps in a `static`.
 //! So a shell waits at the end of a pipe whose other end only we hold. Each line we write is the list of processes alive now;
-//! when the pipe closes, whatever the reason, it ends the last list and removes the folder.
+//! when the pipe closes, whatever the reason, it ends the last list, then whoever works in the folder though nobody has listed it (a
+//! server whose manager has started it), and removes the folder.
 //!
 //! A shell, because its `kill` is built in: std offers no signal but SIGKILL, and under SIGKILL a postmaster leaves its
 //! shared memory and its socket behind.
@@ -22,6 +23,15 @@ for pid in $pids; do
   tries=0
   while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
   kill -KILL "$pid" 2>/dev/null # whoever was started with SIGQUIT ignored does not hear it
+done
+for signal in QUIT KILL; do
+  tries=0
+  while [ $tries -lt 50 ]; do
+    found=$(find /proc/[0-9]*/cwd -prune \( -lname "$1" -o -lname "$1/*" \) 2>/dev/null) || :
+    [ -n "$found" ] || break 2
+    for cwd in $found; do pid=${cwd#/proc/}; kill -$signal "${pid%/cwd}"; done 2>/dev/null
+    sleep 0.1; tries=$((tries + 1))
+  done
 done
 rm -rf -- "$1"
 "#;
@@ -118,16 +128,23 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
         let mut gone = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut at_work = Command::new("sleep");
+        let mut at_work = at_work.arg("60").current_dir(&folder).spawn().unwrap();
         let mut guardian = Guardian::over(&folder).unwrap();
         guardian.watch(sleeper.id());
         guardian.watch(gone.id());
         guardian.forget(gone.id());
 
         // Waiting first, so that the shell sees the process go instead of a zombie.
-        let waiter = std::thread::spawn(move || sleeper.wait().unwrap());
+        let waiters = [
+            std::thread::spawn(move || sleeper.wait().unwrap()),
+            std::thread::spawn(move || at_work.wait().unwrap()),
+        ];
         drop(guardian);
 
-        assert!(!waiter.join().unwrap().success());
+        for waiter in waiters {
+            assert!(!waiter.join().unwrap().success());
+        }
         assert!(!folder.exists());
         assert!(
             gone.try_wait().unwrap().is_none(),

@@ -15,12 +15,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pooler::cli::ask;
 use pooler::cli::folder::Folder;
+use pooler::cli::guardian::Guardian;
 use pooler::cli::server::Server;
 use serde_json::Value;
 
 use super::postgres::binaries;
 use super::tls::Authority;
-use super::{eventually, guard, languages, packages, unguard};
+use super::{eventually, languages, packages};
 
 /// Nodes.
 pub const NODES: usize = 3;
@@ -37,6 +38,8 @@ struct Part {
 pub struct Patroni {
     managers: Vec<Part>,
     keepers: Vec<Part>,
+    /// Ends whatever works in the folder, once the managers are gone: they start servers that are nobody's children.
+    guardian: Guardian,
     folder: Folder,
     /// The first three parts of every address.
     network: String,
@@ -50,21 +53,8 @@ impl Drop for Patroni {
         for node in 0..NODES {
             self.kill_manager(node);
         }
-        for node in 0..NODES {
-            if let Some(pid) = self.postmaster(node) {
-                signal(pid, "QUIT");
-            }
-        }
         for keeper in 0..self.keepers.len() {
             self.kill_keeper(keeper);
-        }
-        let folder = self.folder.path().to_owned();
-        let postmasters = || (0..NODES).any(|node| postmaster_in(&folder, node).is_some());
-        for _ in 0..500 {
-            if !postmasters() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -165,10 +155,12 @@ impl Patroni {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id().wrapping_mul(7).wrapping_add(number);
+        let folder = Folder::new(binaries().account()).unwrap();
         let mut cluster = Self {
+            guardian: Guardian::over(folder.path()).unwrap(),
+            folder,
             managers: (0..NODES).map(|_| Part { server: None }).collect(),
             keepers: (0..keepers).map(|_| Part { server: None }).collect(),
-            folder: Folder::new(binaries().account()).unwrap(),
             network: format!("127.{}.{}", 32 + (own >> 8) % 200, own % 256),
             is_secure: false,
         };
@@ -256,7 +248,7 @@ impl Patroni {
         self.own(&file);
     }
 
-    fn launch(&self, name: &str, mut command: Command) -> Part {
+    fn launch(&mut self, name: &str, mut command: Command) -> Part {
         let log = File::options()
             .create(true)
             .append(true)
@@ -268,7 +260,7 @@ impl Patroni {
             .stdout(log);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let server = Server::start(&mut command, "KILL").unwrap();
-        guard(server.pid());
+        self.guardian.watch(server.pid());
         Part {
             server: Some(server),
         }
@@ -316,21 +308,21 @@ impl Patroni {
         self.keepers[keeper] = self.launch(&format!("etcd{keeper}"), command);
     }
 
-    fn kill(part: &mut Part) {
+    fn kill(part: &mut Part, guardian: &mut Guardian) {
         if let Some(mut server) = part.server.take() {
             server.kill().unwrap();
-            unguard(server.pid());
+            guardian.forget(server.pid());
         }
     }
 
     /// Kills the manager of `node`; its PostgreSQL lives on.
     pub fn kill_manager(&mut self, node: usize) {
-        Self::kill(&mut self.managers[node]);
+        Self::kill(&mut self.managers[node], &mut self.guardian);
     }
 
     /// Kills a member of etcd.
     pub fn kill_keeper(&mut self, keeper: usize) {
-        Self::kill(&mut self.keepers[keeper]);
+        Self::kill(&mut self.keepers[keeper], &mut self.guardian);
     }
 
     /// Forgets all that a member of etcd, which must be down, has stored.
