@@ -30,9 +30,11 @@ const CLUSTERS: [Column; 11] = [
     ("oldest_ms", INT8),
 ];
 
-const NODES: [Column; 11] = [
+const NODES: [Column; 13] = [
     ("cluster", TEXT),
     ("node", TEXT),
+    ("zone", TEXT),
+    ("weight", INT4),
     ("role", TEXT),
     ("timeline", INT4),
     ("lsn", TEXT),
@@ -157,6 +159,8 @@ pub fn nodes(look: &Look<'_>) -> Table {
             rows.push(vec![
                 text(&*view.name),
                 text(node.place.address()),
+                text(node.place.zone.as_str()),
+                int(node.place.weight),
                 text(node.role.as_str()),
                 Some(node.timeline.to_string()).filter(|_| node.timeline != 0),
                 node.lsn.map(|lsn| lsn.to_string()),

@@ -503,6 +503,9 @@ impl Session {
             self.card.enter(ClientState::Active, now);
             let rules = self.pool.plan.load().rules;
             self.link(server, rules);
+            if let Some(flight) = self.split().and_then(|split| split.flight.as_mut()) {
+                flight.leaves(now);
+            }
             let held = std::mem::take(&mut self.held);
             return Poll::Ready(self.client_said(cx, &held));
         }

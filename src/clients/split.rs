@@ -55,6 +55,8 @@ pub(super) struct Split {
     pub(super) gathered: usize,
     pub(super) gate: Gate,
     pub(super) flight: Option<Flight>,
+    /// A read is on its way to the primary, whose share it is.
+    pub(super) share: Option<Flight>,
     /// How often the client said something on the link.
     pub(super) said: usize,
     /// What is under way on a replica, until its fate is known.
@@ -90,6 +92,7 @@ impl Split {
             gathered: 0,
             gate: Gate::Open,
             flight: None,
+            share: None,
             said: 0,
             trial: None,
             must_be_primary: false,
@@ -158,6 +161,7 @@ impl Split {
         self.said = 0;
         self.trial = None;
         self.flight = None;
+        self.share = (route.why == Reason::Share).then(|| self.routes.takes_off(route.node, now));
         self.gate = Gate::Open;
         if route.role == Role::Replica {
             self.gate = Gate::Judged(self.asked.size);

@@ -18,11 +18,13 @@ use crate::config::routing::NoReplica;
 use crate::error::Error;
 use crate::pools::plan::Splitting;
 use crate::pools::routes::Went;
+use crate::routing::balance::Ejected;
 use crate::routing::intent::Intent;
 use crate::routing::request::Cutter;
 use crate::routing::route::{Circumstances, Outcome, Reason, Route, route};
 use crate::routing::standing::Mark;
-use crate::topology::node::Role;
+use crate::topology::board::Board;
+use crate::topology::node::{NodeId, Role};
 use crate::topology::view::ClusterView;
 
 impl Session {
@@ -270,8 +272,11 @@ impl Session {
         };
         split.must_be_primary = false;
         split.trial = None;
+        if let Some(share) = split.share.take() {
+            share.landed(now);
+        }
         if let Some(flight) = split.flight.take() {
-            flight.landed(now);
+            tell(flight.landed(now), &course.board, node);
             return split.standing.has_read(node, now, epoch);
         }
         if split.has_only_read() {
@@ -340,13 +345,37 @@ impl Session {
             && let Some(split) = self.split()
             && split.flight.take().is_some()
         {
-            split.routes.failed(node, now);
             split.must_be_primary = true;
+            self.blame(node, now);
             self.standing = Standing::Idle;
             return Ok(Next::On);
         }
         self.hold(cx, now)
     }
+
+    /// The replica `node` could not serve a read.
+    pub(super) fn blame(&mut self, node: NodeId, now: Moment) {
+        if let Some(course) = &mut self.course
+            && let Some(split) = &mut course.split
+        {
+            tell(split.routes.failed(node, now), &course.board, node);
+        }
+    }
+}
+
+/// Says that a replica serves no reads for a while.
+fn tell(ejected: Option<Ejected>, board: &Board, node: NodeId) {
+    let Some(why) = ejected else {
+        return;
+    };
+    let view = board.view();
+    let place = view.node(node).map(|node| node.place.address());
+    tracing::warn!(
+        cluster = &*view.name,
+        node = place.unwrap_or_default(),
+        why = why.text(),
+        "replica is left out of reads for a while"
+    );
 }
 
 fn went(route: Route) -> Went {

@@ -222,9 +222,8 @@ impl Session {
 
     /// The replica is not what it should be.
     fn blame_node(&mut self) {
-        let bound = self.course.as_ref().map(|course| course.bound());
-        if let (Some((node, _)), Some(split)) = (bound, self.split()) {
-            split.routes.failed(node, clock::now());
+        if let Some((node, _)) = self.course.as_ref().map(|course| course.bound()) {
+            self.blame(node, clock::now());
         }
     }
 

@@ -13,6 +13,9 @@ use crate::config::slot::{Given, Slot};
 use crate::config::value::Route;
 use crate::secret::Secret;
 
+/// The greatest weight of a node.
+const MOST_WEIGHT: u32 = 1000;
+
 /// `[clusters.NAME]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSettings {
@@ -20,6 +23,8 @@ pub struct ClusterSettings {
     pub nodes: Vec<NodeSettings>,
     /// Patroni's REST interfaces, `http://host:port`: they tell the nodes, and that something is going on. Default none.
     pub patroni: Vec<String>,
+    /// The zone in which this pooler stands: reads go to replicas of the same zone while those have room. Default none.
+    pub zone: String,
     /// The etcd in which Patroni keeps the cluster: it tells the nodes, announces switchovers, and breaks ties. Default none.
     pub etcd: Option<EtcdSettings>,
     /// A primary that has lost its leader key in etcd is not used, though it takes writes: its Patroni is dead, and another may be
@@ -55,6 +60,26 @@ pub struct NodeSettings {
     pub host: String,
     /// Its port. Default 5432.
     pub port: u16,
+    /// The zone it stands in, `""` for none. Default none.
+    pub zone: String,
+    /// Its share of reads, relative to the other replicas; with 0 it serves none. Default 1.
+    pub weight: u32,
+}
+
+impl NodeSettings {
+    /// The node at `host` and `port`, in no zone and with the ordinary share.
+    pub fn at(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            zone: String::new(),
+            weight: 1,
+        }
+    }
+
+    fn is_same_place(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
 }
 
 impl Default for ClusterSettings {
@@ -62,6 +87,7 @@ impl Default for ClusterSettings {
         Self {
             nodes: Vec::new(),
             patroni: Vec::new(),
+            zone: String::new(),
             etcd: None,
             fence_on_lease_loss: true,
             probe_user: None,
@@ -97,6 +123,7 @@ pub static CLUSTER: Section<ClusterSettings> = Section {
         cluster_key("probe_timeout", |s| Slot::Span(&mut s.probe_timeout)),
         cluster_key("probe_user", |s| Slot::MaybeText(&mut s.probe_user)),
         cluster_key("readmit_after", |s| Slot::Span(&mut s.readmit_after)),
+        cluster_key("zone", |s| Slot::Text(&mut s.zone)),
     ],
     unbuilt: &[
         ("drain_grace", &[]),
@@ -105,7 +132,6 @@ pub static CLUSTER: Section<ClusterSettings> = Section {
         ("server_tls_key_file", &[]),
         ("server_tls_protocols", &[]),
         ("server_tls_sslmode", &[]),
-        ("zone", &[]),
     ],
     has_password: false,
 };
@@ -146,23 +172,16 @@ fn node(given: &Given) -> Result<NodeSettings, Refusal> {
 }
 
 fn table(entries: &[(String, Given)]) -> Result<NodeSettings, Refusal> {
-    let mut node = NodeSettings {
-        host: String::new(),
-        port: 5432,
-    };
+    let mut node = NodeSettings::at("", 5432);
     for (name, value) in entries {
         match name.as_str() {
             "host" => Slot::Text(&mut node.host).read(value)?,
             "port" => Slot::Port(&mut node.port).read(value)?,
-            "zone" | "weight" => {
-                return Err(Refusal::new(format!(
-                    "\"{name}\" of a node is known, but not built in this version"
-                ))
-                .hint("leave it out"));
-            }
+            "zone" => Slot::Text(&mut node.zone).read(value)?,
+            "weight" => Slot::Small(&mut node.weight).read(value)?,
             other => {
                 return Err(Refusal::new(format!("a node has no \"{other}\""))
-                    .hint("a node has host and port"));
+                    .hint("a node has host, port, zone and weight"));
             }
         }
     }
@@ -190,10 +209,7 @@ fn address(text: &str) -> Result<NodeSettings, Refusal> {
         },
     };
     let port = port.and_then(|port| port.parse().ok()).ok_or_else(refuse)?;
-    checked(NodeSettings {
-        host: host.to_owned(),
-        port,
-    })
+    checked(NodeSettings::at(host, port))
 }
 
 fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
@@ -206,6 +222,10 @@ fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
     }
     if node.port == 0 {
         return Err(Refusal::new("the port of a node may not be 0"));
+    }
+    if node.weight > MOST_WEIGHT {
+        let refusal = Refusal::new(format!("the weight of a node may not be {}", node.weight));
+        return Err(refusal.hint("a whole number from 0, for no reads, to 1000"));
     }
     Ok(node)
 }
@@ -261,7 +281,10 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
                 refusal.hint("for example nodes = [\"10.0.0.11:5432\"]"),
             );
         }
-        let is_twice = |index: usize| cluster.nodes[..index].contains(&cluster.nodes[index]);
+        let is_twice = |index: usize| {
+            let mut before = cluster.nodes[..index].iter();
+            before.any(|one| one.is_same_place(&cluster.nodes[index]))
+        };
         if (0..cluster.nodes.len()).any(is_twice) {
             note(&key("nodes"), Refusal::new("names a node twice"));
         }
@@ -322,7 +345,7 @@ mod tests {
     fn read(given: &Given) -> Vec<String> {
         let nodes = nodes(given).unwrap().into_iter();
         nodes
-            .map(|node| format!("{} {}", node.host, node.port))
+            .map(|node| format!("{} {} {} {}", node.host, node.port, node.zone, node.weight))
             .collect()
     }
 
@@ -331,9 +354,21 @@ mod tests {
         let table = Given::Table(vec![
             ("host".to_owned(), text("/run")),
             ("port".to_owned(), Given::Whole(5433)),
+            ("zone".to_owned(), text("e")),
+            ("weight".to_owned(), Given::Whole(3)),
         ]);
+        let heavy = |weight| {
+            let weight = ("weight".to_owned(), Given::Whole(weight));
+            Given::List(vec![Given::Table(vec![
+                ("host".to_owned(), text("a")),
+                weight,
+            ])])
+        };
         let list = Given::List(vec![text("a:1"), text("b"), text("[::1]:7"), table]);
-        assert_eq!(read(&list), ["a 1", "b 5432", "::1 7", "/run 5433"]);
+        let places = ["a 1  1", "b 5432  1", "::1 7  1", "/run 5433 e 3"];
+        assert_eq!(read(&list), places);
+        assert_eq!(read(&heavy(0)), ["a 5432  0"]);
+        assert!(nodes(&heavy(1001)).is_err() && nodes(&heavy(-1)).is_err());
         for wrong in ["a:x", "::1", "a:0", ":5"] {
             assert!(nodes(&Given::List(vec![text(wrong)])).is_err(), "{wrong}");
         }
@@ -360,10 +395,7 @@ mod tests {
         let missing = ["clusters.main.nodes", "clusters.main.probe_user"];
         assert_eq!(keys(&settings), missing);
         settings.databases.get_mut("app").unwrap().user = Some("ann".to_owned());
-        settings.clusters.get_mut("main").unwrap().nodes = vec![NodeSettings {
-            host: "a".to_owned(),
-            port: 5432,
-        }];
+        settings.clusters.get_mut("main").unwrap().nodes = vec![NodeSettings::at("a", 5432)];
         assert_eq!(keys(&settings), [""; 0]);
     }
 }

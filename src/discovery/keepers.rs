@@ -204,7 +204,8 @@ impl Told {
             let is_new = !all.iter().any(|known| known.address() == address);
             if is_new && !self.aliases.contains(&address) && all.len() < MOST_NODES {
                 let named = self.named.iter().find(|named| named.address() == address);
-                let weight = named.map_or(place.weight, |named| place.weight.min(named.weight));
+                let is_apart = named.is_some_and(|named| named.weight == 0);
+                let weight = if is_apart { 0 } else { place.weight };
                 all.push(Place {
                     weight,
                     ..place.clone()
@@ -274,6 +275,7 @@ fn place(member: &Member) -> Place {
         host: member.host.clone(),
         port: member.port,
         zone: String::new(),
+        is_near: false,
         weight: u32::from(!member.is_apart),
     }
 }
@@ -307,6 +309,7 @@ mod tests {
             host: host.to_owned(),
             port: 5432,
             zone: String::new(),
+            is_near: false,
             weight: 1,
         }
     }

@@ -230,7 +230,9 @@ impl Watcher {
             all.join(" ")
         };
         let (cluster, before, nodes) = (&self.watching.name, named(&self.places), named(&places));
-        tracing::warn!(cluster, before, nodes, "cluster has other nodes");
+        if before != nodes {
+            tracing::warn!(cluster, before, nodes, "cluster has other nodes");
+        }
         self.places = places;
         self.machine.list(self.places.clone(), clock::now());
         self.send_probers();

@@ -175,7 +175,7 @@ fn splitting(
             no_replica: routing.no_replica,
             max_lag: settings.effective_max_lag(name, user),
             max_lag_bytes: database.max_lag_bytes.map(|bytes| bytes as u64),
-            zone: String::new(),
+            seats: settings.effective_pool_size(name, user),
             max_ejected: routing.max_ejected,
         },
         is_observed: routing.mode == RoutingMode::Observe,

@@ -7,13 +7,14 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Moment};
-use crate::routing::balance::Load;
+use crate::routing::balance::{Ejected, Load};
 use crate::routing::cache::Cache;
 use crate::routing::catalog::Catalog;
 use crate::routing::route::Reason;
@@ -59,10 +60,15 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// It was answered.
-    pub fn landed(self, now: Moment) {
+    /// It has waited for a server until now: that says nothing of how long the node takes.
+    pub fn leaves(&mut self, now: Moment) {
+        self.since = now;
+    }
+
+    /// It was answered; whether the node is left out from now on for being slow.
+    pub fn landed(self, now: Moment) -> Option<Ejected> {
         let took = now.since(self.since);
-        self.routes.with(self.node, |load| load.answered(took, now));
+        self.routes.answered(self.node, took, now)
     }
 }
 
@@ -115,9 +121,24 @@ impl Routes {
         }
     }
 
-    /// `node` could not serve a request, for a reason of its own.
-    pub fn failed(&self, node: NodeId, now: Moment) {
-        self.with(node, |load| load.failed(now));
+    fn answered(&self, node: NodeId, took: Duration, now: Moment) -> Option<Ejected> {
+        let mut loads = self.loads();
+        let load = loads.entry(node).or_default();
+        load.answered(took, now);
+        let load = *load;
+        let is_slow = load.is_slowish()
+            && load.out_until(now).is_none()
+            && load.is_slow_among(loads.values(), now);
+        if !is_slow {
+            return None;
+        }
+        loads.entry(node).or_default().eject(now);
+        Some(Ejected::Slow)
+    }
+
+    /// `node` could not serve a request, for a reason of its own; whether it is left out from now on.
+    pub fn failed(&self, node: NodeId, now: Moment) -> Option<Ejected> {
+        self.loads().entry(node).or_default().failed(now)
     }
 
     /// Somebody's write was answered.

@@ -156,8 +156,9 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
     let places = cluster.nodes.iter().map(|node| Place {
         host: node.host.clone(),
         port: node.port,
-        zone: String::new(),
-        weight: 1,
+        zone: node.zone.clone(),
+        is_near: !node.zone.is_empty() && node.zone == cluster.zone,
+        weight: node.weight,
     });
     Some(Watching {
         name: name.to_owned(),

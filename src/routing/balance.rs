@@ -1,8 +1,9 @@
 //! Which of several replicas: the better of two drawn by lot, by how long it takes to answer and how much it has to do.
 //!
-//! The response time is a *peak* average: it jumps up at once and sinks slowly, so that a node which begins to falter loses its
-//! share before it fails. A replica that came back gets its share little by little. One that keeps failing is left out for a
-//! growing time, but never more than a share of them all: better a bad replica than none.
+//! The lot falls by weight, and decides alone while both do about as well: weights are shares. The response time is a *peak* average: it
+//! rises at once and sinks slowly, so that a node which begins to falter loses its share before it fails; one long query alone makes
+//! nobody slow. A replica that came back gets its share little by little. One that keeps failing, or whose every answer is slow, is
+//! left out for a growing time, but never more than a share of them all: better a bad replica than none.
 
 use std::time::Duration;
 
@@ -21,7 +22,17 @@ const SLOW: u32 = 10;
 /// Nobody is slow below this.
 const NOT_SLOW: Duration = Duration::from_millis(20);
 /// How fast the average forgets a peak.
-const MEMORY: Duration = Duration::from_secs(10);
+const MEMORY: Duration = Duration::from_secs(1);
+/// For how long what was measured says something of a node beside others.
+const RECENT: Duration = Duration::from_secs(10);
+/// How many times longer one answer can make the average.
+const LEAP: u32 = 4;
+/// What any answer may take without being a peak.
+const SHORT: Duration = Duration::from_millis(1);
+/// Whoever answers within this is as quick as anybody.
+const QUICK: Duration = Duration::from_micros(500);
+/// A node is better than another if it costs this many times less; closer ones are as good as each other.
+const BETTER: f64 = 2.0;
 /// How long a node that came back takes to get its whole share.
 pub const SLOW_START: Duration = Duration::from_secs(30);
 
@@ -32,14 +43,33 @@ pub struct Load {
     pub in_flight: u32,
     /// Its response time: an average that keeps peaks.
     pub response: Duration,
-    /// All its seats are taken.
-    pub is_full: bool,
+    /// How long its quickest answers of late took: it sinks at once and doubles at most.
+    quickest: Duration,
     /// Since when it serves again; `None` if it always did.
     pub back_since: Option<Moment>,
     failures: u32,
     ejections: u32,
     out_until: Option<Moment>,
     measured: Option<Moment>,
+}
+
+/// Why a node is left out from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ejected {
+    /// It failed a few times in a row.
+    Failing,
+    /// All that it answers takes many times longer than elsewhere.
+    Slow,
+}
+
+impl Ejected {
+    /// The words for it in the log.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Failing => "it fails",
+            Self::Slow => "it is many times slower than the others",
+        }
+    }
 }
 
 impl Load {
@@ -51,13 +81,16 @@ impl Load {
             self.back_since = None;
             self.forgive();
         }
-        let last = self.measured.replace(now);
-        let Some(last) = last.filter(|_| took < self.response) else {
-            self.response = took;
-            return;
+        self.quickest = took.min((self.quickest * 2).max(SHORT));
+        let age = self.measured.map_or(Duration::MAX, |last| now.since(last));
+        self.measured = Some(now);
+        let kept = kept(age);
+        let sunk = self.response.mul_f64(kept) + took.mul_f64(1.0 - kept);
+        self.response = if took > self.response {
+            took.min((self.response * LEAP).max(SHORT))
+        } else {
+            sunk
         };
-        let kept = kept(now.since(last));
-        self.response = self.response.mul_f64(kept) + took.mul_f64(1.0 - kept);
     }
 
     /// What its response time is taken for: one that nobody has measured for a while may have become better.
@@ -67,14 +100,16 @@ impl Load {
     }
 
     /// A request failed for a reason of the node's own. One that is left out already was asked before that was known.
-    pub fn failed(&mut self, now: Moment) {
+    pub fn failed(&mut self, now: Moment) -> Option<Ejected> {
         if self.out_until(now).is_some() {
-            return;
+            return None;
         }
         self.failures += 1;
-        if self.failures >= FAILURES {
-            self.eject(now);
+        if self.failures < FAILURES {
+            return None;
         }
+        self.eject(now);
+        Some(Ejected::Failing)
     }
 
     /// Leaves it out, longer each time.
@@ -85,6 +120,7 @@ impl Load {
         self.back_since = Some(until);
         self.ejections += 1;
         self.failures = 0;
+        self.quickest = Duration::ZERO;
     }
 
     /// It did well for long enough: the next ejection is a short one again.
@@ -95,6 +131,21 @@ impl Load {
     /// Until when it is left out.
     pub fn out_until(&self, now: Moment) -> Option<Moment> {
         self.out_until.filter(|until| *until > now)
+    }
+
+    /// Whether it may be slow at all, whatever others do: a look that costs nothing.
+    pub fn is_slowish(&self) -> bool {
+        self.quickest > NOT_SLOW
+    }
+
+    /// Whether even its quickest answers of late take many times longer than those of the typical one of `all`, which it is among.
+    /// What nobody has measured for a while does not count.
+    pub fn is_slow_among<'a>(&self, all: impl Iterator<Item = &'a Self>, now: Moment) -> bool {
+        let is_recent = |one: &&Self| one.measured.is_some_and(|last| now.since(last) <= RECENT);
+        let mut times: Vec<Duration> = all.filter(is_recent).map(|one| one.quickest).collect();
+        times.sort_unstable();
+        let typical = times.get(times.len().saturating_sub(1) / 2);
+        typical.is_some_and(|typical| self.quickest > (*typical * SLOW).max(NOT_SLOW))
     }
 }
 
@@ -112,6 +163,8 @@ pub struct Candidate {
     pub weight: u32,
     /// It stands in the pooler's zone.
     pub is_near: bool,
+    /// All its seats are taken.
+    pub is_full: bool,
     /// How it does.
     pub load: Load,
 }
@@ -119,13 +172,9 @@ pub struct Candidate {
 impl Candidate {
     /// What it costs to send one more request there; less is better.
     fn cost(&self, now: Moment) -> f64 {
-        let waiting = f64::from(self.load.in_flight) + 1.0;
-        let response = self
-            .load
-            .expected(now)
-            .max(Duration::from_micros(1))
-            .as_secs_f64();
-        response * waiting / f64::from(self.weight.max(1))
+        let waiting = 1.0 + f64::from(self.load.in_flight) / f64::from(self.weight.max(1));
+        let response = self.load.expected(now).max(QUICK);
+        response.as_secs_f64() * waiting
     }
 
     /// Whether it stands in this draw: one that came back does so more and more often.
@@ -148,68 +197,61 @@ impl Candidate {
     }
 }
 
-/// Those of `candidates` that are to be left out because they fail or are slow: at most `most` (0 to 1) of them, the worst first.
-pub fn ejected(candidates: &[Candidate], most: f64, now: Moment) -> Vec<NodeId> {
-    let mut times: Vec<Duration> = candidates.iter().map(|one| one.load.response).collect();
-    times.sort_unstable();
-    let typical = times
-        .get(times.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or_default();
-    let bound = (typical * SLOW).max(NOT_SLOW);
-    let mut out: Vec<(Option<Moment>, Duration, NodeId)> = candidates
-        .iter()
-        .filter_map(|one| {
-            let until = one.load.out_until(now);
-            let is_slow = candidates.len() > 1 && one.load.response > bound;
-            (until.is_some() || is_slow).then_some((until, one.load.response, one.node))
-        })
-        .collect();
+/// Those of `all`, the replicas with how they do, that are to be left out: at most the share `most` (0 to 1) of them, the worst first.
+pub fn left_out(all: impl Iterator<Item = (NodeId, Load)>, most: f64, now: Moment) -> Vec<NodeId> {
+    let mut out: Vec<(Moment, NodeId)> = Vec::new();
+    let mut count = 0u32;
+    for (node, load) in all {
+        count += 1;
+        out.extend(load.out_until(now).map(|until| (until, node)));
+    }
     out.sort_unstable();
     out.reverse();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "a share of a handful of nodes"
     )]
-    let allowed = (candidates.len() as f64 * most.clamp(0.0, 1.0)).floor() as usize;
+    let allowed = (f64::from(count) * most.clamp(0.0, 1.0)).floor() as usize;
     out.truncate(allowed);
-    out.into_iter().map(|one| one.2).collect()
+    out.into_iter().map(|one| one.1).collect()
+}
+
+/// Draws one of `pool` by weight.
+fn draw<'a>(
+    pool: impl Iterator<Item = &'a Candidate> + Clone,
+    dice: &mut Dice,
+) -> Option<&'a Candidate> {
+    let weight = |one: &Candidate| one.weight.max(1) as usize;
+    let mut lot = dice.below(pool.clone().map(weight).sum());
+    let mut pool = pool;
+    pool.find(|one| {
+        let is_hit = lot < weight(one);
+        lot = lot.saturating_sub(weight(one));
+        is_hit
+    })
 }
 
 /// Chooses one of `candidates`: near ones first while one of them has room.
 pub fn choose(candidates: &[Candidate], dice: &mut Dice, now: Moment) -> Option<NodeId> {
-    let near = |one: &&Candidate| one.is_near && !one.load.is_full;
+    let near = |one: &&Candidate| one.is_near && !one.is_full;
     let has_near = candidates.iter().any(|one| near(&one));
     let pool = candidates.iter().filter(|one| !has_near || near(one));
     let mut cold = 0u64;
     for (at, one) in pool.clone().enumerate().take(64) {
         cold |= u64::from(!one.is_drawn(dice, now)) << at;
     }
-    let all = pool.clone().count();
-    if cold.count_ones() as usize == all {
+    if cold.count_ones() as usize == pool.clone().count() {
         cold = 0;
     }
-    let is_in = |at: usize| at >= 64 || cold >> at & 1 == 0;
-    let mut pool = pool
+    let pool = pool
         .enumerate()
-        .filter(|(at, _)| is_in(*at))
+        .filter(|(at, _)| *at >= 64 || cold >> at & 1 == 0)
         .map(|(_, one)| one);
-    let count = pool.clone().count();
-    if count <= 1 {
-        return pool.next().map(|one| one.node);
-    }
-    let first = dice.below(count);
-    let second = (first + 1 + dice.below(count - 1)) % count;
-    let one = pool.clone().nth(first)?;
-    let other = pool.nth(second)?;
-    let better = if other.cost(now) < one.cost(now) {
-        other
-    } else {
-        one
-    };
-    Some(better.node)
+    let first = draw(pool.clone(), dice)?;
+    let others = pool.filter(|one| one.node != first.node);
+    let better = draw(others, dice).filter(|other| other.cost(now) * BETTER <= first.cost(now));
+    Some(better.unwrap_or(first).node)
 }
 
 #[cfg(test)]
@@ -225,12 +267,17 @@ mod tests {
             node: NodeId(id),
             weight: 1,
             is_near: false,
+            is_full: false,
             load: Load {
                 in_flight,
                 response: Duration::from_millis(response_ms),
                 ..Load::default()
             },
         }
+    }
+
+    fn weighing(weight: u32, node: Candidate) -> Candidate {
+        Candidate { weight, ..node }
     }
 
     fn shares(candidates: &[Candidate], now: Moment) -> Vec<usize> {
@@ -241,6 +288,51 @@ mod tests {
             shares[usize::from(node.0)] += 1;
         }
         shares
+    }
+
+    /// Requests come one each millisecond, and each node answers after as many as given; how many each has got of 4000.
+    fn busy(nodes: &mut [Candidate], lasts: &[u64]) -> Vec<usize> {
+        let mut dice = Dice::new(11);
+        let mut got = vec![0; nodes.len()];
+        let mut under_way: Vec<(u64, usize)> = Vec::new();
+        for tick in 0..4000 {
+            let now = Moment::from_micros(tick * 1000);
+            under_way.retain(|(until, index)| {
+                if *until == tick {
+                    nodes[*index].load.in_flight -= 1;
+                    let took = Duration::from_millis(lasts[*index]);
+                    nodes[*index].load.answered(took, now);
+                }
+                *until > tick
+            });
+            let chosen = choose(nodes, &mut dice, now).unwrap();
+            let index = nodes.iter().position(|one| one.node == chosen).unwrap();
+            nodes[index].load.in_flight += 1;
+            got[index] += 1;
+            under_way.push((tick + lasts[index], index));
+        }
+        got
+    }
+
+    #[test]
+    fn weights_are_shares_with_little_to_do_and_with_much() {
+        let idle = shares(&[weighing(3, node(0, 1, 0)), node(1, 1, 0)], at(0));
+        assert!((700..800).contains(&idle[0]), "{idle:?}");
+        let mut nodes = [weighing(3, node(0, 1, 0)), node(1, 1, 0)];
+        let busy = busy(&mut nodes, &[40, 40]);
+        assert!((2800..3200).contains(&busy[0]), "{busy:?}");
+        let thirds = shares(&[node(0, 1, 0), node(1, 1, 0), node(2, 1, 0)], at(0));
+        assert!(
+            thirds[..3].iter().all(|share| (280..390).contains(share)),
+            "{thirds:?}"
+        );
+    }
+
+    #[test]
+    fn a_node_that_takes_longer_gets_less_whatever_its_weight() {
+        let mut nodes = [weighing(3, node(0, 1, 0)), node(1, 1, 0)];
+        let got = busy(&mut nodes, &[200, 20]);
+        assert!(got[1] > 2 * got[0], "{got:?}");
     }
 
     #[test]
@@ -265,7 +357,7 @@ mod tests {
         let mut near = node(0, 5, 3);
         near.is_near = true;
         assert_eq!(shares(&[near, node(1, 1, 0)], at(0))[0], 1000);
-        near.load.is_full = true;
+        near.is_full = true;
         assert!(shares(&[near, node(1, 1, 0)], at(0))[1] > 900);
     }
 
@@ -281,40 +373,76 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_felt_at_once_and_forgotten_slowly() {
+    fn a_peak_is_felt_at_once_and_forgotten_slowly_and_one_alone_is_not_the_rule() {
         let mut load = Load::default();
-        load.answered(Duration::from_millis(1), at(0));
-        load.answered(Duration::from_millis(100), at(1));
-        assert_eq!(load.response, Duration::from_millis(100));
-        load.answered(Duration::from_millis(1), at(2));
-        assert!(load.response > Duration::from_millis(80));
-        load.answered(Duration::from_millis(1), at(62));
-        assert!(load.response < Duration::from_millis(2));
+        let millis = Duration::from_millis;
+        load.answered(millis(1), at(0));
+        load.answered(millis(2000), at(1));
+        assert_eq!(load.response, millis(4));
+        for _ in 0..5 {
+            load.answered(millis(2000), at(1));
+        }
+        assert_eq!(load.response, millis(2000));
+        load.answered(millis(1), at(1).after(millis(100)));
+        assert!(load.response > millis(1600));
+        load.answered(millis(1), at(12));
+        assert!(load.response < millis(2));
+    }
+
+    #[test]
+    fn a_node_is_slow_when_not_even_its_quickest_answers_are_quick() {
+        let millis = Duration::from_millis;
+        let answering = |times: &[u64]| {
+            let mut load = Load::default();
+            for took in times.iter().cycle().take(60) {
+                load.answered(millis(*took), at(1));
+            }
+            load
+        };
+        let is_slow = |one: &Load, other: &Load| one.is_slow_among([one, other].into_iter(), at(2));
+        let (quick, slow) = (answering(&[1]), answering(&[300]));
+        assert!(is_slow(&slow, &quick) && slow.is_slowish());
+        assert!(!is_slow(&quick, &slow));
+        assert!(
+            !is_slow(&slow, &slow),
+            "all are: then it is what they are asked"
+        );
+        let mixed = answering(&[1, 2000, 2000]);
+        assert!(
+            !is_slow(&mixed, &quick),
+            "some of what it is asked takes long"
+        );
+        assert!(!is_slow(&answering(&[15]), &quick), "nobody minds");
+        let long_ago = slow.is_slow_among([&slow, &quick].into_iter(), at(60));
+        assert!(!long_ago, "who knows what it would be today");
+        let mut again = slow;
+        again.eject(at(1));
+        again.answered(millis(300), at(7));
+        assert!(!is_slow(&again, &quick), "it gets another chance");
     }
 
     #[test]
     fn failures_put_a_node_out_for_a_growing_time_but_never_too_many() {
         let mut load = Load::default();
-        for _ in 0..FAILURES {
-            load.failed(at(0));
-        }
+        assert_eq!(load.failed(at(0)), None);
+        assert_eq!(load.failed(at(0)), None);
+        assert_eq!(load.failed(at(0)), Some(Ejected::Failing));
         assert_eq!(load.out_until(at(0)), Some(at(5)));
         load.eject(at(10));
         for _ in 0..FAILURES {
-            load.failed(at(11));
+            assert_eq!(load.failed(at(11)), None);
         }
         assert_eq!(load.out_until(at(12)), Some(at(20)), "known already");
-        let out = |id| Candidate {
-            load,
-            ..node(id, 1, 0)
-        };
-        let all = [out(0), out(1), node(2, 1, 0)];
-        assert_eq!(ejected(&all, 0.5, at(11)).len(), 1);
-        assert_eq!(ejected(&all, 1.0, at(11)).len(), 2);
-        assert!(ejected(&all, 0.3, at(11)).is_empty());
-        assert_eq!(
-            ejected(&[node(0, 1, 0), node(1, 1, 0), node(2, 300, 0)], 0.5, at(0)),
-            [NodeId(2)]
-        );
+        let mut worse = load;
+        worse.eject(at(11));
+        let all = [
+            (NodeId(0), load),
+            (NodeId(1), worse),
+            (NodeId(2), Load::default()),
+        ];
+        let out = |most| left_out(all.into_iter(), most, at(12));
+        assert_eq!(out(0.5), [NodeId(1)], "the worst first");
+        assert_eq!(out(1.0).len(), 2);
+        assert!(out(0.3).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::config::routing::{Consistency, NoReplica, PrimaryReads, Transactions};
 use crate::protocol::effects::{Access, Isolation, Modes};
-use crate::routing::balance::{Candidate, Load, choose, ejected};
+use crate::routing::balance::{Candidate, Load, choose, left_out};
 use crate::routing::dice::Dice;
 use crate::routing::intent::{Hint, Intent};
 use crate::routing::standing::{Mark, Standing, Transaction};
@@ -44,8 +44,8 @@ pub struct Policy {
     pub max_lag: Option<Duration>,
     /// The bound of lag in bytes, beside the cluster's own.
     pub max_lag_bytes: Option<u64>,
-    /// The pooler's zone; `""` is none.
-    pub zone: String,
+    /// How many requests a node serves at once; 0 is any number.
+    pub seats: usize,
     /// The share of replicas that may be left out at once, 0 to 1.
     pub max_ejected: f64,
 }
@@ -60,7 +60,7 @@ impl Default for Policy {
             no_replica: NoReplica::default(),
             max_lag: None,
             max_lag_bytes: None,
-            zone: String::new(),
+            seats: 0,
             max_ejected: 0.5,
         }
     }
@@ -410,18 +410,28 @@ fn candidates(standing: &Standing, around: &Circumstances<'_>) -> Vec<Candidate>
         .filter(|node| fitness(node, standing, around).is_ok())
         .map(|node| candidate(node, around))
         .collect();
-    let out = ejected(&all, around.policy.max_ejected, around.now);
+    let out = out_of_all(around);
     all.retain(|one| !out.contains(&one.node));
     all
 }
 
+/// The replicas that are left out of all reads because they fail or are slow: at most a share of those that are near enough to serve.
+fn out_of_all(around: &Circumstances<'_>) -> Vec<NodeId> {
+    let replicas = around.view.readable();
+    let replicas = replicas.filter(|node| node.role == Role::Replica && node.is_listed);
+    let loads = replicas.map(|node| (node.id, (around.load)(node.id)));
+    left_out(loads, around.policy.max_ejected, around.now)
+}
+
 fn candidate(node: &NodeView, around: &Circumstances<'_>) -> Candidate {
-    let zone = &around.policy.zone;
+    let mut load = (around.load)(node.id);
+    load.back_since = load.back_since.max(node.readmitted);
     Candidate {
         node: node.id,
         weight: node.place.weight,
-        is_near: !zone.is_empty() && node.place.zone == *zone,
-        load: (around.load)(node.id),
+        is_near: node.place.is_near,
+        is_full: around.policy.seats > 0 && load.in_flight as usize >= around.policy.seats,
+        load,
     }
 }
 
@@ -429,7 +439,10 @@ fn read(why: Reason, standing: &Standing, around: &Circumstances<'_>, dice: &mut
     let mut all = candidates(standing, around);
     let primary_node = around.view.primary_at(around.now);
     let shares = around.policy.primary_reads == PrimaryReads::Share && why == Reason::Read;
-    if shares && let Some(node) = primary_node.and_then(|id| around.view.node(id)) {
+    if shares
+        && let Some(node) = primary_node.and_then(|id| around.view.node(id))
+        && node.place.weight > 0
+    {
         all.push(candidate(node, around));
     }
     if let Some(node) = choose(&all, dice, around.now) {

@@ -142,6 +142,7 @@ pub struct Membership {
     was_in_at_loss: bool,
     well_since: Option<Moment>,
     cut_off_at: Option<Moment>,
+    readmitted: Option<Moment>,
 }
 
 impl Membership {
@@ -166,6 +167,7 @@ impl Membership {
         }
         let since = *self.well_since.get_or_insert(now);
         if !self.was_in || now.since(since) >= limits.readmit_after {
+            self.readmitted = self.was_in.then_some(now);
             self.is_in = true;
             self.was_in = true;
             self.cut_off_at = None;
@@ -204,6 +206,11 @@ impl Membership {
     pub fn leave(&mut self) {
         self.is_in = false;
         self.well_since = None;
+    }
+
+    /// Since when it serves reads again; none where it always did.
+    pub fn readmitted(&self) -> Option<Moment> {
+        self.readmitted
     }
 
     /// Whether it serves reads.
@@ -276,6 +283,7 @@ mod tests {
         let mut member = Membership::default();
         member.judge(known(400), limits, at(0));
         assert!(member.is_in(), "the first answer needs no waiting");
+        assert_eq!(member.readmitted(), None);
         member.judge(known(900), limits, at(250));
         assert!(member.is_in());
         member.judge(known(1001), limits, at(500));
@@ -286,5 +294,6 @@ mod tests {
         assert!(!member.is_in(), "well for 750 ms only");
         member.judge(known(400), limits, at(2000));
         assert!(member.is_in());
+        assert_eq!(member.readmitted(), Some(at(2000)));
     }
 }

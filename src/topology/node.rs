@@ -67,6 +67,8 @@ pub struct Place {
     pub port: u16,
     /// The zone it stands in; `""` is none.
     pub zone: String,
+    /// That is the pooler's, too.
+    pub is_near: bool,
     /// Its share of reads, relative to its siblings; 1 is ordinary, and with 0 it serves none.
     pub weight: u32,
 }

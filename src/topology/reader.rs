@@ -1,5 +1,7 @@
 //! Which replica serves a client that wants to read from one.
 //!
+//! Those of the pooler's zone come first; clients are spread over them by weight.
+//!
 //! A client stays with its replica while that is good enough, and moves only to one that has replayed what the first was last seen to
 //! have replayed: what it reads never goes backwards in time.
 
@@ -42,16 +44,32 @@ pub fn choose(
     };
     let good: Vec<&NodeView> = view.nodes.iter().filter(is_good).collect();
     let own = good.iter().find(|node| Some(node.id) == read.from);
-    let taken = own.or_else(|| good.get(turn % good.len().max(1)));
+    let taken = own.copied().or_else(|| spread(&good, turn));
     taken.map(|node| node.id)
+}
+
+/// The one of `good` whose turn it is.
+fn spread<'a>(good: &[&'a NodeView], turn: usize) -> Option<&'a NodeView> {
+    let has_near = good.iter().any(|node| node.place.is_near);
+    let mut those = good.iter().filter(|node| !has_near || node.place.is_near);
+    let weight = |node: &&&NodeView| node.place.weight as usize;
+    let mut left = turn.checked_rem(those.clone().map(|node| weight(&node)).sum())?;
+    let taken = those.find(|node| {
+        let is_hit = left < weight(node);
+        left = left.saturating_sub(weight(node));
+        is_hit
+    });
+    taken.copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Read, choose};
-    use crate::topology::node::{Lsn, NodeId};
+    use crate::topology::node::{Lsn, NodeId, Place};
     use crate::topology::phase::Epoch;
-    use crate::topology::tests::{A, B, C, stable};
+    use crate::topology::tests::{A, B, C, places, stable};
+    use crate::topology::view::ClusterView;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn read(from: NodeId, lsn: u64) -> Read {
@@ -68,6 +86,28 @@ mod tests {
         assert_eq!((fresh(0), fresh(1), fresh(2)), (Some(B), Some(C), Some(B)));
         assert_eq!(choose(&view, None, read(C, 1000), 0), Some(C));
         assert_ne!(fresh(0), Some(A));
+    }
+
+    #[test]
+    fn weights_are_shares_and_replicas_of_the_same_zone_come_first() {
+        let mut view = stable().view();
+        let place = |weight, is_near| {
+            Arc::new(Place {
+                weight,
+                is_near,
+                ..places().remove(1)
+            })
+        };
+        let shares = |view: &ClusterView| {
+            let taken = (0..400).map(|turn| choose(view, None, Read::default(), turn));
+            taken.filter(|node| *node == Some(B)).count()
+        };
+        view.nodes[1].place = place(3, false);
+        assert_eq!(shares(&view), 300);
+        view.nodes[1].place = place(1, true);
+        assert_eq!(shares(&view), 400);
+        view.nodes[1].is_readable = false;
+        assert_eq!(shares(&view), 0);
     }
 
     #[test]

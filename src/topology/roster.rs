@@ -162,6 +162,7 @@ impl Roster {
                 lsn: facts.map(|facts| facts.lsn),
                 lag: node.lag,
                 is_readable: node.membership.is_in() && node.place.weight > 0,
+                readmitted: node.membership.readmitted(),
                 heard: node.heard.map(|(at, _)| at),
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),
                 trouble: node.trouble.as_ref().map(|trouble| trouble.text().into()),

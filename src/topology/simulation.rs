@@ -103,6 +103,7 @@ impl World {
             host: format!("n{index}"),
             port: 5432,
             zone: String::new(),
+            is_near: false,
             weight: 1,
         });
         let node = |index: usize| Real {

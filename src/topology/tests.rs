@@ -43,6 +43,7 @@ pub(super) fn places() -> Vec<Place> {
             host: host.into(),
             port: 5432,
             zone: String::new(),
+            is_near: false,
             weight: 1,
         })
         .collect()

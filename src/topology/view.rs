@@ -68,6 +68,8 @@ pub struct NodeView {
     pub lag: Lag,
     /// It may serve reads, as far as the cluster's own limits go.
     pub is_readable: bool,
+    /// Since when it serves reads again; none where it always did.
+    pub readmitted: Option<Moment>,
     /// When it was last heard.
     pub heard: Option<Moment>,
     /// How long that answer took.

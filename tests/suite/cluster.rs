@@ -1,101 +1,26 @@
 //! A cluster has one writer at a time, clients follow it through a failover, and nothing that was acknowledged is lost, doubled or split.
 
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pooler::cli::cluster::{Cluster, Options, Stop};
+use pooler::cli::cluster::Stop;
 
 use crate::support::eventually;
 use crate::support::load::{more, under_load};
-use crate::support::pooler::{Config, Pooler, config};
-use crate::support::postgres::binaries;
-use crate::support::wire::{Client, batch};
+use crate::support::pooler::Pooler;
+use crate::support::scene::port;
+use crate::support::wire::batch;
+
+pub use crate::support::scene::Scene;
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// A primary (node 0) that waits for its replica node 1, and another replica.
-pub struct Scene {
-    cluster: Mutex<Cluster>,
-    /// Of the nodes.
-    pub ports: Vec<u16>,
-}
-
-impl Scene {
-    pub fn start() -> Self {
-        let options = Options {
-            replicas: 2,
-            settings: vec![
-                ("synchronous_standby_names".into(), "ANY 1 (node1)".into()),
-                ("wal_log_hints".into(), "on".into()),
-                ("log_min_messages".into(), "warning".into()),
-            ],
-            ..Options::default()
-        };
-        let cluster =
-            Cluster::start(binaries(), &options).unwrap_or_else(|problem| panic!("{problem}"));
-        let ports = (0..3).map(|node| cluster.port(node)).collect();
-        let scene = Self {
-            cluster: Mutex::new(cluster),
-            ports,
-        };
-        scene.sql(
-            0,
-            "create table t (id bigint, at timestamptz default now())",
-        );
-        scene.sql(0, "create role probe login");
-        // Whoever is promoted has nobody to wait for.
-        for node in [1, 2] {
-            scene.sql(node, "alter system set synchronous_standby_names = ''");
-            scene.sql(node, "select pg_reload_conf()");
-        }
-        scene
-    }
-
-    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
-        self.cluster.lock().unwrap()
-    }
-
-    pub fn sql(&self, node: usize, sql: &str) -> Vec<String> {
-        let answer = self.cluster().query(node, "postgres", sql);
-        let answer = answer.unwrap_or_else(|problem| panic!("{problem}"));
-        answer.first().map(str::to_owned).into_iter().collect()
-    }
-
-    fn first(&self, node: usize, sql: &str) -> String {
-        self.sql(node, sql).pop().unwrap_or_default()
-    }
-
-    /// The replicas come first in the list: roles are found out.
-    pub fn config(&self) -> Config {
-        let nodes = [2, 0, 1].map(|node| format!("127.0.0.1:{}", self.ports[node]));
-        config()
-            .without("databases.app")
-            .database("app", "cluster", "main")
-            .database("app", "dbname", "postgres")
-            .database("app", "user", "postgres")
-            .database("app", "pool_size", 6)
-            .pooler("state_dir", ".")
-            // It needs no privilege.
-            .set("clusters.main", "probe_user", "probe")
-            .set(
-                "clusters.main",
-                "nodes",
-                [nodes[0].as_str(), &nodes[1], &nodes[2]],
-            )
-    }
-}
-
-fn port(client: &mut Client) -> String {
-    client.value("select current_setting('port')")
-}
 
 /// Runs writers while `story` happens; what they were told must be true of `winner`.
 fn loaded(scene: &Scene, pooler: &Pooler, winner: usize, story: impl FnOnce(&AtomicUsize)) {
     let load = under_load(pooler, Vec::new(), story);
     // Twice something happens, and each time each has one write in flight.
-    load.judge("by pg_ctl", 2, |sql| scene.first(winner, sql));
+    load.judge("by pg_ctl", 2, |sql| scene.sql(winner, sql));
 }
 
 #[test]
@@ -161,9 +86,7 @@ fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
         println!("the cluster took {promoted:?} to have a primary again");
         // The old primary comes back as it was, takes writes, and is behind nobody by its own account.
         scene.cluster().restart(0).unwrap();
-        let gone = "alter system set synchronous_standby_names = ''";
-        scene.sql(0, gone);
-        scene.sql(0, "select pg_reload_conf()");
+        scene.alter(0, "synchronous_standby_names", "");
         more(written, 300);
     });
 }

@@ -38,7 +38,7 @@ fn a_failover_is_told_with_its_milliseconds_and_what_became_of_whom() {
         scene.cluster().promote(1).unwrap();
         more(written, 50);
     });
-    let (errors, _) = load.judge("told", 1, |sql| scene.sql(1, sql).pop().unwrap());
+    let (errors, _) = load.judge("told", 1, |sql| scene.sql(1, sql));
     let row = outage(&pooler, "failover");
     let address = |node: usize| format!("127.0.0.1:{}", scene.ports[node]);
     assert_eq!(

@@ -23,6 +23,7 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
             host: format!("n{}", id.0),
             port: 5432,
             zone: String::new(),
+            is_near: false,
             weight: 1,
         }),
         is_listed: true,
@@ -35,6 +36,7 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
             at: at(0),
         },
         is_readable: role == Role::Replica,
+        readmitted: None,
         heard: None,
         took: Duration::ZERO,
         trouble: None,
@@ -346,6 +348,80 @@ fn hints_and_settings_choose_and_a_write_for_a_replica_gets_the_replicas_refusal
         nodes(hinted(Intent::Read, Hint::Primary), &fresh, &view, &replica),
         [A]
     );
+}
+
+#[test]
+fn a_replica_that_is_left_out_serves_nobody_also_not_who_could_read_only_there() {
+    let mut load = Load::default();
+    load.eject(at(900));
+    let mut standing = Standing::default();
+    let choices = |standing: &Standing, view: &ClusterView, max_ejected| {
+        let policy = Policy {
+            max_ejected,
+            ..Policy::default()
+        };
+        let around = Circumstances {
+            view,
+            policy: &policy,
+            written_by_all: None,
+            load: &|node| if node == B { load } else { Load::default() },
+            now: at(1000),
+        };
+        let went = |seed| route(READ, &mut standing.clone(), &around, &mut Dice::new(seed));
+        let mut nodes: Vec<NodeId> = (0..100)
+            .filter_map(|seed| match went(seed) {
+                Outcome::To(route) => Some(route.node),
+                _ => None,
+            })
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    };
+    assert_eq!(choices(&standing, &view(), 0.5), [C]);
+    assert_eq!(choices(&standing, &view(), 0.4), [B, C], "none may be");
+    // Only B has replayed what the session wrote.
+    standing.wrote(at(50), Epoch(1));
+    let mut seen = view();
+    seen.sample = Some(Sample {
+        sent: at(100),
+        lsn: Lsn(985),
+    });
+    assert_eq!(choices(&standing, &seen, 0.5), [A]);
+    assert_eq!(choices(&standing, &seen, 0.4), [B]);
+}
+
+#[test]
+fn near_replicas_serve_first_and_one_that_came_back_little_by_little() {
+    let (fresh, mut view) = (Standing::default(), view());
+    let policy = Policy::default();
+    view.nodes[2].place = Arc::new(Place {
+        is_near: true,
+        ..Place::clone(&view.nodes[2].place)
+    });
+    assert_eq!(nodes(READ, &fresh, &view, &policy), [C]);
+    let busy = Policy { seats: 1, ..policy };
+    let mut load = Load::default();
+    load.in_flight = 1;
+    let around = Circumstances {
+        view: &view,
+        policy: &busy,
+        written_by_all: None,
+        load: &|_| load,
+        now: at(1000),
+    };
+    let mut dice = Dice::new(3);
+    let went: Vec<Outcome> = (0..100)
+        .map(|_| route(READ, &mut fresh.clone(), &around, &mut dice))
+        .collect();
+    let is_at = |id: NodeId| move |one: &&Outcome| matches!(one, Outcome::To(to) if to.node == id);
+    assert!(went.iter().filter(is_at(B)).count() > 20, "it is full");
+    let mut back = self::view();
+    back.nodes[1].readmitted = Some(at(900));
+    let share = (0..1000)
+        .filter(|seed| is_at(B)(&&outcome(READ, &fresh, &back, &Policy::default(), *seed)))
+        .count();
+    assert!((20..120).contains(&share), "{share}");
 }
 
 #[test]

@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{LONG, PORT, Scene, port};
+use pooler::cli::cluster::Stop;
+
+use super::{LONG, PORT, port, scene, split, start};
 use crate::support::wire::batch;
 use crate::support::{Raise, eventually};
 
 #[test]
 fn no_read_fails_when_a_replica_is_killed_and_it_serves_again_when_it_is_back() {
-    let scene = Scene::start();
-    let pooler = scene.start_pooler(&scene.config());
+    let scene = scene();
+    let pooler = start(&split(&scene));
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let more = |count: usize| {
         let goal = answered.load(Ordering::SeqCst) + count;
@@ -46,7 +48,7 @@ fn no_read_fails_when_a_replica_is_killed_and_it_serves_again_when_it_is_back() 
             match how {
                 "kill" => scene.cluster().kill9(1).unwrap(),
                 "restart" => scene.cluster().restart(1).unwrap(),
-                _ => scene.cluster().stop(1, super::Stop::Fast).unwrap(),
+                _ => scene.cluster().stop(1, Stop::Fast).unwrap(),
             }
             more(400);
         }
@@ -67,14 +69,13 @@ fn no_read_fails_when_a_replica_is_killed_and_it_serves_again_when_it_is_back() 
 
 #[test]
 fn a_read_that_is_in_the_way_of_replay_is_answered_by_the_primary() {
-    let scene = Scene::start();
+    let scene = scene();
     for node in [1, 2] {
-        scene.sql(node, "alter system set max_standby_streaming_delay = 0");
-        scene.sql(node, "select pg_reload_conf()");
+        scene.alter(node, "max_standby_streaming_delay", "0");
     }
     scene.sql(0, "insert into t select 1, 1 from generate_series(1, 1000)");
     scene.catch_up();
-    let pooler = scene.start_pooler(&scene.config());
+    let pooler = start(&split(&scene));
     let mut client = pooler.connect();
     let slow = "select current_setting('port'), (select count(*) from t), pg_sleep(1)";
     client.send(batch().query(slow));
@@ -91,9 +92,9 @@ fn a_read_that_is_in_the_way_of_replay_is_answered_by_the_primary() {
 
 #[test]
 fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late() {
-    let scene = Scene::start();
-    let config = scene.config().set("clusters.main", "max_lag", "300ms");
-    let pooler = scene.start_pooler(&config);
+    let scene = scene();
+    let config = split(&scene).set("clusters.main", "max_lag", "300ms");
+    let pooler = start(&config);
     scene.catch_up();
     let lags = || pooler.show("SHOW LAG").column("lag_ms");
     eventually(LONG, "nobody is behind", || lags() == ["0", "0"]);

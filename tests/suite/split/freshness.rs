@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{LONG, Scene};
+use super::{LONG, beside, port, scene, split, start};
 use crate::support::pooler::Pooler;
+use crate::support::scene::Scene;
 use crate::support::wire::batch;
 use crate::support::{Raise, eventually, long};
 
@@ -84,23 +85,16 @@ fn storm(scene: &Scene, pooler: &Pooler, lasts: Duration) -> Seen {
 
 #[test]
 fn nobody_reads_what_is_older_than_its_own_writes_however_late_a_replica_replays() {
-    let scene = Scene::start();
+    let scene = scene();
     scene.sql(
         0,
         "insert into t select id, 0 from generate_series(1, 32) id",
     );
-    scene.sql(1, "alter system set recovery_min_apply_delay = '150ms'");
-    scene.sql(1, "select pg_reload_conf()");
+    scene.alter(1, "recovery_min_apply_delay", "150ms");
     scene.catch_up();
     let lasts = Duration::from_secs(if long() { 60 } else { 3 });
-    let config = scene
-        .config()
-        .database("none", "cluster", "main")
-        .database("none", "dbname", "postgres")
-        .database("none", "user", "postgres")
-        .database("none", "route", "auto")
-        .database("none", "consistency", "none");
-    let pooler = scene.start_pooler(&config);
+    let config = beside(split(&scene), "none").database("none", "consistency", "none");
+    let pooler = start(&config);
     let seen = storm(&scene, &pooler, lasts);
     println!(
         "session: {} writes, {} reads, {} on replicas, {} stale, {} backwards",
@@ -123,13 +117,12 @@ fn nobody_reads_what_is_older_than_its_own_writes_however_late_a_replica_replays
 
 #[test]
 fn with_global_consistency_nobody_reads_what_is_older_than_anybodys_write() {
-    let scene = Scene::start();
+    let scene = scene();
     scene.sql(0, "insert into t values (1, 0)");
-    scene.sql(1, "alter system set recovery_min_apply_delay = '100ms'");
-    scene.sql(1, "select pg_reload_conf()");
+    scene.alter(1, "recovery_min_apply_delay", "100ms");
     scene.catch_up();
-    let config = scene.config().database("app", "consistency", "global");
-    let pooler = scene.start_pooler(&config);
+    let config = split(&scene).database("app", "consistency", "global");
+    let pooler = start(&config);
     let (mut writer, mut reader) = (pooler.connect(), pooler.connect());
     for turn in 1..=100 {
         let write = format!("update t set value = {turn} where id = 1");
@@ -137,7 +130,7 @@ fn with_global_consistency_nobody_reads_what_is_older_than_anybodys_write() {
         assert_eq!(reader.value("select value from t"), turn.to_string());
     }
     eventually(LONG, "replicas serve again", || {
-        scene.is_replica(&super::port(&mut reader))
+        scene.is_replica(&port(&mut reader))
     });
     assert_eq!(reader.value("select value from t"), "100");
 }

@@ -1,108 +1,58 @@
 //! One DSN for reads and writes: reads go to replicas, everything else to the primary, and nobody reads what is older than its own writes.
 
+mod choice;
 mod faults;
 mod freshness;
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use pooler::cli::cluster::{Cluster, Options, Stop};
-
 use crate::support::eventually;
-use crate::support::pooler::{Config, Pooler, config};
-use crate::support::postgres::binaries;
-use crate::support::wire::{Client, batch};
+use crate::support::pooler::{Config, Pooler};
+use crate::support::scene::{PORT, Scene, port};
+use crate::support::wire::batch;
 
 const LONG: Duration = Duration::from_secs(60);
 
 /// A primary (node 0) with two replicas.
-struct Scene {
-    cluster: Mutex<Cluster>,
-    ports: Vec<u16>,
+fn scene() -> Scene {
+    Scene::with(&[], "id bigint, value bigint", [0, 1, 2])
 }
 
-impl Scene {
-    fn start() -> Self {
-        let options = Options {
-            replicas: 2,
-            settings: vec![("log_min_messages".into(), "warning".into())],
-            ..Options::default()
-        };
-        let cluster =
-            Cluster::start(binaries(), &options).unwrap_or_else(|problem| panic!("{problem}"));
-        let ports = (0..3).map(|node| cluster.port(node)).collect();
-        let scene = Self {
-            cluster: Mutex::new(cluster),
-            ports,
-        };
-        scene.sql(0, "create table t (id bigint, value bigint)");
-        scene.sql(0, "create role probe login");
-        scene
-    }
-
-    fn cluster(&self) -> MutexGuard<'_, Cluster> {
-        self.cluster.lock().unwrap()
-    }
-
-    fn sql(&self, node: usize, sql: &str) -> String {
-        let answer = self.cluster().query(node, "postgres", sql);
-        let answer = answer.unwrap_or_else(|problem| panic!("{problem}"));
-        answer.first().map(str::to_owned).unwrap_or_default()
-    }
-
-    /// Waits until both replicas have replayed what the primary has written.
-    fn catch_up(&self) {
-        self.cluster().catch_up(0).unwrap();
-    }
-
-    fn config(&self) -> Config {
-        let nodes = [0, 1, 2].map(|node| format!("127.0.0.1:{}", self.ports[node]));
-        config()
-            .without("databases.app")
-            .database("app", "cluster", "main")
-            .database("app", "dbname", "postgres")
-            .database("app", "user", "postgres")
-            .database("app", "pool_size", 6)
-            .database("app", "route", "auto")
-            .pooler("state_dir", ".")
-            .set("clusters.main", "probe_user", "probe")
-            .set("clusters.main", "readmit_after", "100ms")
-            .set(
-                "clusters.main",
-                "nodes",
-                [nodes[0].as_str(), &nodes[1], &nodes[2]],
-            )
-    }
-
-    fn start_pooler(&self, config: &Config) -> Pooler {
-        let pooler = config.start();
-        eventually(LONG, "both replicas serve reads", || {
-            let nodes = pooler.show("SHOW NODES");
-            let readable = nodes.column("readable");
-            readable.iter().filter(|word| *word == "yes").count() == 2
-        });
-        pooler
-    }
-
-    fn is_replica(&self, port: &str) -> bool {
-        port == self.ports[1].to_string() || port == self.ports[2].to_string()
-    }
-
-    fn is_primary(&self, port: &str) -> bool {
-        port == self.ports[0].to_string()
-    }
+/// A pooler that sends the reads of `app` to replicas.
+fn split(scene: &Scene) -> Config {
+    scene
+        .config()
+        .database("app", "route", "auto")
+        .set("clusters.main", "readmit_after", "100ms")
 }
 
-const PORT: &str = "select current_setting('port')";
+/// The same of a database `name` beside `app`.
+fn beside(config: Config, name: &str) -> Config {
+    config
+        .database(name, "cluster", "main")
+        .database(name, "dbname", "postgres")
+        .database(name, "user", "postgres")
+        .database(name, "route", "auto")
+}
 
-fn port(client: &mut Client) -> String {
-    client.value(PORT)
+/// How many replicas serve reads.
+fn readable(pooler: &Pooler) -> usize {
+    let nodes = pooler.show("SHOW NODES");
+    let readable = nodes.column("readable");
+    readable.iter().filter(|word| *word == "yes").count()
+}
+
+/// Starts a pooler and waits until both replicas serve reads.
+fn start(config: &Config) -> Pooler {
+    let pooler = config.start();
+    eventually(LONG, "both replicas serve reads", || readable(&pooler) == 2);
+    pooler
 }
 
 #[test]
 fn reads_go_to_replicas_and_everything_else_to_the_primary() {
-    let scene = Scene::start();
-    let pooler = scene.start_pooler(&scene.config());
+    let scene = scene();
+    let pooler = start(&split(&scene));
     let mut client = pooler.connect();
     let seen: Vec<String> = (0..40).map(|_| port(&mut pooler.connect())).collect();
     for replica in [1, 2] {
@@ -153,8 +103,8 @@ fn reads_go_to_replicas_and_everything_else_to_the_primary() {
 
 #[test]
 fn a_read_only_transaction_stays_on_its_replica_and_what_follows_it_does_not() {
-    let scene = Scene::start();
-    let pooler = scene.start_pooler(&scene.config());
+    let scene = scene();
+    let pooler = start(&split(&scene));
     let mut client = pooler.connect();
     let begin = client.query("begin read only").good();
     assert_eq!(begin.status, 'T');
@@ -197,8 +147,8 @@ fn a_read_only_transaction_stays_on_its_replica_and_what_follows_it_does_not() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_wherever_they_go() {
-    let scene = Scene::start();
-    let pooler = scene.start_pooler(&scene.config());
+    let scene = scene();
+    let pooler = start(&split(&scene));
     let mut client = pooler.connect();
     for turn in 0..20 {
         let insert = format!("insert into t values ({turn}, 0)");
@@ -226,14 +176,14 @@ fn pipelined_requests_are_answered_in_order_wherever_they_go() {
 
 #[test]
 fn what_a_session_has_set_holds_wherever_it_reads() {
-    let scene = Scene::start();
+    let scene = scene();
     scene.sql(0, "create schema other");
     scene.sql(
         0,
         "create table other.place as select 'other'::text as name",
     );
     scene.catch_up();
-    let pooler = scene.start_pooler(&scene.config());
+    let pooler = start(&split(&scene));
     let mut client = pooler.connect();
     client.query("set search_path = other").good();
     client.query("set application_name = 'mine'").good();
@@ -267,7 +217,7 @@ fn what_a_session_has_set_holds_wherever_it_reads() {
 
 #[test]
 fn a_function_is_what_the_catalog_says_and_a_text_that_a_replica_refuses_is_asked_of_the_primary() {
-    let scene = Scene::start();
+    let scene = scene();
     for sql in [
         "create function reads() returns text stable language sql as $$ select current_setting('port') $$",
         "create function writes() returns text volatile language sql as $$ insert into t values (1, 1); select current_setting('port') $$",
@@ -278,8 +228,8 @@ fn a_function_is_what_the_catalog_says_and_a_text_that_a_replica_refuses_is_aske
     }
     scene.catch_up();
     // The operator says so, and is wrong.
-    let config = scene.config().set("routing", "read_functions", ["list*"]);
-    let pooler = scene.start_pooler(&config);
+    let config = split(&scene).set("routing", "read_functions", ["list*"]);
+    let pooler = start(&config);
     let mut client = pooler.connect();
     eventually(LONG, "the catalog is known", || {
         let port = client.value("select reads()");
@@ -310,14 +260,9 @@ fn a_function_is_what_the_catalog_says_and_a_text_that_a_replica_refuses_is_aske
 
 #[test]
 fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why() {
-    let scene = Scene::start();
-    let config = scene
-        .config()
-        .database("seen", "cluster", "main")
-        .database("seen", "dbname", "postgres")
-        .database("seen", "user", "postgres")
-        .database("seen", "route", "auto");
-    let pooler = scene.start_pooler(&config);
+    let scene = scene();
+    let config = beside(split(&scene), "seen");
+    let pooler = start(&config);
     let mut client = pooler.connect();
     let hinted = client.value("/* pooler: primary */ select current_setting('port')");
     assert!(scene.is_primary(&hinted));
@@ -349,7 +294,7 @@ fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why
         ["intent", "freshness", "node", "node", "node", "route"]
     );
     assert_eq!(rows.column("finding")[0], "read");
-    let places = [1, 2].map(|node| format!("127.0.0.1:{}", scene.ports[node]));
+    let places = [1, 2].map(|node| scene.address(node));
     assert!(places.contains(&rows.column("finding")[5]));
     let rows = client
         .query("EXPLAIN ROUTE insert into t values (1, 1)")

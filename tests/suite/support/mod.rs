@@ -10,6 +10,7 @@ pub mod pgbouncer;
 pub mod pooler;
 pub mod postgres;
 pub mod relay;
+pub mod scene;
 pub mod scripted;
 pub mod tls;
 pub mod wire;
