@@ -2,7 +2,9 @@
 
 pub mod certificate;
 pub mod http;
+pub mod letter;
 pub mod names;
+pub mod passing;
 pub mod resolver;
 pub mod secure;
 pub mod socket;

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -336,6 +337,41 @@ impl Stream {
         match &self.socket {
             Socket::Unix(socket) => socket.peer_cred().ok()?.pid(),
             Socket::Tcp(_) => None,
+        }
+    }
+
+    /// A second descriptor of the plain connection, for another process; this one is then to be dropped without a word.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] under TLS, whose state cannot be passed on; what the system answers.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        if self.is_tls() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Socket::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Takes a plain connection that another process has passed on.
+    ///
+    /// # Errors
+    /// When it is gone already, or epoll refuses it.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(descriptor);
+        if socket.local_addr()?.is_unix() {
+            Self::from_accepted_unix(socket.into())
+        } else {
+            Self::from_accepted_tcp(socket.into())
+        }
+    }
+
+    /// The bare socket, where it is a plain one of Unix.
+    pub fn into_unix(self) -> Option<tokio::net::UnixStream> {
+        match (self.socket, self.tls) {
+            (Socket::Unix(socket), None) => Some(socket),
+            _ => None,
         }
     }
 
