@@ -22,7 +22,7 @@
 //!
 //! # One query
 //!
-//! 1. `process/listener` accepts and deals the connection to a worker; `clients/entrance` and `clients/login` negotiate TLS,
+//! 1. `process/acceptor` accepts and deals the connection to a worker; `clients/entrance` and `clients/login` negotiate TLS,
 //!    read the startup packet, authenticate.
 //! 2. `clients/session` waits on the client's socket. An idle client owns no buffer.
 //! 3. Bytes arrive in the worker's scratch buffer. `pools/pool/lending` lends a server: this worker's, another's, a new one, or a

@@ -38,7 +38,7 @@ struct Run {
     /// Log nothing to standard error.
     #[arg(short, long)]
     quiet: bool,
-    /// Start in the place of a process that has ended; one that runs is not taken over.
+    /// Take over from the process that runs: its sockets, its clients and its servers.
     #[arg(short = 'R', long)]
     reboot: bool,
     /// Run as this user.

@@ -91,6 +91,8 @@ pub enum Command {
     Switchover(String),
     /// Tell a cluster that the highest timeline seen so far counts no longer.
     Unfence(String),
+    /// Give everything to the process that asks for it.
+    TakeOver,
     /// End the process.
     Shutdown(Stop),
 }
@@ -139,6 +141,12 @@ const COMMANDS: &[Entry] = &[
     ),
     nothing("suspend", || Command::Suspend, "SUSPEND"),
     entry("shutdown", Role::Acts, Argument::Way, SHUTDOWN_HELP),
+    entry(
+        "takeover",
+        Role::Acts,
+        Argument::Nothing(|| Command::TakeOver),
+        "",
+    ),
     database("switchover", Command::Switchover, "SWITCHOVER <cluster>"),
     database("unfence", Command::Unfence, "UNFENCE <cluster>"),
     any_database("wait_close", Command::WaitClose, "WAIT_CLOSE [<db>]"),

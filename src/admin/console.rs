@@ -63,8 +63,16 @@ pub async fn serve(guest: Guest, registry: Arc<Registry>, orders: UnboundedSende
         card: Arc::clone(&presence.card),
         registry: Arc::clone(&registry),
         orders,
+        is_heir: false,
     };
     let result = console.run().await;
+    if console.is_heir {
+        drop((presence, places));
+        if let Ok(stream) = console.stream.rehome() {
+            let _ = console.orders.send(Order::HandOver(stream));
+        }
+        return;
+    }
     presence.ended(&registry, &result);
     let dialect = registry.settings.load().dialect;
     if let Err(error) = &result
@@ -116,6 +124,8 @@ struct Console {
     card: Arc<ClientCard>,
     registry: Arc<Registry>,
     orders: UnboundedSender<Order>,
+    /// The guest is a process that takes over from this one.
+    is_heir: bool,
 }
 
 /// Why a command has no ordinary answer.
@@ -151,6 +161,9 @@ impl Console {
                     }
                     message::ready_for_query(&mut out, b'I');
                     self.send(&out).await?;
+                    if self.is_heir {
+                        return Ok(());
+                    }
                 }
                 tag => {
                     let complaint = Complaint::new(About::ProtocolViolation, not_understood(tag));
@@ -220,6 +233,11 @@ impl Console {
                 }
                 "RELOAD".to_owned()
             }
+            Command::TakeOver => {
+                suspend::may_hand_over(&self.registry, self.stream.peer_uid())?;
+                self.is_heir = true;
+                "TAKEOVER".to_owned()
+            }
             Command::Shutdown(stop) => {
                 info!("{} command issued", shutdown(stop));
                 self.begin_to_stop(stop);
@@ -266,7 +284,7 @@ impl Console {
             return Ok(());
         }
         Err(Complaint {
-            hint: Some("A takeover by another process (-R) is not built in this version."),
+            hint: Some("A takeover by another process (-R) goes another way."),
             ..Complaint::new(About::NotSupported, "SHOW FDS is not supported")
         })
     }
@@ -367,6 +385,7 @@ fn ended_by(order: census::Order, database: &str) -> Option<Error> {
         census::Order::Kill => Some(Error::Killed),
         census::Order::DatabaseRemoved => Some(Error::DatabaseRemoved(database.to_owned())),
         census::Order::None
+        | census::Order::MoveOn
         | census::Order::FastClose
         | census::Order::IdleTimeout
         | census::Order::QueryTimeout

@@ -31,7 +31,7 @@ pub enum Outcome {
 /// Why it is not done.
 ///
 /// # Panics
-/// For commands that are the console's own: SHOW, SET, RELOAD and SHUTDOWN.
+/// For commands that are the console's own: SHOW, SET, RELOAD, TAKEOVER and SHUTDOWN.
 pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Complaint> {
     match command {
         Command::Pause(None) => pause::pause_everything(registry),
@@ -78,6 +78,7 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
         | Command::SetIgnored
         | Command::Set { .. }
         | Command::Reload
+        | Command::TakeOver
         | Command::Shutdown(_) => unreachable!("the console does these itself"),
     }
 }

@@ -2,6 +2,8 @@
 
 use tokio::sync::oneshot;
 
+use crate::net::stream::Homeless;
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -47,6 +49,8 @@ pub enum Order {
         /// Told what a notice should say, or why it is not done.
         answer: oneshot::Sender<Result<Option<String>, Refusal>>,
     },
+    /// Give everything to the process at the other end of this connection.
+    HandOver(Homeless),
     /// End.
     Stop(Stop),
 }

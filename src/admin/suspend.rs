@@ -9,25 +9,47 @@ use std::time::Duration;
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{Outcome, issued};
 use crate::admin::pause::{Progress, Wait, refuse_while_paused};
+use crate::clients::credentials::own_uid;
 use crate::clients::gate::is_console;
 use crate::clock::{self, Moment};
-use crate::pools::registry::Registry;
+use crate::pools::registry::{Phase, Registry};
 use crate::stats::census::{ClientState, Order};
 
 /// SUSPEND.
 pub(super) fn suspend(registry: &Registry) -> Result<Outcome, Complaint> {
-    refuse_while_paused(registry)?;
-    if registry
-        .databases()
-        .iter()
-        .any(|database| database.paused.load(SeqCst))
-    {
-        let message = "cannot suspend with paused databases";
-        return Err(Complaint::new(About::WrongState, message));
-    }
+    refuse_any_pause(registry)?;
     issued("SUSPEND", None);
     registry.suspend();
     Ok(Outcome::Wait("SUSPEND", Wait::Still(clock::now())))
+}
+
+fn refuse_any_pause(registry: &Registry) -> Result<(), Complaint> {
+    refuse_while_paused(registry)?;
+    let databases = registry.databases();
+    let mut paused = databases
+        .iter()
+        .map(|database| database.paused.load(SeqCst));
+    if paused.any(|is_paused| is_paused) {
+        let message = "cannot suspend with paused databases";
+        return Err(Complaint::new(About::WrongState, message));
+    }
+    Ok(())
+}
+
+/// Whether everything may be given to a process of user `uid`, which asks for it: one of our own, while nothing is paused.
+pub(super) fn may_hand_over(registry: &Registry, uid: Option<u32>) -> Result<(), Complaint> {
+    if uid != Some(own_uid()) {
+        let message = "TAKEOVER is for a process of the same user, over the Unix socket";
+        return Err(Complaint::new(About::InsufficientPrivilege, message));
+    }
+    if registry.phase() != Phase::Serving {
+        return Err(Complaint::new(About::WrongState, "pooler is shutting down"));
+    }
+    if registry.elder.load().is_some() {
+        let message = "clients are still coming over from the process before this one";
+        return Err(Complaint::new(About::WrongState, message));
+    }
+    refuse_any_pause(registry)
 }
 
 /// How far a standstill is that was ordered at `since`. Ends those who are in its way when they had time enough.

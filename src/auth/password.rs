@@ -34,6 +34,14 @@ impl Verifier {
         }
         Self::Plain(Secret::new(text))
     }
+
+    /// What [`Verifier::parse`] reads.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Plain(secret) | Self::Md5(secret) => secret.expose().to_owned(),
+            Self::Scram(secret) => secret.to_text(),
+        }
+    }
 }
 
 fn hex_md5(parts: &[&[u8]]) -> String {

@@ -26,9 +26,30 @@ use crate::stats::census::{
 
 /// Passes on the cancel request of the client with `key`. Returns when PostgreSQL has got it, or there is nothing to do.
 pub async fn deliver(registry: &Arc<Registry>, key: &[u8], by: &Arrival) {
+    if deliver_here(registry, key, by).await {
+        return;
+    }
+    if let Some(elder) = registry.elder.load_full() {
+        let wait = limit(&registry.settings.load());
+        let was_there = timeout(wait, elder.cancels(key)).await.unwrap_or(true);
+        // While it was asked the client may have come over.
+        if was_there || deliver_here(registry, key, by).await {
+            return;
+        }
+    }
+    pass_on(registry, key).await;
+}
+
+/// The same where the client is one of this process; false where it is not.
+pub async fn deliver_here(registry: &Arc<Registry>, key: &[u8], by: &Arrival) -> bool {
     let Some(client) = client_with(registry, key) else {
-        return pass_on(registry, key).await;
+        return false;
     };
+    cancel(registry, client, by).await;
+    true
+}
+
+async fn cancel(registry: &Arc<Registry>, client: Arc<ClientCard>, by: &Arrival) {
     if is_console(&client.facts.database, registry.settings.load().dialect) {
         return client.ask_cancel();
     }
@@ -159,7 +180,7 @@ impl Delivery<'_> {
             self.request.wake_by(cx.waker());
             match self.request.order() {
                 // A process that drains delivers it first.
-                Order::None | Order::FastClose | Order::Drain => Poll::Pending,
+                Order::None | Order::MoveOn | Order::FastClose | Order::Drain => Poll::Pending,
                 _ => Poll::Ready(()),
             }
         })

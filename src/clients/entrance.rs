@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::clients::answer;
 use crate::clients::cancel;
 use crate::clients::gate::{Entered, Gate};
 use crate::clients::login;
-use crate::clients::presence::{age, log_wishes};
+use crate::clients::parcel;
+use crate::clients::presence::{Presence, age, log_wishes};
+use crate::clients::session::Session;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::value::{Dialect, TlsMode};
 use crate::error::Error;
+use crate::net::passing::Packet;
 use crate::net::stream::{Address, Stream};
 use crate::pools::registry::Registry;
 use crate::protocol::startup::{self, Progress, Startup, StartupError};
@@ -32,6 +35,8 @@ pub enum Accepted {
     Tcp(std::net::TcpStream, u64),
     /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream, u64),
+    /// A client that logged in to another process.
+    Moved(Packet),
 }
 
 /// What a fresh connection turned out to want.
@@ -59,27 +64,7 @@ struct Knock<'a> {
 
 impl<'a> Knock<'a> {
     fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
-        let split = |address: Address| match address {
-            Address::Tcp(address) => (address.ip().to_string(), address.port()),
-            // The port in the name of the socket.
-            Address::Unix => (
-                "unix".to_owned(),
-                registry.settings.load().pooler.listen_port,
-            ),
-        };
-        let ((address, port), (local_address, local_port)) =
-            (split(stream.peer()), split(stream.local()));
-        let pid = stream.peer_pid().and_then(|pid| u32::try_from(pid).ok());
-        let facts = ClientFacts {
-            address,
-            port,
-            local_address,
-            local_port,
-            connected: clock::wall_seconds(),
-            remote_pid: pid.unwrap_or(0),
-            ..ClientFacts::default()
-        };
-        let arrival = Arc::new(Arrival::new(id, facts));
+        let arrival = Arc::new(Arrival::new(id, facts_of(stream, registry)));
         let arrivals = &registry.census.arrivals;
         arrivals.insert(arrival.id, Arc::clone(&arrival));
         Self { registry, arrival }
@@ -92,6 +77,30 @@ impl Drop for Knock<'_> {
     }
 }
 
+/// What the socket itself says of who has connected.
+pub(super) fn facts_of(stream: &Stream, registry: &Registry) -> ClientFacts {
+    let split = |address: Address| match address {
+        Address::Tcp(address) => (address.ip().to_string(), address.port()),
+        // The port in the name of the socket.
+        Address::Unix => (
+            "unix".to_owned(),
+            registry.settings.load().pooler.listen_port,
+        ),
+    };
+    let ((address, port), (local_address, local_port)) =
+        (split(stream.peer()), split(stream.local()));
+    let pid = stream.peer_pid().and_then(|pid| u32::try_from(pid).ok());
+    ClientFacts {
+        address,
+        port,
+        local_address,
+        local_port,
+        connected: clock::wall_seconds(),
+        remote_pid: pid.unwrap_or(0),
+        ..ClientFacts::default()
+    }
+}
+
 /// Serves one connection from its first byte to its last.
 pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     let registry = Arc::clone(&gate.registry);
@@ -100,16 +109,38 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     let (stream, id) = match accepted {
         Accepted::Tcp(socket, id) => (Stream::from_accepted_tcp(socket), id),
         Accepted::Unix(socket, id) => (Stream::from_accepted_unix(socket), id),
+        Accepted::Moved(packet) => return take_over(packet, &gate).await,
     };
     let Ok(stream) = stream else { return };
     let entered = Box::pin(enter(stream, id, &gate)).await;
     match entered {
         None => {}
         Some(Entered::Console(guest)) => (gate.console)(guest).await,
-        Some(Entered::Client(mut session, presence)) => {
-            let _ = session.serve().await;
-            drop(presence);
+        Some(Entered::Client(session, presence)) => serve(session, presence, &gate).await,
+    }
+}
+
+async fn serve(mut session: Box<Session>, presence: Presence, gate: &Gate) {
+    let _ = session.serve().await;
+    if session.is_moving() {
+        match session.pack(&presence) {
+            // Before the presence ends: who counts clients must find this one here or there.
+            Ok(parcel) => drop(gate.way_out.send(parcel)),
+            Err(error) => warn!(%error, "a client could not be passed on"),
         }
+    }
+    drop(presence);
+}
+
+/// Goes on with a client of another process.
+async fn take_over(packet: Packet, gate: &Gate) {
+    match parcel::adopt(packet, &gate.registry) {
+        Ok(Ok((session, presence))) => serve(Box::new(session), presence, gate).await,
+        Ok(Err((stream, error))) => {
+            let dialect = gate.registry.settings.load().dialect;
+            refuse(stream, &error, dialect).await;
+        }
+        Err(error) => warn!(%error, "a client that was passed on could not be taken in"),
     }
 }
 

@@ -4,6 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::clients::parcel::Parcel;
 use crate::clients::presence::Presence;
 use crate::clients::session::Session;
 use crate::config::value::Dialect;
@@ -17,6 +20,8 @@ pub struct Gate {
     pub registry: Arc<Registry>,
     /// Serves who logged in to the console.
     pub console: ConsoleDoor,
+    /// Where clients go that go over to another process.
+    pub way_out: UnboundedSender<Parcel>,
 }
 
 impl std::fmt::Debug for Gate {

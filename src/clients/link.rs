@@ -32,6 +32,9 @@ impl Session {
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
         loop {
             self.obey()?;
+            if self.is_moving {
+                return Poll::Ready(Ok(Next::On));
+            }
             if self.course.is_some() && self.server().card.is_fenced() {
                 return Poll::Ready(Err(LOST));
             }

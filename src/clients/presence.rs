@@ -67,6 +67,15 @@ impl Presence {
         Self::new(registry, card, key)
     }
 
+    /// Enters a client that logged in to another process, which gave it `key`.
+    pub fn take_over(registry: &Arc<Registry>, facts: ClientFacts, key: Vec<u8>) -> Self {
+        let current = registry.settings.load();
+        let limits = limits(&current, &facts.database, &facts.user);
+        let id = registry.census.next_id();
+        let card = Arc::new(ClientCard::new(id, facts, limits, clock::now()));
+        Self::new(registry, card, key)
+    }
+
     fn new(registry: &Arc<Registry>, card: Arc<ClientCard>, key: Vec<u8>) -> Self {
         registry.census.clients.insert(card.id, Arc::clone(&card));
         registry.census.keys.insert(key.clone(), Arc::clone(&card));

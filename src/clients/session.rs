@@ -91,6 +91,8 @@ pub struct Session {
     pub(super) may_have_committed: bool,
     /// Once it has listened.
     pub(super) ears: Option<Box<Ears>>,
+    /// It goes over to another process, and nothing is under way.
+    pub(super) is_moving: bool,
     _places: ClientPlaces,
 }
 
@@ -130,6 +132,7 @@ impl Session {
             course: course.map(Box::new),
             may_have_committed: false,
             ears: None,
+            is_moving: false,
             _places: places,
         }
     }
@@ -142,6 +145,9 @@ impl Session {
         })
         .await;
         let result = poll_fn(|cx| self.poll(cx)).await;
+        if self.is_moving {
+            return Ok(());
+        }
         if matches!(result, Err(Error::ServerLost(_))) {
             poll_fn(|cx| {
                 self.hear_out(cx);
@@ -173,6 +179,9 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.obey()?;
+            if self.is_moving {
+                return Poll::Ready(Ok(()));
+            }
             if self.stands_still(cx)? {
                 return Poll::Pending;
             }
@@ -283,6 +292,10 @@ impl Session {
         let limit = Duration::from_micros;
         let limits = match self.card.order() {
             Order::None => return Ok(()),
+            Order::MoveOn => {
+                self.is_moving = self.may_move();
+                return Ok(());
+            }
             order if order.is_timeout() && janitor::due(&self.card, clock::now()) != order => {
                 // It went on in the very moment its time was found to be over.
                 self.card.withdraw(order);
@@ -339,7 +352,9 @@ impl Session {
             Order::DatabaseRemoved => Error::DatabaseRemoved(self.card.facts.database.clone()),
             Order::SuspendTimeout => Error::SuspendTimeout,
             Order::Kill => Error::Killed,
-            Order::None | Order::FastClose | Order::Drain | Order::Shutdown => Error::ShuttingDown,
+            Order::None | Order::MoveOn | Order::FastClose | Order::Drain | Order::Shutdown => {
+                Error::ShuttingDown
+            }
         })
     }
 

@@ -8,7 +8,7 @@ use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::line::Spot;
 use crate::pools::policy::Reason;
-use crate::pools::pool::{Asked, Asker, Pool};
+use crate::pools::pool::{Asked, Asker, Away, Pool};
 use crate::servers::server::Server;
 
 /// A server that a client holds. Given back it is lent again; dropped in any other way it is closed.
@@ -63,6 +63,20 @@ impl Lease {
             server.card.lend_to(0);
             self.pool.close(server, reason);
         }
+    }
+
+    /// Whether the server must be closed when it is free.
+    pub fn is_obsolete(&self) -> bool {
+        let server = self.server.as_ref();
+        server.is_some_and(|server| server.card.close_needed())
+    }
+
+    /// Takes the server out of its pool, for another process.
+    pub fn send_away(mut self) -> Option<Away> {
+        let server = self.server.take()?;
+        server.card.serve(0);
+        server.card.lend_to(0);
+        Some(Away::from(&self.pool, server))
     }
 
     /// Closes the server without waiting for what it is doing.

@@ -1,6 +1,7 @@
 //! Servers on loan: the promise of `pool_size`, the line before it, and who opens and closes servers.
 
 pub mod dialer;
+pub mod elder;
 pub mod follow;
 pub mod greeting;
 pub mod group;

@@ -8,11 +8,13 @@
 //! freed and serve who waits.
 //!
 //! Here is what a pool holds. `pool/lending.rs` moves servers, `pool/seats.rs` counts their seats, `pool/failure.rs` knows how
-//! dialling went, `pool/upkeep.rs` and `pool/orders.rs` do what the janitor and the operator want, `pool/standing.rs` shows counts.
+//! dialling went, `pool/upkeep.rs` and `pool/orders.rs` do what the janitor and the operator want, `pool/standing.rs` shows counts,
+//! `pool/passing.rs` passes servers from one process to another.
 
 mod failure;
 mod lending;
 mod orders;
+mod passing;
 mod seats;
 mod standing;
 mod upkeep;
@@ -25,6 +27,7 @@ use arc_swap::ArcSwap;
 
 pub use self::failure::{Failure, PATIENCE};
 pub use self::lending::{Asked, Asker};
+pub use self::passing::Away;
 pub use self::standing::Standing;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
@@ -51,6 +54,8 @@ struct State {
     dialing: usize,
     tested: usize,
     closing: usize,
+    /// Of the open ones, those that the process still has which this one takes over from.
+    elsewhere: usize,
     /// Of the open ones, those of guests.
     guests: usize,
     /// Since when a guest that found no seat has waited.
@@ -154,6 +159,7 @@ impl Pool {
             dialing: 0,
             tested: 0,
             closing: 0,
+            elsewhere: 0,
             guests: 0,
             guest_waits: None,
             removed: false,

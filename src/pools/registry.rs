@@ -10,7 +10,7 @@ mod groups;
 mod places;
 mod reload;
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -25,6 +25,7 @@ use crate::clock;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
+use crate::pools::elder::Elder;
 use crate::pools::group::Group;
 use crate::pools::limits::{Database, User};
 use crate::pools::own::OwnConnections;
@@ -89,6 +90,8 @@ pub struct Registry {
     /// Told when a catalog is to be loaded at once.
     pub wants_catalog: Arc<Notify>,
     texts: ArcSwap<Cache>,
+    /// The process that this one takes over from.
+    pub elder: ArcSwapOption<Elder>,
     /// Other poolers behind the same address.
     pub peers: Peers,
     /// The addresses of servers' names.
@@ -116,7 +119,8 @@ pub struct Registry {
     databases: DashMap<String, Arc<Database>>,
     owners: DashMap<String, Arc<User>>,
     phase: AtomicU8,
-    paused: std::sync::atomic::AtomicBool,
+    paused: AtomicBool,
+    hands_over: AtomicBool,
 }
 
 impl Registry {
@@ -134,6 +138,7 @@ impl Registry {
             routes: DashMap::new(),
             wants_catalog: Arc::default(),
             texts: ArcSwap::from_pointee(Cache::new(TEXTS, lists(&settings))),
+            elder: ArcSwapOption::empty(),
             peers: Peers::default(),
             peer_tls: OnceLock::new(),
             settings: ArcSwap::from_pointee(settings),
@@ -158,7 +163,8 @@ impl Registry {
             databases: DashMap::new(),
             owners: DashMap::new(),
             phase: AtomicU8::new(Phase::Serving as u8),
-            paused: std::sync::atomic::AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            hands_over: AtomicBool::new(false),
         };
         for name in registry
             .settings
@@ -334,6 +340,16 @@ impl Registry {
     /// Whether everything is paused.
     pub fn is_paused(&self) -> bool {
         self.paused.load(SeqCst)
+    }
+
+    /// Notes that another process takes over, or has given that up.
+    pub fn set_hands_over(&self, hands_over: bool) {
+        self.hands_over.store(hands_over, SeqCst);
+    }
+
+    /// Whether another process takes over: nothing is opened that nobody waits for.
+    pub fn hands_over(&self) -> bool {
+        self.hands_over.load(SeqCst)
     }
 
     /// Holds everything still. False when it stood still already.

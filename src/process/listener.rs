@@ -1,29 +1,16 @@
-//! Where clients knock: TCP and Unix sockets, one acceptor that deals connections to the workers.
+//! Where clients knock: TCP and Unix sockets, opened here or handed over.
 
 use std::fs;
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
-use crate::clients::entrance::Accepted;
 use crate::config::settings::Settings;
-use crate::pools::plan::socket_options;
-use crate::pools::registry::Registry;
-use crate::process::lasting;
-use crate::process::worker::Worker;
-
-/// How long the acceptor rests when the system has no descriptor, or no memory, left.
-const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
-
-const TOO_MANY_FILES: &str = "where files are too many, raise their limit (ulimit -n)";
+use crate::net::letter::Letter;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -56,10 +43,81 @@ impl Listener {
         matches!(self.kind, Kind::Unix | Kind::Handed { is_tcp: false })
     }
 
-    fn remove_path(&self) {
+    /// Whether somebody else has opened it and keeps it when we end: it must not be shut.
+    pub fn is_handed(&self) -> bool {
+        matches!(self.kind, Kind::Handed { .. })
+    }
+
+    /// The socket itself.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Writes down what it is.
+    pub fn describe(&self, letter: Letter) -> Letter {
+        let path = self.path.as_ref().and_then(|path| path.to_str());
+        letter
+            .with("place", self.place.as_str())
+            .with("path", path.unwrap_or_default())
+            .with("is_handed", self.is_handed())
+    }
+
+    /// One that another process has opened and passed on.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when `letter` says too little.
+    pub fn taken(letter: &Letter, descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        let is_tcp = !socket.local_addr()?.is_unix();
+        let kind = match (letter.says("is_handed")?, is_tcp) {
+            (true, is_tcp) => Kind::Handed { is_tcp },
+            (false, true) => Kind::Tcp,
+            (false, false) => Kind::Unix,
+        };
+        let path = Some(letter.text("path")?).filter(|path| !path.is_empty());
+        let listener = Self {
+            socket,
+            place: letter.text("place")?.to_owned(),
+            path: path.map(PathBuf::from),
+            kind,
+        };
+        tracing::info!("listening on {}", listener.place);
+        Ok(listener)
+    }
+
+    /// Has the thread look up that waits for a client here: it gets one.
+    pub fn wake(&self) {
+        let probe = || -> io::Result<()> {
+            let address = self.socket.local_addr()?;
+            let address = match address.as_socket() {
+                Some(mut place) if place.ip().is_unspecified() => {
+                    place.set_ip(match place {
+                        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                    });
+                    place.into()
+                }
+                _ => address,
+            };
+            let probe = Socket::new(address.domain(), Type::STREAM, None)?;
+            probe.set_nonblocking(true)?;
+            probe.connect(&address)
+        };
+        // Whatever comes of it: another client will do.
+        let _ = probe();
+    }
+
+    /// Removes the file of a Unix socket that is ours.
+    pub fn remove_path(&self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -220,193 +278,4 @@ fn listen(
         path,
         kind,
     })
-}
-
-/// The acceptors at work.
-#[derive(Debug)]
-pub struct Acceptors(Vec<Acceptor>);
-
-#[derive(Debug)]
-struct Acceptor {
-    listener: Arc<Listener>,
-    /// The task that accepts; a socket of our own has a thread.
-    task: Option<AbortHandle>,
-}
-
-impl Acceptor {
-    /// Accepts no more. A socket that is not ours stays open: the next process gets who knocks meanwhile.
-    fn stop(&self) {
-        match &self.task {
-            Some(task) => task.abort(),
-            None => {
-                let _ = self.listener.socket.shutdown(Shutdown::Both);
-            }
-        }
-    }
-}
-
-impl Acceptors {
-    /// Starts one thread per listening socket of our own: a thread that only accepts needs no epoll. It is stopped by shutting
-    /// the socket, which must not happen to a socket that was handed over: those are accepted from in a task.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn start(
-        listeners: Vec<Listener>,
-        workers: &Arc<Vec<Worker>>,
-        registry: &Arc<Registry>,
-    ) -> io::Result<Self> {
-        let mut acceptors = Vec::new();
-        for listener in listeners.into_iter().map(Arc::new) {
-            let runtime = Handle::current();
-            let (ours, workers, registry) = (
-                Arc::clone(&listener),
-                Arc::clone(workers),
-                Arc::clone(registry),
-            );
-            let task = if matches!(listener.kind, Kind::Handed { .. }) {
-                Some(lasting::task("acceptor", move || {
-                    accept_handed(
-                        Arc::clone(&ours),
-                        Arc::clone(&workers),
-                        Arc::clone(&registry),
-                    )
-                }))
-            } else {
-                std::thread::Builder::new()
-                    .name("acceptor".into())
-                    .spawn(move || {
-                        lasting::until_done("acceptor", || {
-                            accept(&ours, &workers, &registry, &runtime);
-                        });
-                    })?;
-                None
-            };
-            acceptors.push(Acceptor { listener, task });
-        }
-        Ok(Self(acceptors))
-    }
-
-    /// Stops accepting over TCP: who knocks there from now on is refused by the system. Unix sockets stay open to the end, so
-    /// that the console can be reached.
-    pub fn stop_tcp(&self) {
-        let mut all = self.0.iter();
-        while let Some(acceptor) = all.find(|acceptor| !acceptor.listener.is_unix()) {
-            acceptor.stop();
-        }
-    }
-
-    /// Stops accepting, and removes the Unix sockets.
-    pub fn stop(self) {
-        for acceptor in self.0 {
-            acceptor.stop();
-            acceptor.listener.remove_path();
-        }
-    }
-}
-
-/// Accepts until the socket is shut; each connection goes to the worker with the fewest clients.
-fn accept(listener: &Listener, workers: &[Worker], registry: &Registry, runtime: &Handle) {
-    loop {
-        let accepted = listener.socket.accept();
-        if registry.standstill.is_on() {
-            runtime.block_on(registry.standstill.over());
-        }
-        match accepted {
-            Ok((socket, _)) => deal(listener, socket, workers, registry),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-            Err(error) if is_of_the_client(&error) => {
-                tracing::debug!(%error, "a connection was gone before it was accepted");
-            }
-            Err(error) => {
-                tracing::error!(%error, hint = TOO_MANY_FILES, "cannot accept");
-                std::thread::sleep(OUT_OF_RESOURCES);
-            }
-        }
-    }
-}
-
-/// A socket that was handed over, watched by this runtime.
-enum Watched {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Watched {
-    fn new(listener: &Listener) -> io::Result<Self> {
-        let socket = listener.socket.try_clone()?;
-        if listener.is_unix() {
-            UnixListener::from_std(socket.into()).map(Self::Unix)
-        } else {
-            TcpListener::from_std(socket.into()).map(Self::Tcp)
-        }
-    }
-
-    async fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
-            Self::Unix(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
-        }
-    }
-}
-
-/// Accepts from a socket that was handed over, until the task is aborted.
-async fn accept_handed(
-    listener: Arc<Listener>,
-    workers: Arc<Vec<Worker>>,
-    registry: Arc<Registry>,
-) {
-    let watched = match Watched::new(&listener) {
-        Ok(watched) => watched,
-        Err(error) => {
-            tracing::error!(%error, "cannot accept from {}", listener.place);
-            return;
-        }
-    };
-    loop {
-        let accepted = watched.accept().await;
-        registry.standstill.over().await;
-        match accepted {
-            Ok(socket) => deal(&listener, socket, &workers, &registry),
-            Err(error) if is_of_the_client(&error) => {
-                tracing::debug!(%error, "a connection was gone before it was accepted");
-            }
-            Err(error) => {
-                tracing::error!(%error, hint = TOO_MANY_FILES, "cannot accept");
-                tokio::time::sleep(OUT_OF_RESOURCES).await;
-            }
-        }
-    }
-}
-
-/// Deals a connection to the worker with the fewest clients.
-fn deal(listener: &Listener, socket: Socket, workers: &[Worker], registry: &Registry) {
-    let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
-        return;
-    };
-    // Here, so that ids go by the order in which clients came.
-    let id = registry.census.next_id();
-    if listener.is_unix() {
-        worker.deal(Accepted::Unix(socket.into(), id));
-    } else {
-        let _ = socket_options(&registry.settings.load()).apply(&socket);
-        worker.deal(Accepted::Tcp(socket.into(), id));
-    }
-}
-
-/// Whether only the connection that was to be accepted is broken, so that the next may be tried at once.
-fn is_of_the_client(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::Interrupted
-            | Kind::WouldBlock
-            | Kind::TimedOut
-            | Kind::PermissionDenied
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-    )
 }

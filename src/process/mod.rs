@@ -1,8 +1,10 @@
 //! The process: building it, workers, listeners, reload, signals, the end.
 
+pub mod acceptor;
 pub mod access;
 pub mod catalogs;
 pub mod clusters;
+pub mod handover;
 pub mod lasting;
 pub mod listener;
 pub mod pidfile;

@@ -30,6 +30,13 @@ impl PidFile {
     }
 }
 
+impl PidFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);

@@ -1,6 +1,7 @@
 //! The life of the process: it is built, it runs, it drains, it stops.
 
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,17 @@ use crate::config::ini::reading as ini;
 use crate::config::settings::Settings;
 use crate::config::value::{Dialect, PGBOUNCER_VERSION};
 use crate::error::Error;
+use crate::net::stream::Homeless;
 use crate::pools::janitor;
 use crate::pools::registry::{Phase, Registry};
 use crate::pools::zones;
+use crate::process::acceptor::Acceptors;
 use crate::process::catalogs;
 use crate::process::clusters::Clusters;
+use crate::process::handover::give::{self, Estate, Outcome};
+use crate::process::handover::take::Legacy;
 use crate::process::lasting;
-use crate::process::listener::{self, Acceptors};
+use crate::process::listener;
 use crate::process::pidfile::PidFile;
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
@@ -65,9 +70,10 @@ pub fn run(start: &Start) -> ExitCode {
     }
     log::follow(&loaded.settings);
     reload::tell(&loaded.errors, &loaded.warnings);
-    if let Err(problem) = start::prepare(start, &loaded.settings) {
-        return end_with(&problem);
-    }
+    let elder = match start::prepare(start, &loaded.settings) {
+        Ok(elder) => elder,
+        Err(problem) => return end_with(&problem),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,7 +83,7 @@ pub fn run(start: &Start) -> ExitCode {
             return end_with(&format!("the system gives no runtime: {error}"));
         }
     };
-    let outcome = runtime.block_on(live(loaded, start.source.clone()));
+    let outcome = runtime.block_on(live(loaded, start.source.clone(), elder));
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,7 +104,7 @@ fn worker_count(settings: &Settings) -> usize {
     }
 }
 
-async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
+async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Result<(), String> {
     if loaded.settings.dialect == Dialect::PgBouncer
         && let Some(line) = start::about_descriptors(&loaded.settings, loaded.users.len())
     {
@@ -114,14 +120,22 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
     );
     registry.access.store(Arc::new(loaded.access));
     let clusters = Clusters::start(&registry)?;
-    let (orders, inbox) = unbounded_channel();
+    let (orders, mut inbox) = unbounded_channel();
+    let (way_out, leaving) = unbounded_channel();
     let gate = Arc::new(Gate {
         registry: Arc::clone(&registry),
         console: console_door(&registry, &orders),
+        way_out,
     });
     // Before anybody can connect: a signal must never find its default action.
     let signals = watch_signals(&registry, &orders)?;
-    let listeners = listener::open(&registry.settings.load(), systemd::sockets()?)?;
+    let legacy = elder.map(|elder| Legacy::over(elder, &registry));
+    let mut legacy = legacy.transpose().map_err(lost_elder)?;
+    let listeners = match &mut legacy {
+        Some(legacy) => legacy.listeners().await.map_err(lost_elder)?,
+        None => listener::open(&registry.settings.load(), systemd::sockets()?)?,
+    };
+    let listeners = listeners.into_iter().map(Arc::new).collect();
     let workers: Result<Vec<_>, _> = (0..workers)
         .map(|number| Worker::start(number, Arc::clone(&gate)))
         .collect();
@@ -129,16 +143,10 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
     let acceptors = Acceptors::start(listeners, &workers, &registry)
         .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
-    let shared = Arc::clone(&registry);
-    lasting::task("janitor", move || janitor::keep(Arc::clone(&shared)));
-    let shared = Arc::clone(&registry);
-    lasting::task("catalogs", move || catalogs::keep(Arc::clone(&shared)));
-    let shared = Arc::clone(&registry);
-    lasting::task("zones", move || zones::keep(Arc::clone(&shared)));
-    let shared = Arc::clone(&registry);
-    lasting::task("statistics", move || {
-        console::log_stats(Arc::clone(&shared))
-    });
+    begin_lasting(&registry);
+    if let Some(legacy) = &mut legacy {
+        legacy.begin().await.map_err(lost_elder)?;
+    }
     let settings = registry.settings.load_full();
     let pidfile = settings.pooler.pidfile.as_deref();
     let pidfile = pidfile.map(PidFile::write).transpose()?;
@@ -158,7 +166,28 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         systemd::give_signs_of_life(Arc::clone(&threads))
     });
     systemd::tell(Event::Ready);
-    let (mut stop, inbox) = obey(&registry, inbox, &source, &clusters).await;
+    if let Some(legacy) = legacy {
+        let taking = legacy.take_all(Arc::clone(&registry), Arc::clone(&workers));
+        tokio::spawn(taking);
+    }
+    let mut estate = Estate {
+        registry: Arc::clone(&registry),
+        acceptors,
+        workers,
+        pidfile,
+        leaving,
+    };
+    let mut stop = match serve(&mut estate, &mut inbox, &source, &clusters).await {
+        Over::Stop(stop) => stop,
+        Over::Given => return Ok(()),
+        Over::Rest(stop) => {
+            end(&registry, (stop, inbox)).await;
+            return Ok(());
+        }
+    };
+    if let Some(elder) = registry.elder.load_full() {
+        let _ = tokio::time::timeout(LAST_WORDS, elder.end()).await;
+    }
     // The console has gone on itself before it stops the process.
     let breaks_off =
         registry.go_on() && stop != Stop::Now && settings.dialect == Dialect::PgBouncer;
@@ -166,15 +195,29 @@ async fn live(loaded: Loaded, source: Source) -> Result<(), String> {
         stop = Stop::Now;
     }
     systemd::tell(Event::Stopping);
-    acceptors.stop_tcp();
+    estate.acceptors.stop_tcp();
     end(&registry, (stop, inbox)).await;
-    acceptors.stop();
+    estate.acceptors.stop();
     drop(signals);
-    drop(pidfile);
+    drop(estate.pidfile);
     if breaks_off {
         return Err("suspend was in progress, going down immediately".to_owned());
     }
     Ok(())
+}
+
+/// Begins what goes on beside the clients, for ever.
+fn begin_lasting(registry: &Arc<Registry>) {
+    let shared = Arc::clone(registry);
+    lasting::task("janitor", move || janitor::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(registry);
+    lasting::task("catalogs", move || catalogs::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(registry);
+    lasting::task("zones", move || zones::keep(Arc::clone(&shared)));
+    let shared = Arc::clone(registry);
+    lasting::task("statistics", move || {
+        console::log_stats(Arc::clone(&shared))
+    });
 }
 
 fn console_door(
@@ -185,17 +228,59 @@ fn console_door(
     Box::new(move |guest| Box::pin(console::serve(guest, Arc::clone(&registry), orders.clone())))
 }
 
+fn lost_elder(error: std::io::Error) -> String {
+    format!("lost the process that was to be taken over from: {error}")
+}
+
+/// Why the process serves no longer.
+enum Over {
+    /// It was told to stop.
+    Stop(Stop),
+    /// Another one has everything.
+    Given,
+    /// Another one has the listening sockets; the rest is to stop.
+    Rest(Stop),
+}
+
+/// Serves until it is told to stop, or another process has taken over.
+async fn serve(
+    estate: &mut Estate,
+    inbox: &mut UnboundedReceiver<Order>,
+    source: &Source,
+    clusters: &Clusters,
+) -> Over {
+    let registry = Arc::clone(&estate.registry);
+    loop {
+        let heir = match obey(&registry, inbox, source, clusters).await {
+            Ending::Stop(stop) => return Over::Stop(stop),
+            Ending::HandOver(heir) => heir,
+        };
+        match give::give(estate, heir, inbox).await {
+            Outcome::Kept => {}
+            Outcome::Given => return Over::Given,
+            Outcome::Stopped(stop) => return Over::Rest(stop),
+        }
+    }
+}
+
+/// Why the process does not go on as it is.
+enum Ending {
+    Stop(Stop),
+    HandOver(Homeless),
+}
+
 /// Carries out orders until one says stop.
 async fn obey(
     registry: &Arc<Registry>,
-    mut inbox: UnboundedReceiver<Order>,
+    inbox: &mut UnboundedReceiver<Order>,
     source: &Source,
     clusters: &Clusters,
-) -> (Stop, UnboundedReceiver<Order>) {
+) -> Ending {
     loop {
         match inbox.recv().await {
-            None => return (Stop::Now, inbox),
-            Some(Order::Stop(stop)) => return (stop, inbox),
+            None => return Ending::Stop(Stop::Now),
+            Some(Order::Stop(stop)) => return Ending::Stop(stop),
+            Some(Order::HandOver(heir)) => return Ending::HandOver(heir),
             Some(Order::Reload(answer)) => {
                 systemd::tell(Event::Reloading);
                 let result = reload::reload(source, registry);
@@ -226,6 +311,7 @@ async fn end(registry: &Arc<Registry>, (stop, mut inbox): (Stop, UnboundedReceiv
                 Some(Order::Set { answer, .. }) => {
                     let _ = answer.send(Err("the pooler is shutting down".into()));
                 }
+                Some(Order::HandOver(_)) => {}
             }
         }
     };

@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::Dialect;
+use crate::process::handover::take;
 use crate::process::pidfile;
 use crate::process::reload::Source;
 use crate::telemetry::log;
@@ -97,11 +98,12 @@ pub fn check_user(settings: &Settings) -> Result<(), String> {
     name.map_or(Ok(()), |name| find_user(name).map(drop))
 }
 
-/// Does what must be done before anything listens. When it comes back, this is the process that serves.
+/// Does what must be done before anything listens. When it comes back, this is the process that serves; with the connection to the
+/// process that it takes over from, if there is one.
 ///
 /// # Errors
 /// Why the process cannot start.
-pub fn prepare(start: &Start, settings: &Settings) -> Result<(), String> {
+pub fn prepare(start: &Start, settings: &Settings) -> Result<Option<UnixStream>, String> {
     let pooler = &settings.pooler;
     if settings.dialect == Dialect::PgBouncer && getuid().is_root() {
         return Err("PgBouncer should not run as root; set user, or start it with -u USER".into());
@@ -110,19 +112,22 @@ pub fn prepare(start: &Start, settings: &Settings) -> Result<(), String> {
     // Sockets that systemd hands over answer already, and are ours.
     let has_sockets = std::env::var_os("LISTEN_FDS").is_some();
     let is_taken = !has_sockets && socket.as_deref().is_some_and(is_answered);
-    if start.is_takeover && is_taken {
-        return Err(
-            "-R cannot take over from a process that runs: start a second one with so_reuseport and peer_id, then stop the first with SIGTERM"
-                .into(),
-        );
+    if start.is_takeover && has_sockets {
+        return Err("-R is of no use with sockets of systemd: they outlive the process".into());
     }
-    if start.is_takeover {
+    let elder = match socket {
+        Some(socket) if start.is_takeover && is_taken => Some(take::knock(&socket)?),
+        _ => None,
+    };
+    if start.is_takeover && elder.is_none() {
         info!("old process not found, try to continue normally");
     }
-    if settings.dialect == Dialect::PgBouncer && is_taken {
+    if settings.dialect == Dialect::PgBouncer && is_taken && elder.is_none() {
         return Err("unix socket is in use, cannot continue".into());
     }
     match &pooler.pidfile {
+        // The older process gives it up.
+        Some(_) if elder.is_some() => {}
         Some(path) => pidfile::make_way(path)?,
         None if start.is_daemon => return Err("daemon needs pidfile configured".into()),
         None => {}
@@ -130,7 +135,7 @@ pub fn prepare(start: &Start, settings: &Settings) -> Result<(), String> {
     if start.is_daemon {
         go_into_background()?;
     }
-    Ok(())
+    Ok(elder)
 }
 
 /// Where the Unix socket lies, if there is to be one in a directory.

@@ -25,12 +25,15 @@ pub enum Event {
     Reloading,
     /// It ends.
     Stopping,
+    /// The process with this number is the main one from now on.
+    Succeeded(u32),
 }
 
 /// Tells systemd what happens.
 pub fn tell(event: Event) {
     let told = match event {
         Event::Ready => notify(&[NotifyState::Ready]),
+        Event::Succeeded(pid) => notify(&[NotifyState::MainPid(pid)]),
         Event::Stopping => notify(&[NotifyState::Stopping]),
         Event::Reloading => {
             let now = NotifyState::monotonic_usec_now();

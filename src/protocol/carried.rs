@@ -91,6 +91,15 @@ impl Keeps {
         }
     }
 
+    /// Whether nothing is known of it but what its parameters hold.
+    pub fn is_plain(&self) -> bool {
+        let is_unmarked = self.executes.is_empty() && self.unread.is_empty();
+        let is_unpinned = self.pins.is_empty() && self.lasting.is_empty();
+        let has_nothing = self.custom.is_empty() && self.prepared == Does::default();
+        let listens = self.channels.is_some() || !self.asked.is_empty();
+        is_unmarked && is_unpinned && has_nothing && !self.asks_sequences && !listens
+    }
+
     fn name_custom(&mut self, names: &[Box<str>]) {
         for name in names {
             if let Err(at) = self.custom.binary_search(name) {

@@ -75,6 +75,11 @@ impl Parameters {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Whether statements of SQL's PREPARE are among them.
+    pub fn has_prepared(&self) -> bool {
+        !self.prepared.is_empty()
+    }
+
     /// Whether a server has taken exactly these values before, so that they need not be tried first.
     pub fn are_accepted(&self) -> bool {
         self.accepted.load(Relaxed)

@@ -4,6 +4,7 @@ pub mod dial;
 pub mod frames;
 pub mod kept;
 pub mod login;
+pub mod parcel;
 pub mod proof;
 pub mod query;
 pub mod server;

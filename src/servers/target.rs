@@ -75,6 +75,13 @@ impl Target {
             .unwrap_or_default()
     }
 
+    /// What two targets have in common whose servers do for each other, as far as `host` is one of them; of no other use.
+    pub fn place(&self, host: &Host) -> Option<String> {
+        let (startup, query) = (&self.startup, &self.connect_query);
+        let place = (host, &self.dbname, &self.user, self.tls, query, startup);
+        self.hosts.contains(host).then(|| format!("{place:?}"))
+    }
+
     /// Whether a server opened for `other` would do for this, too. Passwords do not count.
     pub fn is_same_place(&self, other: &Self) -> bool {
         (

@@ -58,6 +58,7 @@ mod soak;
 mod split;
 mod support;
 mod systemd;
+mod takeover;
 mod tls;
 mod told;
 mod unseen;

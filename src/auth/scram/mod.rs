@@ -70,6 +70,25 @@ pub struct Keys {
     server_key: Key,
 }
 
+impl Keys {
+    /// Both keys, for who may log in with them.
+    pub fn expose(&self) -> [u8; 64] {
+        std::array::from_fn(|index| match index {
+            0..32 => self.client_key[index],
+            _ => self.server_key[index - 32],
+        })
+    }
+
+    /// Out of what [`Keys::expose`] gave; `None` for anything else.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let (client, server) = bytes.split_at_checked(32)?;
+        Some(Self {
+            client_key: client.try_into().ok()?,
+            server_key: server.try_into().ok()?,
+        })
+    }
+}
+
 impl fmt::Debug for Keys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Keys(***)")

@@ -144,6 +144,7 @@ impl Pool {
     pub(super) fn fill(&self, now: Moment) {
         let plan = self.plan.load_full();
         let is_wanted = plan.is_forced || self.database.clients.used() > 0;
+        let is_wanted = is_wanted && !self.registry.hands_over();
         let mut state = self.lock();
         let is_resting = state
             .failure

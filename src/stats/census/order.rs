@@ -6,6 +6,8 @@
 pub enum Order {
     /// Go on.
     None,
+    /// Go over to the process that takes over, as soon as nothing is under way.
+    MoveOn,
     /// End as soon as the server that it holds, and that must be replaced, is outside a transaction (`server_fast_close`).
     FastClose,
     /// End at the next idle point (shutdown).
@@ -41,8 +43,9 @@ impl Order {
     }
 }
 
-pub(super) const ORDERS: [Order; 14] = [
+pub(super) const ORDERS: [Order; 15] = [
     Order::None,
+    Order::MoveOn,
     Order::FastClose,
     Order::Drain,
     Order::IdleTimeout,

@@ -454,6 +454,40 @@ impl Pooler {
         status.expect("it has just ended")
     }
 
+    /// Starts another process in the place of this one, by the same file and with `arguments`, and returns the one that was there. From
+    /// now on everything here is about the new one.
+    #[track_caller]
+    pub fn succeed(&self, arguments: &[&str]) -> Old {
+        let file = File::options()
+            .append(true)
+            .open(self.folder.join("pooler.log"))
+            .expect("the folder is ours");
+        let young = Command::new(binary())
+            .args(as_somebody())
+            .args(arguments)
+            .arg("p.ini")
+            .current_dir(&self.folder)
+            .env_remove("DATABASE_URL")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("one more descriptor"))
+            .stderr(file)
+            .spawn()
+            .expect("the pooler's binary starts");
+        guard(young.id());
+        let up = format!("[{}] LOG process up: ", young.id());
+        let old = std::mem::replace(&mut *self.child.lock().unwrap(), young);
+        eventually(PATIENCE, "the next process is up or has ended", || {
+            !self.is_running() || self.log().contains(&up)
+        });
+        assert!(self.is_running(), "it ended:\n{}", self.log());
+        Old(old)
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     pub fn is_running(&self) -> bool {
         self.child
             .lock()
@@ -468,6 +502,34 @@ impl Pooler {
     pub fn serves(&self) {
         assert!(self.is_running(), "the pooler has ended:\n{}", self.log());
         assert_eq!(self.connect().value("select 'served'"), "served");
+    }
+}
+
+/// A process in whose place another one has been started.
+pub struct Old(Child);
+
+impl Old {
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually(PATIENCE, "the old process ends", || {
+            status = self.0.try_wait().expect("a child can be asked");
+            status.is_some()
+        });
+        status.expect("it has just ended")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("a child can be asked").is_none()
+    }
+}
+
+impl Drop for Old {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+        unguard(self.0.id());
     }
 }
 
