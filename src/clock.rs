@@ -104,11 +104,16 @@ pub fn local_time(seconds: u64) -> String {
     zoned(seconds, TimeZone::system())
 }
 
-/// When `moment` was by the wall clock: `2030-01-31 23:59:59.123 CET`, in the system's time zone.
+/// When `moment` was by the wall clock: `2030-01-31 23:59:59.123+01:00`, in the system's time zone.
 pub fn local_moment(moment: Moment) -> String {
     let ago = jiff::SignedDuration::try_from(now().since(moment)).unwrap_or_default();
     let zoned = (wall() - ago).to_zoned(TimeZone::system());
-    zoned.strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string()
+    zoned.strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+}
+
+/// Reads what [`local_moment`] wrote.
+pub fn parse_moment(text: &str) -> Option<Timestamp> {
+    Timestamp::strptime("%Y-%m-%d %H:%M:%S%.f%:z", text).ok()
 }
 
 fn zoned(seconds: u64, zone: TimeZone) -> String {
@@ -130,8 +135,15 @@ pub fn entropy<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
-    use super::{local_time, zoned};
+    use super::{local_moment, local_time, now, parse_moment, wall, zoned};
     use jiff::tz::TimeZone;
+
+    #[test]
+    fn a_moment_keeps_its_milliseconds_and_its_zone() {
+        let read = parse_moment(&local_moment(now())).unwrap();
+        assert!((wall() - read).total(jiff::Unit::Second).unwrap() < 60.0);
+        assert_eq!(parse_moment("yesterday"), None);
+    }
 
     #[test]
     fn a_moment_is_read_by_people_in_their_own_zone() {

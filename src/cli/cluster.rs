@@ -296,6 +296,45 @@ impl Cluster {
         self.configure(node, Some(primary))
     }
 
+    /// Has the running replica `node` follow `primary` from now on.
+    ///
+    /// # Errors
+    /// [`Problem::Io`] when its files cannot be written; as [`Cluster::query`].
+    pub fn repoint(&self, node: usize, primary: usize) -> Result<(), Problem> {
+        self.configure(node, Some(primary))?;
+        self.query(node, "postgres", "SELECT pg_reload_conf()")
+            .map(drop)
+    }
+
+    /// Takes back what `node` has that `primary` has not, and starts it as a replica of that one. Needs `pg_rewind`, and
+    /// `wal_log_hints` or checksums.
+    ///
+    /// # Errors
+    /// [`Problem::Failed`] with what `pg_rewind` said; as [`Cluster::restart`].
+    pub fn rewind(&mut self, node: usize, primary: usize) -> Result<(), Problem> {
+        // Before PostgreSQL 16 the source's control file tells of a promotion only after a checkpoint.
+        self.query(primary, "postgres", "CHECKPOINT")?;
+        self.stop(node, Stop::Fast)?;
+        let source = format!(
+            "host={} port={} user={SUPERUSER} dbname=postgres",
+            self.folder.path().display(),
+            self.nodes[primary].port
+        );
+        run(self
+            .binaries
+            .command("pg_rewind")
+            .arg("-D")
+            .arg(self.data_dir(node))
+            .args(["--no-sync", "--source-server", &source]))?;
+        self.follow(node, primary)?;
+        self.launch(node)
+    }
+
+    /// The programs that run it.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// Data folders for all nodes, none started.
     fn make(&mut self, options: &Options) -> Result<(), Problem> {
         let primary = self.data_dir(0);

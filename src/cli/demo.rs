@@ -13,17 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::sleep;
 
-use crate::cli::ask::ask;
-use crate::cli::cluster::{Cluster, SUPERUSER};
-use crate::cli::driver::{Client, Load, Plan};
-use crate::cli::packets::Answer;
+use crate::cli::driver::{Load, Plan};
+use crate::cli::failover::Scene;
+use crate::cli::live::Show;
 use crate::cli::problem::Problem;
-use crate::cli::stage::{DEMO, Stage, set_up};
+use crate::cli::stage::{DEMO, Stage, Wishes, set_up};
 use crate::cli::tally::Tally;
-use crate::cli::view::{Moments, Row, Screen, print, split, summary};
-use crate::clock::{self, Moment};
+use crate::cli::view::{print, summary};
+use crate::clock;
 
 /// Transactions a second of all clients together.
 const RATE: usize = 2_000;
@@ -47,9 +47,13 @@ pub struct DemoArgs {
     /// Stop the replay of the second replica for ten seconds, again and again: its reads leave, and come back
     #[arg(long)]
     pub lag: bool,
+    /// Kill the primary under the load, promote a replica, bring the old primary back; say what clients saw of it. Then end
+    #[arg(long, conflicts_with = "lag")]
+    pub failover: bool,
 }
 
-/// Runs the demo to its end. Success means that there were transactions and no errors.
+/// Runs the demo to its end. Success means that there were transactions and no errors; with a failover, none but those of the requests
+/// that it met, and no write that was lost.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let outcome = raise_limit(args.clients.into()).and_then(|clients| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,9 +81,13 @@ enum Outcome {
 
 async fn perform(args: &DemoArgs, clients: usize) -> Result<Outcome, Problem> {
     let mut interrupt = Interrupt::new()?;
-    let fetch = args.fetch;
+    let wishes = Wishes {
+        fetch: args.fetch,
+        clients,
+        failover: args.failover,
+    };
     // Not to be cut off in the middle: what it started must be taken away again.
-    let mut setting_up = tokio::task::spawn_blocking(move || set_up(fetch, clients));
+    let mut setting_up = tokio::task::spawn_blocking(move || set_up(wishes));
     let (stage, is_interrupted) = tokio::select! {
         stage = &mut setting_up => (stage, false),
         () = interrupt.heard() => {
@@ -112,7 +120,7 @@ async fn show(
     clients: usize,
     interrupt: &mut Interrupt,
 ) -> Result<Outcome, Problem> {
-    let (time, tally) = (args.time, Arc::new(Tally::default()));
+    let tally = Arc::new(Tally::default());
     let plan = Plan {
         port: stage.port(),
         user: DEMO.to_owned(),
@@ -120,163 +128,54 @@ async fn show(
         rate: RATE,
         database: DEMO.to_owned(),
     };
+    let (teller, lines) = unbounded_channel();
+    let scene = Scene {
+        cluster: stage.cluster(),
+        nodes: stage.nodes().to_vec(),
+        port: stage.port(),
+        clients,
+        tally: Arc::clone(&tally),
+        teller,
+    };
     let start = clock::now();
     let load = Load::start(&plan, &tally);
-    let mut show = Show {
-        start,
-        last: start,
-        time,
-        clients,
-        screen: Screen::stdout(),
-        console: None,
-        rows: rows(stage.cluster()),
-        split: (0, 0),
-        is_lagging: args.lag.then_some(false),
-        is_console_seen: false,
-    };
-    let end = async {
-        match time {
-            Some(time) => sleep(time).await,
+    let mut show = Show::new(stage, args, clients, start, lines);
+    let mut story = None;
+    let ending = async {
+        if args.failover {
+            story = Some(scene.perform().await);
+        }
+        match args.time {
+            Some(time) => sleep(time.saturating_sub(clock::now().since(start))).await,
+            None if story.is_some() => {}
             None => std::future::pending().await,
         }
     };
     let outcome = tokio::select! {
         () = interrupt.heard() => Ok(()),
-        () = end => Ok(()),
+        () = ending => Ok(()),
         outcome = show.run(stage, &tally) => outcome,
     };
+    show.last_lines();
     let elapsed = clock::now().since(start);
     load.finish().await;
     let counts = tally.look();
     print(&format!("\n{}", summary(&counts, elapsed)));
     outcome?;
-    if !show.is_console_seen {
+    if !show.is_console_seen() {
         print("The console did not answer SHOW POOLS.\n");
     }
-    let is_well = counts.total.count() > 0 && counts.errors == 0;
-    Ok(if is_well {
+    let is_well = if args.failover {
+        let told = story.transpose()?;
+        scene.verdict(told, &counts).await?
+    } else {
+        counts.errors == 0
+    };
+    Ok(if is_well && counts.total.count() > 0 {
         Outcome::Well
     } else {
         Outcome::Badly
     })
-}
-
-fn rows(cluster: &Cluster) -> Vec<Row> {
-    (0..cluster.len())
-        .map(|node| Row {
-            database: if node == 0 { DEMO } else { "" }.to_owned(),
-            role: if node == 0 { "primary" } else { "replica" },
-            port: cluster.port(node),
-            ..Row::default()
-        })
-        .collect()
-}
-
-/// What is kept from one second to the next.
-struct Show {
-    start: Moment,
-    last: Moment,
-    time: Option<Duration>,
-    clients: usize,
-    screen: Screen,
-    console: Option<Client>,
-    rows: Vec<Row>,
-    split: (u64, u64),
-    /// Whether the second replica stands still, where it is to now and then.
-    is_lagging: Option<bool>,
-    is_console_seen: bool,
-}
-
-impl Show {
-    /// Draws once a second. Ends only when the pooler does.
-    async fn run(&mut self, stage: &mut Stage, tally: &Tally) -> Result<(), Problem> {
-        let mut seconds = interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        seconds.tick().await; // the first comes at once
-        loop {
-            seconds.tick().await;
-            stage.check()?;
-            let complaint = self.look_at_pools(stage.port()).await.err();
-            self.look_at_lag(stage.cluster()).await;
-            self.let_lag(stage.cluster()).await;
-            let now = clock::now();
-            self.screen.draw(&Moments {
-                elapsed: now.since(self.start),
-                end: self.time,
-                wanted: self.clients,
-                counts: tally.look(),
-                window: now.since(self.last),
-                rows: self.rows.clone(),
-                split: self.split,
-                console: complaint.map(|problem| format!("console: {problem}")),
-            });
-            self.last = now;
-        }
-    }
-
-    async fn look_at_pools(&mut self, port: u16) -> Result<(), Problem> {
-        const LATE: Problem = Problem::Protocol {
-            what: "nothing for a second",
-        };
-        let console = self.console.take(); // it comes back only if it answers
-        let pools = timeout(Duration::from_secs(1), pools(console, port));
-        let (console, [pools, servers, routing]) = pools.await.map_err(|_| LATE)??;
-        self.console = Some(console);
-        for row in &mut self.rows {
-            row.read(&pools, &servers);
-        }
-        self.split = split(&routing);
-        self.is_console_seen = true;
-        Ok(())
-    }
-
-    /// Stops the replay of the last replica and lets it go on, ten seconds each.
-    async fn let_lag(&mut self, cluster: &Cluster) {
-        let Some(is_lagging) = &mut self.is_lagging else {
-            return;
-        };
-        let is_time = clock::now().since(self.start).as_secs() % 20 >= 10;
-        if *is_lagging == is_time {
-            return;
-        }
-        *is_lagging = is_time;
-        let sql = if is_time {
-            "SELECT pg_wal_replay_pause()"
-        } else {
-            "SELECT pg_wal_replay_resume()"
-        };
-        let socket = cluster.socket(cluster.len() - 1);
-        let asking = tokio::task::spawn_blocking(move || ask(&socket, SUPERUSER, "postgres", sql));
-        let _ = asking.await; // it is tried again after ten seconds
-    }
-
-    /// How far the replicas are behind, from the primary itself. Not knowing it is no error.
-    async fn look_at_lag(&mut self, cluster: &Cluster) {
-        const LAG: &str = "SELECT application_name, \
-             greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::bigint FROM pg_stat_replication";
-        let socket = cluster.socket(0);
-        let asking = tokio::task::spawn_blocking(move || ask(&socket, SUPERUSER, "postgres", LAG));
-        let answer = asking.await.ok().and_then(Result::ok).unwrap_or_default();
-        for (node, row) in self.rows.iter_mut().enumerate().skip(1) {
-            let name = format!("node{node}");
-            row.lag_bytes = answer
-                .rows
-                .iter()
-                .find(|values| values.first().and_then(Option::as_deref) == Some(&name))
-                .and_then(|values| values.get(1)?.as_deref()?.parse().ok());
-        }
-    }
-}
-
-async fn pools(console: Option<Client>, port: u16) -> Result<(Client, [Answer; 3]), Problem> {
-    let mut console = match console {
-        Some(console) => console,
-        None => Client::connect(port, DEMO, "pgbouncer").await?,
-    };
-    let pools = console.ask("SHOW POOLS").await?;
-    let servers = console.ask("SHOW SERVERS").await?;
-    let routing = console.ask("SHOW ROUTING").await?;
-    Ok((console, [pools, servers, routing]))
 }
 
 /// The signals that mean "stop".

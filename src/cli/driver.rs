@@ -187,14 +187,19 @@ impl Worker {
         loop {
             let outcome = self.live(&logins, &mut stop).await;
             let Err(problem) = outcome else { return };
-            self.tally.note(|counts| {
-                counts.errors += 1;
-                counts.last_error = Some(problem.to_string());
-            });
+            self.note(&problem);
             if rested(AFTER_ERROR, &mut stop).await == Rested::UntilStop {
                 return;
             }
         }
+    }
+
+    fn note(&self, problem: &Problem) {
+        self.tally.note(|counts| {
+            counts.errors += 1;
+            counts.last_error = Some(problem.to_string());
+            *counts.codes.entry(problem.code().to_owned()).or_default() += 1;
+        });
     }
 
     /// One connection's life. `Ok` when it was told to stop.
@@ -230,9 +235,16 @@ impl Worker {
         let mut pause = self.chance.up_to(self.pause);
         while rested(pause, stop).await == Rested::Fully {
             let start = clock::now();
-            self.transaction(client).await?;
-            let took = clock::now().since(start);
-            self.tally.note(|counts| counts.window.add(took));
+            if let Err(problem) = self.transaction(client).await {
+                // As an application would: whatever is open is rolled back, and it goes on.
+                if client.ask("ROLLBACK").await.is_err() {
+                    return Err(problem);
+                }
+                self.note(&problem);
+            } else {
+                let took = clock::now().since(start);
+                self.tally.note(|counts| counts.window.add(took));
+            }
             pause = self.pause / 2 + self.chance.up_to(self.pause);
         }
         Ok(())
@@ -248,7 +260,16 @@ impl Worker {
         let write =
             format!("UPDATE accounts SET balance = balance + 1 WHERE id = {id} RETURNING balance");
         expect_one(&client.ask(&write).await?)?;
-        client.ask("COMMIT").await.map(drop)
+        let outcome = client.ask("COMMIT").await;
+        let is_undone = outcome
+            .as_ref()
+            .is_err_and(|problem| problem.code() == "40001");
+        self.tally.note(|counts| match &outcome {
+            Ok(_) => counts.written += 1,
+            Err(_) if is_undone => {}
+            Err(_) => counts.unknown += 1,
+        });
+        outcome.map(drop)
     }
 }
 

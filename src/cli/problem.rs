@@ -72,6 +72,24 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The SQLSTATE of what a server refused; `""` of anything else.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            Self::BadFolder { .. }
+            | Self::NotFetched { .. }
+            | Self::NoAccount
+            | Self::NotOurs { .. }
+            | Self::NoFolder
+            | Self::Io { .. }
+            | Self::Failed { .. }
+            | Self::NotReady { .. }
+            | Self::Protocol { .. } => "",
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::cluster::{Auth, Cluster, Options, SUPERUSER, free_port};
 use crate::cli::driver::ACCOUNTS;
@@ -19,13 +20,16 @@ use crate::clock;
 
 /// Whom the clients log in as, and the name of their database.
 pub const DEMO: &str = "demo";
+/// Who asks the nodes about their state.
+const PROBE: &str = "probe";
 /// Servers a node.
 const POOL_SIZE: usize = 20;
 
 /// What is running, in the order in which it ends.
 pub struct Stage {
     pooler: Pooler,
-    cluster: Cluster,
+    cluster: Arc<Mutex<Cluster>>,
+    ports: Vec<u16>,
     port: u16,
 }
 
@@ -36,9 +40,22 @@ struct Pooler {
 }
 
 impl Stage {
-    /// The servers; node 0 is the primary.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+    /// The servers; node 0 is the primary at the beginning.
+    pub fn cluster(&self) -> Arc<Mutex<Cluster>> {
+        Arc::clone(&self.cluster)
+    }
+
+    /// The Unix socket of `node`.
+    pub fn socket(&self, node: usize) -> PathBuf {
+        self.cluster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .socket(node)
+    }
+
+    /// The nodes' ports on 127.0.0.1.
+    pub fn nodes(&self) -> &[u16] {
+        &self.ports
     }
 
     /// The pooler's port on 127.0.0.1.
@@ -60,13 +77,24 @@ impl Stage {
     }
 }
 
+/// How the stage is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Fetch PostgreSQL, even where it is installed.
+    pub fetch: bool,
+    /// How many clients will come.
+    pub clients: usize,
+    /// The primary will fail.
+    pub failover: bool,
+}
+
 /// Everything up to the first client: says what it does, and at the end where everything is.
 ///
 /// # Errors
 /// Whatever goes wrong. Nothing is left running or lying around then.
-pub fn set_up(fetch: bool, clients: usize) -> Result<Stage, Problem> {
+pub fn set_up(wishes: Wishes) -> Result<Stage, Problem> {
     let binaries = step("Looking for PostgreSQL (fetching it if need be)", || {
-        Binaries::find(fetch)
+        Binaries::find(wishes.fetch)
     })?;
     let account = binaries.account().map_or(String::new(), |account| {
         format!(", run as {}", account.name())
@@ -77,30 +105,47 @@ pub fn set_up(fetch: bool, clients: usize) -> Result<Stage, Problem> {
         binaries.folder().display()
     ));
     let password = secret();
-    let options = Options {
+    let mut options = Options {
         replicas: 2,
         auth: Auth::Scram { password: secret() },
         ..Options::default()
     };
+    if wishes.failover {
+        // What was acknowledged is on node 1, too, and the old primary can be rewound.
+        let more = [
+            ("synchronous_standby_names", "ANY 1 (node1)"),
+            ("wal_log_hints", "on"),
+        ];
+        options.settings = more.map(|(name, value)| (name.into(), value.into())).into();
+    }
     let mut cluster = step("Starting a primary and two streaming replicas", || {
         Cluster::start(&binaries, &options)
     })?;
     step(&format!("Filling a table with {ACCOUNTS} rows"), || {
         fill(&cluster, &password)
     })?;
+    if wishes.failover {
+        free_the_replicas(&cluster)?;
+    }
     let port = wanted_port()?;
     let file = cluster.folder().join("pooler.toml");
-    write_private(&file, &settings(&cluster, port, clients, &password))?;
+    write_private(&file, &settings(&cluster, port, wishes.clients, &password))?;
     let pooler = step("Starting the pooler", || {
         start_pooler(&mut cluster, &file, port)
     })?;
-    let stage = Stage {
-        pooler,
-        cluster,
+    print(&introduction(
+        &pooler,
+        &cluster,
         port,
-    };
-    print(&introduction(&stage, &file, &psql(&binaries)));
-    Ok(stage)
+        &file,
+        &psql(&binaries),
+    ));
+    Ok(Stage {
+        pooler,
+        ports: (0..cluster.len()).map(|node| cluster.port(node)).collect(),
+        cluster: Arc::new(Mutex::new(cluster)),
+        port,
+    })
 }
 
 /// Says what is done, does it, says how long it took.
@@ -114,8 +159,21 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, P
     result
 }
 
+/// Whoever is promoted has nobody to wait for.
+fn free_the_replicas(cluster: &Cluster) -> Result<(), Problem> {
+    for node in 1..cluster.len() {
+        let free = "ALTER SYSTEM SET synchronous_standby_names = ''";
+        cluster.query(node, "postgres", free)?;
+        cluster.query(node, "postgres", "SELECT pg_reload_conf()")?;
+    }
+    Ok(())
+}
+
 fn fill(cluster: &Cluster, password: &str) -> Result<(), Problem> {
-    let role = format!("CREATE ROLE {DEMO} LOGIN PASSWORD '{password}'");
+    let role = format!(
+        "CREATE ROLE {DEMO} LOGIN PASSWORD '{password}'; \
+         CREATE ROLE {PROBE} LOGIN PASSWORD '{password}' IN ROLE pg_monitor"
+    );
     cluster.query(0, "postgres", &role)?;
     cluster.query(
         0,
@@ -156,13 +214,15 @@ fn settings(cluster: &Cluster, port: u16, clients: usize, password: &str) -> Str
          max_client_conn = {}\n\
          auth_type = \"trust\"\n\
          admin_users = [\"{DEMO}\"]\n\
+         state_dir = \"{}\"\n\
          \n\
          [users.{DEMO}]\n\
          password = \"{password}\"\n\
          \n\
          [web]\n\
          listen = \"\"\n",
-        clients + 100
+        clients + 100,
+        cluster.folder().display()
     );
     let nodes: Vec<String> = (0..cluster.len())
         .map(|node| format!("\"127.0.0.1:{}\"", cluster.port(node)))
@@ -170,7 +230,8 @@ fn settings(cluster: &Cluster, port: u16, clients: usize, password: &str) -> Str
     text += &format!(
         "\n[clusters.main]\n\
          nodes = [{}]\n\
-         probe_user = \"{DEMO}\"\n\
+         probe_user = \"{PROBE}\"\n\
+         probe_password = \"{password}\"\n\
          probe_dbname = \"{DEMO}\"\n\
          \n\
          [databases.{DEMO}]\n\
@@ -257,8 +318,7 @@ fn psql(binaries: &Binaries) -> String {
     binaries.folder().join("psql").display().to_string()
 }
 
-fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
-    let Stage { cluster, port, .. } = stage;
+fn introduction(pooler: &Pooler, cluster: &Cluster, port: u16, file: &Path, psql: &str) -> String {
     let folder = cluster.folder().display();
     let mut text = format!(
         "\n  DSN       postgres://{DEMO}@127.0.0.1:{port}/{DEMO}   (reads go to replicas)\n\
@@ -267,7 +327,7 @@ fn introduction(stage: &Stage, file: &Path, psql: &str) -> String {
          \x20 log       {}\n\
          \x20 folder    {folder}   (removed at the end)\n",
         file.display(),
-        stage.pooler.log.display(),
+        pooler.log.display(),
     );
     for node in 0..cluster.len() {
         text += &format!(

@@ -3,6 +3,7 @@
 //! Latencies go into buckets of fixed bounds, eight to an octave, so a percentile is wrong by an eighth at most and a
 //! thousand clients cost no memory.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,12 +101,26 @@ pub struct Counts {
     pub errors: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// What went wrong, by SQLSTATE; `""` where there was none.
+    pub codes: BTreeMap<String, u64>,
+    /// Writes that were acknowledged.
+    pub written: u64,
+    /// Writes of which nobody told whether they were done.
+    pub unknown: u64,
 }
 
 impl Tally {
     /// Changes the counters.
     pub fn note(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The counters now; the window goes on.
+    pub fn glance(&self) -> Counts {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The counters now; what they hold as window becomes part of the total.

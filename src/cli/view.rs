@@ -13,8 +13,8 @@ use crate::cli::tally::{Counts, Histogram};
 pub struct Row {
     /// The database that leads to it.
     pub database: String,
-    /// `primary` or `replica`.
-    pub role: &'static str,
+    /// `primary`, `replica`, `fenced`, `down` …, by `SHOW NODES`.
+    pub role: String,
     /// Its port.
     pub port: u16,
     /// Clients that the pooler has for it.
@@ -30,6 +30,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// Takes what its node is out of the answer to `SHOW NODES`.
+    pub fn read_node(&mut self, nodes: &Answer) {
+        let address = format!("127.0.0.1:{}", self.port);
+        let mut rows = nodes.rows.iter();
+        let row = rows.find(|row| cell(nodes, row, "node") == Some(&address));
+        let word = |name| row.and_then(|row| cell(nodes, row, name));
+        self.role = word("role").unwrap_or("unknown").to_owned();
+        self.lag_bytes = word("lag_bytes").and_then(|lag| lag.parse().ok());
+    }
+
     /// Takes the numbers of this row's database out of the answer to `SHOW POOLS`, and of its node's servers out of that to
     /// `SHOW SERVERS`.
     pub fn read(&mut self, pools: &Answer, servers: &Answer) {
@@ -58,7 +68,8 @@ impl Row {
     }
 }
 
-fn cell<'a>(answer: &Answer, row: &'a [Option<String>], name: &str) -> Option<&'a str> {
+/// The cell of `row` in the column `name`.
+pub fn cell<'a>(answer: &Answer, row: &'a [Option<String>], name: &str) -> Option<&'a str> {
     row.get(answer.column(name)?)?.as_deref()
 }
 
@@ -110,6 +121,16 @@ impl Screen {
             is_terminal: io::stdout().is_terminal(),
             drawn: 0,
         }
+    }
+
+    /// Writes `text` where the table stands; the table is drawn below it next.
+    pub fn say(&mut self, text: &str) {
+        let above = match self.drawn {
+            0 => String::new(),
+            drawn => format!("\x1b[{drawn}F\x1b[J"),
+        };
+        self.drawn = 0;
+        print(&(above + text));
     }
 
     /// Shows `moments`, over what was shown before.
@@ -183,18 +204,24 @@ fn table(moments: &Moments) -> Vec<String> {
     lines
 }
 
+/// A node's line, or that of all: clients belong to no node.
 fn node(row: &Row) -> String {
-    let node = if row.port == 0 {
-        String::new()
+    let is_node = row.port != 0;
+    let (node, clients, waiting) = if is_node {
+        (
+            format!("{} :{}", row.role, row.port),
+            String::new(),
+            String::new(),
+        )
     } else {
-        format!("{} :{}", row.role, row.port)
+        (String::new(), grouped(row.clients), grouped(row.waiting))
     };
     format!(
         "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
-        row.database,
+        if is_node { "" } else { &row.database },
         node,
-        grouped(row.clients),
-        grouped(row.waiting),
+        clients,
+        waiting,
         grouped(row.busy + row.idle),
         grouped(row.idle),
         row.lag_bytes
@@ -205,7 +232,9 @@ fn node(row: &Row) -> String {
 fn total(rows: &[Row]) -> Row {
     let sum = |part: fn(&Row) -> u64| rows.iter().map(part).sum();
     Row {
-        database: "all".to_owned(),
+        database: rows
+            .first()
+            .map_or(String::new(), |row| row.database.clone()),
         clients: sum(|row| row.clients),
         waiting: sum(|row| row.waiting),
         busy: sum(|row| row.busy),
@@ -277,7 +306,7 @@ fn millis(span: Duration) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -298,7 +327,7 @@ mod tests {
     fn row() -> Row {
         Row {
             database: "demo_replica1".to_owned(),
-            role: "replica",
+            role: "replica".to_owned(),
             port: 65_535,
             lag_bytes: Some(16_777_216),
             ..Row::default()
