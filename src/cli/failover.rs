@@ -191,9 +191,13 @@ impl Scene {
         }
     }
 
-    /// The failover, as the pooler tells it, once the first write after it is done.
+    /// The failover, as the pooler tells it, once the first write after it is done and nobody waits any more.
     async fn outage(&self, console: &mut Client) -> Result<Row, Problem> {
-        let is_it = |row: &Row| row["kind"] == "failover" && !row["first_write_ms"].is_empty();
+        let number = |row: &Row, name: &str| row[name].parse::<u64>().unwrap_or_default();
+        let is_it = |row: &Row| {
+            let is_served = number(row, "released") + number(row, "failed") >= number(row, "held");
+            row["kind"] == "failover" && !row["first_write_ms"].is_empty() && is_served
+        };
         until(console, "SHOW FAILOVERS", is_it).await
     }
 

@@ -73,6 +73,11 @@ impl Frames {
         self.buffer
     }
 
+    /// Whether a message of one of these types comes next, as far as was read.
+    pub fn begins_with(&self, tags: &[u8]) -> bool {
+        self.buffer.first().is_some_and(|tag| tags.contains(tag))
+    }
+
     /// Whether everything that was read has been taken.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

@@ -23,32 +23,33 @@ use crate::servers::query::refusal_of;
 
 /// Keys that were derived from a password, kept for the next login: by salt and iterations.
 #[derive(Debug, Default)]
-pub struct Derived(Mutex<Kept>);
+pub struct Derived(Arc<Mutex<Kept>>);
 
 type Kept = Option<(Vec<u8>, u32, Arc<Keys>)>;
 
 impl Derived {
-    /// The keys of `secret` for this salt and so many iterations; PBKDF2 runs off the calling thread, and once.
+    /// The keys of `secret` for this salt and so many iterations; PBKDF2 runs off the calling thread, and once: whoever gives up
+    /// waiting for it, because the machine is slow, finds them the next time.
     async fn keys(
         &self,
         secret: &Secret,
         salt: &[u8],
         iterations: u32,
     ) -> Result<Arc<Keys>, Error> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, count, keys)) = &*lock()
+        if let Some((known, count, keys)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
             && (known.as_slice(), *count) == (salt, iterations)
         {
             return Ok(Arc::clone(keys));
         }
-        let (secret, salt) = (secret.clone(), salt.to_vec());
-        let derive = move || (scram::derive(secret.expose(), &salt, iterations), salt);
-        let (keys, salt) = tokio::task::spawn_blocking(derive)
-            .await
-            .map_err(|_| Error::Internal)?;
-        let keys = Arc::new(keys);
-        *lock() = Some((salt, iterations, Arc::clone(&keys)));
-        Ok(keys)
+        let (secret, salt, kept) = (secret.clone(), salt.to_vec(), Arc::clone(&self.0));
+        let derive = move || {
+            let keys = Arc::new(scram::derive(secret.expose(), &salt, iterations));
+            let known = Some((salt, iterations, Arc::clone(&keys)));
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = known;
+            keys
+        };
+        let derived = tokio::task::spawn_blocking(derive).await;
+        derived.map_err(|_| Error::Internal)
     }
 
     /// Forgets them: the password has changed.

@@ -78,6 +78,10 @@ async fn converse(
             _ => {}
         }
     }
+    if frames.begins_with(b"EN") {
+        // It answered, and says behind its answer why it ends.
+        return Err(LOST);
+    }
     if !frames.is_empty() {
         return Err(Error::ServerProtocol("more than was asked for"));
     }
