@@ -67,6 +67,7 @@ impl Link {
                 no_simple_query: false,
                 state: SessionState::PgBouncer,
                 is_followed: false,
+                is_split: false,
                 dialect: Dialect::Native,
             },
             dictionary: &self.dictionary,

@@ -10,6 +10,7 @@ use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
 use crate::pools::plan::Reads;
+use crate::routing::own::Wish;
 use crate::routing::route::Route;
 use crate::stats::census::ClientState;
 use crate::topology::board::{Board, Came, Held, Wait};
@@ -33,6 +34,8 @@ pub struct Course {
     wait: Option<Wait>,
     /// An outage is over for this client, and nobody may have written since.
     unwritten: Option<Arc<Toll>>,
+    /// What its startup packet said of the pooler's own settings.
+    pub startup_wish: Wish,
     /// Where reads are split off.
     pub(super) split: Option<Box<Split>>,
 }
@@ -119,6 +122,7 @@ impl Course {
             read: Read::default(),
             wait: None,
             unwritten: None,
+            startup_wish: Wish::default(),
             split: None,
         };
         if is_reader {

@@ -87,11 +87,7 @@ impl Session {
         }
         message::command_complete(&mut out, "EXPLAIN");
         message::ready_for_query(&mut out, b'I');
-        let tally = self.pool.tally();
-        tally.queries.add(1);
-        tally.xacts.add(1);
-        tally.received.add(chunk.len() as u64);
-        tally.sent.add(out.len() as u64);
+        self.count_answer(chunk.len(), out.len());
         self.send_to_client(cx, &out)?;
         Ok(true)
     }

@@ -151,6 +151,13 @@ impl Session {
         cx: &mut Context<'_>,
         chunk: &[u8],
     ) -> Result<Next, Error> {
+        if self.course.is_some()
+            && !self.is_fresh
+            && self.may_be_own(chunk)
+            && self.answer_own(cx, chunk)?
+        {
+            return Ok(Next::On);
+        }
         with_gathered(|gathered| {
             if self.is_fresh && !self.settle_in(cx, gathered)? {
                 self.held.extend_from_slice(chunk);

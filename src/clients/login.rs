@@ -164,7 +164,10 @@ impl Login<'_> {
         let places = self.take_places(&settings, &database)?;
         let database = Arc::clone(&places.database);
         let arranged = self.arrange(&database, &user, &proven, (wish, given), &settings);
-        let (pool, private, given, course, welcome) = arranged.await?;
+        let (pool, private, mut given, mut course, welcome) = arranged.await?;
+        if let Some(course) = course.as_mut().filter(|_| pool.plan.load().split.is_some()) {
+            course.startup_wish = wishes::own(&mut given)?;
+        }
         pool.tally().logins.add(1);
         let interner = &self.registry.interner;
         let greeting = pool.group.greetings.of(&welcome, given, interner);

@@ -13,6 +13,7 @@ mod explain;
 pub mod gate;
 pub mod link;
 pub mod login;
+mod own;
 pub mod parcel;
 pub mod presence;
 pub mod proof;

@@ -417,6 +417,13 @@ impl Session {
         match chunk.first() {
             None => return Ok(Next::On),
             Some(b'X') if self.side.walk.is_between() => return Ok(Next::Left),
+            Some(_)
+                if self.course.is_some()
+                    && self.may_be_own(chunk)
+                    && self.answer_own(cx, chunk)? =>
+            {
+                return Ok(Next::On);
+            }
             Some(b'P' | b'C') if self.answer_offhand(cx, chunk)? => return Ok(Next::On),
             Some(b'Q') if self.course.is_some() && self.answer_explain(cx, chunk)? => {
                 return Ok(Next::On);

@@ -1,13 +1,11 @@
 //! What a session needs whose reads are split off: what it has done, how its texts are read, and the gate of its link.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clients::trial::Trial;
 use crate::clock::{self, Moment};
-use crate::config::routing::Consistency;
 use crate::pools::routes::{self, Flight, Routes};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::protocol::parameters::Parameters;
@@ -17,8 +15,9 @@ use crate::routing::catalog::Path;
 use crate::routing::classify::{Facts, Reading};
 use crate::routing::dice::Dice;
 use crate::routing::intent::Intent;
+use crate::routing::own::Wish;
 use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
-use crate::routing::route::{Ask, Circumstances, Policy, Reason, Route, Target, is_soon};
+use crate::routing::route::{Ask, Circumstances, Reason, Route, is_soon};
 use crate::routing::standing;
 use crate::topology::node::Role;
 
@@ -47,7 +46,7 @@ pub(super) struct Split {
     pub(super) standing: standing::Standing,
     pub(super) dice: Dice,
     pub(super) scope: Option<(Arc<Parameters>, Arc<Scope>)>,
-    /// What the session has SET of `pooler.route` and `pooler.consistency`.
+    /// What the session has SET of the pooler's own settings.
     pub(super) wish: Wish,
     /// What is being asked.
     pub(super) asked: Asked,
@@ -78,13 +77,13 @@ const SOON: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Split {
-    pub(super) fn new(routes: Arc<Routes>) -> Self {
+    pub(super) fn new(routes: Arc<Routes>, wish: Wish) -> Self {
         Self {
             routes,
             standing: standing::Standing::default(),
             dice: Dice::new(routes::seed()),
             scope: None,
-            wish: Wish::default(),
+            wish,
             asked: Asked {
                 ask: Ask::of(Intent::Unknown),
                 size: 0,
@@ -140,7 +139,6 @@ impl Split {
         );
         let scope = texts.scope(self.routes.database.as_bytes(), &catalog, path, reading);
         self.standing.defaults = defaults(params);
-        self.wish = Wish::of(params);
         self.scope = Some((Arc::clone(params), Arc::clone(&scope)));
         scope
     }
@@ -178,47 +176,6 @@ impl Split {
 
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.gate, Gate::Closed)
-    }
-}
-
-/// What a session itself has said of its route, by SET or in its startup packet; other words than these say nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wish {
-    target: Option<Target>,
-    consistency: Option<Consistency>,
-}
-
-impl Wish {
-    fn of(params: &Parameters) -> Self {
-        let target = params.get("pooler.route").and_then(|word| match word {
-            "auto" => Some(Target::Auto),
-            "primary" => Some(Target::Primary),
-            "replica" => Some(Target::Replica),
-            _ => None,
-        });
-        let consistency = params.get("pooler.consistency");
-        let consistency = consistency.and_then(|word| match word {
-            "none" => Some(Consistency::None),
-            "session" => Some(Consistency::Session),
-            "global" => Some(Consistency::Global),
-            _ => None,
-        });
-        Self {
-            target,
-            consistency,
-        }
-    }
-
-    /// The settings, as far as the session has not said otherwise.
-    pub(super) fn over(self, policy: &Policy) -> Cow<'_, Policy> {
-        if self.target.is_none() && self.consistency.is_none() {
-            return Cow::Borrowed(policy);
-        }
-        Cow::Owned(Policy {
-            target: self.target.unwrap_or(policy.target),
-            consistency: self.consistency.unwrap_or(policy.consistency),
-            ..policy.clone()
-        })
     }
 }
 

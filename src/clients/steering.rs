@@ -38,10 +38,11 @@ impl Session {
         let Some(course) = &mut self.course else {
             return;
         };
+        let wish = course.startup_wish;
         course.split.get_or_insert_with(|| {
             let routes = registry.routes_of(&pool.group.database.name);
             routes.code_is(&pool.user, pool.group.dictionary.code_generation());
-            Box::new(Split::new(routes))
+            Box::new(Split::new(routes, wish))
         });
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::time::Duration;
 
+use crate::clients::buffers::with_gathered;
 use crate::clients::session::{Session, Standing};
 use crate::clock;
 use crate::error::Error;
@@ -17,12 +18,14 @@ use crate::protocol::fields::Heard;
 use crate::protocol::frame;
 use crate::protocol::message::Severity;
 use crate::protocol::prepared::Statement;
+use crate::protocol::run::Run;
 use crate::protocol::sides::Walk;
 
 /// A text that a replica refused because it writes goes to the primary for so long.
 const WRITES: Duration = Duration::from_secs(3600);
 /// One that was in the way of replay.
 const CONFLICTS: Duration = Duration::from_secs(60);
+const LOST: Error = Error::ServerLost("while it read for this client");
 /// So much is held back at most.
 const MOST: usize = 64 * 1024;
 
@@ -43,6 +46,8 @@ pub(super) struct Trial {
     /// So many queries of the pooler's own are answered first.
     ours: Option<usize>,
     is_texts_fault: bool,
+    /// It has failed, and the rest of the answer is heard by nobody.
+    has_failed: bool,
 }
 
 /// What a replica's words mean for a read.
@@ -61,6 +66,8 @@ pub(super) enum Fate {
 pub(super) enum Fault {
     /// The text's: for so long it goes to the primary.
     Text(Duration),
+    /// Perhaps nobody's: what it names may be too new for the replica, as may the right to use it.
+    Unknown,
     /// The node's.
     Node,
 }
@@ -118,6 +125,10 @@ fn fate(heard: &Heard<'_>, is_ours: bool) -> Fate {
         _ if is_ours => Fate::Answered,
         b"25006" | b"0A000" | b"55000" => Fate::Failed(Fault::Text(WRITES)),
         b"40001" | b"40P01" => Fate::Failed(Fault::Text(CONFLICTS)),
+        // No relation, column, function, type, right: but not a mistake of grammar, of which no DDL makes sense.
+        [b'4', b'2', ..] if heard.sqlstate != b"42601" => Fate::Failed(Fault::Unknown),
+        // No schema; no such label of an enum.
+        b"3F000" | b"22P02" => Fate::Failed(Fault::Unknown),
         _ => Fate::Answered,
     }
 }
@@ -187,8 +198,20 @@ impl Session {
         let Some(trial) = self.trial() else {
             return Ok(Some(chunk.to_vec()));
         };
+        if trial.has_failed {
+            self.hear_failed(chunk)?;
+            return Ok(None);
+        }
         trial.ours.get_or_insert(ours);
-        match trial.hear(chunk) {
+        let mut fate = trial.hear(chunk);
+        if !self.side.keeps.pins.is_empty() && !matches!(fate, Fate::Open) {
+            // What ties the client to this server cannot be asked for elsewhere.
+            fate = Fate::Answered;
+        }
+        let Some(trial) = self.trial() else {
+            return Ok(None);
+        };
+        match fate {
             Fate::Open => Ok(None),
             Fate::Failed(fault) => {
                 let request = std::mem::take(&mut trial.request);
@@ -196,10 +219,17 @@ impl Session {
                 if let Fault::Text(lasts) = fault {
                     self.note_offence(&request, lasts);
                 }
-                if let Some(trial) = self.trial() {
-                    trial.request = request;
+                let Some(trial) = self.trial() else {
+                    return Ok(None);
+                };
+                trial.request = request;
+                if fault == Fault::Node {
+                    return Err(LOST);
                 }
-                Err(Error::ServerLost("while it read for this client"))
+                trial.has_failed = true;
+                let said = std::mem::take(&mut trial.said);
+                self.hear_failed(&said)?;
+                Ok(None)
             }
             Fate::Answered => {
                 let (early, said) = (
@@ -211,6 +241,22 @@ impl Session {
                 Ok(Some(said))
             }
         }
+    }
+
+    /// Hears the rest of an answer that is for nobody, and gives the replica's server back when it has said all.
+    fn hear_failed(&mut self, said: &[u8]) -> Result<(), Error> {
+        let heard = with_gathered(|gathered| {
+            let mut run = Run::new(said, gathered);
+            self.dialogue(|dialogue| dialogue.from_server(said, &mut run))
+        });
+        let server = self.server();
+        if heard.is_err() || server.side.refused_ours.is_some() || server.side.doomed.is_some() {
+            return Err(LOST);
+        }
+        if server.side.is_quiet() && server.out.is_empty() {
+            self.take_read_back();
+        }
+        Ok(())
     }
 
     fn end_trial(&mut self) {
@@ -238,7 +284,10 @@ impl Session {
         if !trial.is_texts_fault {
             self.blame_node();
         }
-        self.dialogue(|dialogue| dialogue.take_back());
+        let is_fit = trial.has_failed && self.dialogue(|dialogue| dialogue.is_over());
+        if !is_fit {
+            self.dialogue(|dialogue| dialogue.take_back());
+        }
         for (name, meant) in trial.before {
             match meant {
                 Some(statement) => self.side.names.insert(name, statement),
@@ -256,7 +305,11 @@ impl Session {
             split.routes.counts.again.fetch_add(1, Relaxed);
         }
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
-            lease.end(Reason::Unasked);
+            if is_fit {
+                lease.release();
+            } else {
+                lease.end(Reason::Unasked);
+            }
         }
         true
     }
@@ -288,6 +341,8 @@ mod tests {
                 Fate::Failed(Fault::Text(CONFLICTS)),
             ),
             (error("FATAL", "57P01"), Fate::Failed(Fault::Node)),
+            (error("ERROR", "42P01"), Fate::Failed(Fault::Unknown)),
+            (error("ERROR", "42601"), Fate::Answered),
             (error("ERROR", "22012"), Fate::Answered),
         ];
         for (end, wanted) in cases {

@@ -2,9 +2,10 @@
 
 use crate::config::settings::{PoolerSettings, Settings};
 use crate::config::value::Dialect;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::net::stream::Stream;
 use crate::protocol::startup::{Startup, parse_options};
+use crate::routing::own::{PREFIX, Wish};
 use crate::stats::census::Replication;
 
 /// What the startup packet says about the replication protocol; `None` for an ordinary connection.
@@ -131,6 +132,29 @@ pub fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &S
     let name = format!("{name} - {}", stream.peer());
     given.retain(|pair| !is_name(pair));
     given.push(("application_name".into(), name));
+}
+
+/// Takes the pooler's own settings out of `given`: no server hears of them.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] for an unknown name or value.
+pub fn own(given: &mut Vec<(String, String)>) -> Result<Wish, Error> {
+    let mut wish = Wish::default();
+    let mut found = Ok(());
+    given.retain(|(name, value)| {
+        let prefix = name.get(..PREFIX.len());
+        if !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX)) {
+            return true;
+        }
+        if let Err(complaint) = wish.take(name, value) {
+            found = Err(Error::InvalidParameter(Refusal {
+                code: complaint.code.to_owned(),
+                message: format!("{}. {}", complaint.message, complaint.hint),
+            }));
+        }
+        false
+    });
+    found.map(|()| wish)
 }
 
 fn text(value: &[u8]) -> String {

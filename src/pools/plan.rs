@@ -124,6 +124,7 @@ pub fn plan(
             no_simple_query: all.disable_pqexec,
             state: settings.effective_session_state(name, user),
             is_followed: settings.cluster_of(name).is_some(),
+            is_split: settings.is_split(name, user),
             dialect: settings.dialect,
         },
         size: settings.effective_pool_size(name, user),

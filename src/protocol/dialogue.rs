@@ -31,6 +31,8 @@ pub struct Rules {
     pub state: SessionState,
     /// Whether the client outlives its server: what a dying one says last is not for it.
     pub is_followed: bool,
+    /// Whether settings that begin with `pooler.` are the pooler's own.
+    pub is_split: bool,
     /// In whose words the client is told what went wrong.
     pub dialect: Dialect,
 }

@@ -7,6 +7,7 @@ pub mod effects;
 pub mod fields;
 pub mod frame;
 pub mod lexer;
+pub mod lone;
 pub mod message;
 pub mod offhand;
 pub mod parameters;

@@ -14,6 +14,7 @@ pub mod intent;
 pub mod judge;
 pub mod learn;
 pub mod normal;
+pub mod own;
 pub mod request;
 pub mod route;
 pub mod scan;

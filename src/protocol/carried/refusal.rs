@@ -44,6 +44,13 @@ impl Dialogue<'_> {
                 "It is asked in the middle of a pipeline, for the first time since the pooler started: ask again.",
             ));
         }
+        if self.rules.is_split && sets_own(traces, text) {
+            return Some(error(
+                "0A000",
+                "settings of the pooler are set by a statement that comes by itself",
+                "Send SET pooler.… alone and wait for its answer, or say it in the options of the startup packet.",
+            ));
+        }
         traces.refused.filter(|_| self.rules.refuses())?;
         // A word may stand in a string: only what the text really does is refused.
         let effects = effects::of(text, Strings::Standard, &mut Vec::new());
@@ -54,6 +61,22 @@ impl Dialogue<'_> {
         );
         Some(error("0A000", &message, &hint))
     }
+}
+
+/// Whether `text` sets what is the pooler's own. A server would take it, and nothing would come of it.
+fn sets_own(traces: &Traces, text: &[u8]) -> bool {
+    let is_own = |name: &[u8]| {
+        let prefix = name.get(..b"pooler.".len());
+        prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"pooler."))
+    };
+    if !traces.custom.iter().any(|name| is_own(name.as_bytes())) {
+        return false;
+    }
+    // A word may stand in a string.
+    let effects = effects::of(text, Strings::Standard, &mut Vec::new());
+    effects
+        .all()
+        .any(|(_, effect)| matches!(effect, Effect::Set { name, .. } if is_own(name)))
 }
 
 /// An ErrorResponse that a statement is answered with in the server's place.

@@ -51,6 +51,7 @@ pub(super) fn linked() -> Link {
             no_simple_query: false,
             state: SessionState::PgBouncer,
             is_followed: false,
+            is_split: false,
             dialect: Dialect::Native,
         },
         dictionary: Dictionary::default(),

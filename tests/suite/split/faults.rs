@@ -119,3 +119,54 @@ fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late(
         port(&mut pooler.connect()) == paused
     });
 }
+
+#[test]
+fn what_is_too_new_for_a_replica_is_read_from_the_primary_and_costs_no_connection() {
+    let scene = scene();
+    let pooler = start(&split(&scene).set("clusters.main", "max_lag", "60s"));
+    let mut client = pooler
+        .login()
+        .parameter("application_name", "mine")
+        .connect();
+    for _ in 0..20 {
+        port(&mut client);
+    }
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_pause()");
+    }
+    let servers = || {
+        let all = "select string_agg(pid::text, ',' order by pid) from pg_stat_activity where application_name = 'mine'";
+        [1, 2].map(|node| scene.sql(node, all))
+    };
+    let before = servers();
+    for sql in [
+        "create table fresh (id int)",
+        "insert into fresh values (7)",
+        "alter table t add column added int default 8",
+        "insert into t values (1, 1)",
+        "create schema new",
+        "create table new.t as select 9 as id",
+    ] {
+        scene.sql(0, sql);
+    }
+    for (sql, value) in [
+        ("select id from fresh", "7"),
+        ("select added from t", "8"),
+        ("select id from new.t", "9"),
+    ] {
+        assert_eq!(client.value(sql), value);
+        let reply = client.ask(batch().parse("", sql).run("", &[]).sync());
+        assert_eq!(reply.good().value(), value);
+    }
+    // A mistake is one on the primary, too.
+    let reply = client.query("select nothing from t");
+    assert_eq!((reply.error().code.as_str(), reply.status), ("42703", 'I'));
+    let many = "select 1; select id from fresh; select 3";
+    assert_eq!(client.query(many).good().rows.len(), 3);
+    assert_eq!(client.value("select 5"), "5");
+    assert_eq!(
+        servers(),
+        before,
+        "the servers of the replicas are still there"
+    );
+}

@@ -3,6 +3,7 @@
 mod choice;
 mod faults;
 mod freshness;
+mod own;
 
 use std::time::Duration;
 
