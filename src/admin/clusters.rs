@@ -9,7 +9,7 @@ use crate::admin::gather::Look;
 use crate::admin::table::{Cell, Column, INT4, INT8, NUMERIC, TEXT, Table, int, number, text};
 use crate::clock::{self, Moment};
 use crate::pools::registry::Registry;
-use crate::topology::board::Board;
+use crate::topology::board::{Board, Wish};
 use crate::topology::lag::Lag;
 use crate::topology::node::{NodeId, Observation};
 use crate::topology::outage::Outage;
@@ -307,11 +307,42 @@ fn tenths(span: Duration) -> Cell {
     Some(format!("{}.{}", tenths / 10, tenths % 10))
 }
 
+fn board(registry: &Registry, name: &str) -> Result<Arc<Board>, Complaint> {
+    let board = registry.boards.get(name).map(|board| Arc::clone(&board));
+    board.ok_or_else(|| {
+        let message = format!("there is no cluster \"{name}\"");
+        Complaint::new(About::UndefinedObject, message)
+    })
+}
+
+/// Asks for a switchover of the cluster `name`, to the node or member `to` where that is said.
+///
+/// # Errors
+/// When there is no cluster of that name.
+pub fn switch_over(
+    registry: &Registry,
+    name: &str,
+    to: Option<String>,
+) -> Result<Arc<Wish>, Complaint> {
+    let board = board(registry, name)?;
+    tracing::warn!(to, "SWITCHOVER '{name}' command issued");
+    let wish = Wish::new(to);
+    board.wish(&wish, clock::now());
+    Ok(wish)
+}
+
+/// Why a switchover did not come about.
+pub fn not_switched(why: String) -> Complaint {
+    Complaint {
+        detail: Some(why),
+        hint: Some("SHOW NODES and \"patronictl list\" tell how the nodes are."),
+        ..Complaint::new(About::WrongState, "the switchover did not come about")
+    }
+}
+
 /// What an operator tells a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// A switchover is coming: new transactions wait, for five seconds at most.
-    Switchover,
     /// The highest timeline seen so far counts no longer.
     Unfence,
 }
@@ -321,16 +352,9 @@ pub enum Word {
 /// # Errors
 /// When there is none of that name.
 pub fn tell(registry: &Registry, name: &str, word: Word) -> Result<(), Complaint> {
-    let board = registry.boards.get(name).map(|board| Arc::clone(&board));
-    let Some(board) = board else {
-        return Err(Complaint::new(
-            About::UndefinedObject,
-            format!("there is no cluster \"{name}\""),
-        ));
-    };
+    let board = board(registry, name)?;
     let at = clock::now();
     let (command, observation) = match word {
-        Word::Switchover => ("SWITCHOVER", Observation::Drain { at }),
         Word::Unfence => ("UNFENCE", Observation::Unfence { at }),
     };
     tracing::warn!("{command} '{name}' command issued");

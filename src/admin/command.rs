@@ -87,8 +87,8 @@ pub enum Command {
     Reconnect(Option<String>),
     /// Wait until all servers are replaced.
     WaitClose(Option<String>),
-    /// Tell a cluster that a switchover is coming.
-    Switchover(String),
+    /// Have a cluster switch over, to that node where one is named.
+    Switchover(String, Option<String>),
     /// Tell a cluster that the highest timeline seen so far counts no longer.
     Unfence(String),
     /// Give everything to the process that asks for it.
@@ -113,6 +113,8 @@ enum Argument {
     Client(fn(u64) -> Command),
     /// How to end.
     Way,
+    /// A cluster, and the node that it is to switch over to.
+    Switchover,
 }
 
 struct Entry {
@@ -147,7 +149,12 @@ const COMMANDS: &[Entry] = &[
         Argument::Nothing(|| Command::TakeOver),
         "",
     ),
-    database("switchover", Command::Switchover, "SWITCHOVER <cluster>"),
+    entry(
+        "switchover",
+        Role::Acts,
+        Argument::Switchover,
+        "SWITCHOVER <cluster> [TO <node>]",
+    ),
     database("unfence", Command::Unfence, "UNFENCE <cluster>"),
     any_database("wait_close", Command::WaitClose, "WAIT_CLOSE [<db>]"),
 ];
@@ -256,9 +263,10 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
         let message = format!("invalid command '{text}', use SHOW HELP;");
         Complaint::new(About::SyntaxError, message)
     };
-    let (word, argument) = match grammar::read(text).ok_or_else(invalid)? {
-        Line::Words(word, argument) => (word, argument),
+    let (word, argument, to) = match grammar::read(text).ok_or_else(invalid)? {
+        Line::Words(word, argument) => (word, argument, None),
         Line::Set(key, value) => return set(key, value, role),
+        Line::Target(word, cluster, to) => (word, Some(cluster), Some(to.text)),
     };
     let is_long = |word: &Word, most: usize| word.length > most;
     if is_long(&word, LONGEST_COMMAND)
@@ -271,6 +279,9 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
     let is_it = |entry: &&Entry| entry.word.eq_ignore_ascii_case(&word.text);
     let entry = COMMANDS.iter().find(is_it).ok_or_else(invalid)?;
     let argument = argument.map(|name| name.text);
+    if to.is_some() && !matches!(entry.argument, Argument::Switchover) {
+        return Err(invalid());
+    }
     let may = |needed: Role| {
         if role >= needed {
             Ok(())
@@ -294,6 +305,13 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
                 .filter(|name| !name.is_empty())
                 .map(command)
                 .ok_or_else(|| Complaint::new(About::SyntaxError, "a database is required"))
+        }
+        Argument::Switchover => {
+            may(entry.role)?;
+            let cluster = argument
+                .filter(|name| !name.is_empty())
+                .ok_or_else(|| Complaint::new(About::SyntaxError, "a cluster is required"))?;
+            Ok(Command::Switchover(cluster, to))
         }
         Argument::Client(command) => {
             may(entry.role)?;

@@ -331,6 +331,7 @@ impl Console {
                 _ = looks.tick() => match wait.progress(&self.registry) {
                     Progress::Over => return Ok(()),
                     Progress::Undone => return Err(undone().into()),
+                    Progress::Refused => return Err(wait.complaint().into()),
                     Progress::Waiting if self.card.take_cancel() => cancelled(),
                     Progress::Waiting => continue,
                 },

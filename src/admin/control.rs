@@ -66,9 +66,9 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
             let database = find_any(registry, name.as_deref(), "wait in")?;
             Ok(Outcome::Wait("WAIT_CLOSE", Wait::Replaced(database)))
         }
-        Command::Switchover(name) => {
-            clusters::tell(registry, name, clusters::Word::Switchover)?;
-            Ok(Outcome::Done("SWITCHOVER"))
+        Command::Switchover(name, to) => {
+            let wish = clusters::switch_over(registry, name, to.clone())?;
+            Ok(Outcome::Wait("SWITCHOVER", Wait::Switchover(wish)))
         }
         Command::Unfence(name) => {
             clusters::tell(registry, name, clusters::Word::Unfence)?;

@@ -1,4 +1,4 @@
-//! The grammar of the console: PgBouncer's, letter for letter.
+//! The grammar of the console: PgBouncer's, letter for letter, and `TO` behind a word of ours.
 //!
 //! A line is one word and at most one more, or a SET. A word is `[0-9a-z_]+` in either case, or anything in double quotes; one
 //! `;` may end it; there are no comments and no lists of commands. Lengths count a word as it was written, quotes included.
@@ -19,11 +19,15 @@ pub enum Line {
     Words(Word, Option<Word>),
     /// `SET WORD (=|TO) (WORD|'text')`.
     Set(Word, Word),
+    /// `WORD WORD TO (WORD|'text')`, which is ours.
+    Target(Word, Word, Word),
 }
 
 /// Reads a line; `None` for what is none.
 pub fn read(text: &str) -> Option<Line> {
-    words(text).or_else(|| assignment(text))
+    words(text)
+        .or_else(|| assignment(text))
+        .or_else(|| target(text))
 }
 
 fn words(text: &str) -> Option<Line> {
@@ -34,6 +38,26 @@ fn words(text: &str) -> Option<Line> {
     let has_gap = rest.len() < before.len();
     let second = if has_gap { word(&mut rest) } else { None };
     is_end(rest).then_some(Line::Words(first, second))
+}
+
+fn target(text: &str) -> Option<Line> {
+    let mut rest = text.trim_start_matches(is_space);
+    let first = word(&mut rest)?;
+    rest = after_space(rest)?;
+    let second = word(&mut rest)?;
+    rest = after_space(strip_word(after_space(rest)?, "to")?)?;
+    let third = if rest.starts_with('\'') {
+        quoted(&mut rest, '\'')
+    } else {
+        word(&mut rest)
+    }?;
+    is_end(rest).then_some(Line::Target(first, second, third))
+}
+
+/// What follows a space, of which there must be one.
+fn after_space(rest: &str) -> Option<&str> {
+    let after = rest.trim_start_matches(is_space);
+    (after.len() < rest.len()).then_some(after)
 }
 
 fn assignment(text: &str) -> Option<Line> {
@@ -143,6 +167,26 @@ mod tests {
             read("set k = 'it''s'"),
             Some(Line::Set(word("k", 1), word("it's", 7)))
         );
+    }
+
+    #[test]
+    fn a_target_stands_behind_to() {
+        for text in ["go main to 'a:1'", "GO main TO \"a:1\" ;"] {
+            let Some(Line::Target(go, main, target)) = read(text) else {
+                panic!("{text}")
+            };
+            assert_eq!(go.text.to_lowercase() + &main.text, "gomain", "{text}");
+            assert_eq!(target.text, "a:1", "{text}");
+        }
+        for text in [
+            "go main to",
+            "go main to a b",
+            "go main toa",
+            "go to a",
+            "go main to a:1",
+        ] {
+            assert!(!matches!(read(text), Some(Line::Target(..))), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use tracing::info;
 
+use crate::admin::clusters;
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{Outcome, find, find_known, issued, pools};
 use crate::admin::suspend;
@@ -19,6 +20,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::pools::limits::Database;
 use crate::pools::registry::{Phase, Registry};
+use crate::topology::board::Wish;
 
 /// What a command waits for.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub enum Wait {
     Replaced(Option<Arc<Database>>),
     /// Since then, until everybody stands still.
     Still(Moment),
+    /// Until it is known what became of it.
+    Switchover(Arc<Wish>),
 }
 
 /// How far a wait is.
@@ -45,6 +49,8 @@ pub enum Progress {
     Over,
     /// Somebody else resumed meanwhile.
     Undone,
+    /// It did not come about.
+    Refused,
 }
 
 impl Wait {
@@ -52,6 +58,13 @@ impl Wait {
     pub fn progress(&self, registry: &Registry) -> Progress {
         let is_over = match self {
             Self::Still(since) => return suspend::progress(registry, *since),
+            Self::Switchover(wish) => {
+                return match wish.outcome() {
+                    None => Progress::Waiting,
+                    Some(Ok(())) => Progress::Over,
+                    Some(Err(_)) => Progress::Refused,
+                };
+            }
             Self::Paused { database, .. } => {
                 let is_paused = registry.is_paused()
                     || database
@@ -80,13 +93,23 @@ impl Wait {
         }
     }
 
+    /// Why it was refused.
+    pub fn complaint(&self) -> Complaint {
+        let why = match self {
+            Self::Switchover(wish) => wish.outcome().and_then(Result::err),
+            Self::Paused { .. } | Self::Replaced(_) | Self::Still(_) => None,
+        };
+        clusters::not_switched(why.unwrap_or_default())
+    }
+
     /// Gives up: what the command paused goes on.
     pub fn give_up(&self, registry: &Registry) {
         match self {
             Self::Paused {
                 was_paused: true, ..
             }
-            | Self::Replaced(_) => {}
+            | Self::Replaced(_)
+            | Self::Switchover(_) => {}
             Self::Still(_) => {
                 registry.go_on();
             }

@@ -3,6 +3,7 @@
 //! Their word lists nodes; it never takes one away that still answers. etcd, while it is heard, has the word before the REST interface,
 //! which repeats it late. Only etcd names a leader to the machine.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,16 @@ impl Drop for Asking {
     fn drop(&mut self) {
         self.1.abort();
     }
+}
+
+/// Who was asked for a switchover.
+pub enum Asked {
+    /// Patroni: resolves to what it says when it is done, or why it does not do it.
+    Patroni(Pin<Box<dyn Future<Output = Result<String, String>> + Send>>),
+    /// Nobody keeps the cluster.
+    Nobody,
+    /// Patroni, as far as it is heard, knows of no such leader.
+    Stranger,
 }
 
 /// The tasks that ask, and what they have heard.
@@ -244,15 +255,18 @@ impl Told {
             .is_some_and(|heard| now.since(heard) <= FRESH)
     }
 
-    /// Has Patroni replace the leader at `address`; none where there is no Patroni to ask. Resolves to what became of it.
-    pub fn switch_over(
-        &self,
-        address: &str,
-    ) -> Option<impl Future<Output = Result<String, String>> + Send + use<>> {
+    /// Has Patroni replace the leader at `address` by `to`, a member's name or address.
+    pub fn switch_over(&self, address: &str, to: Option<&str>) -> Asked {
+        if self.keepers == Keepers::default() {
+            return Asked::Nobody;
+        }
         let members = &self.last.members;
-        let leader = members
-            .iter()
-            .find(|member| place(member).address() == address)?;
+        let is_at = |address: &str| members.iter().find(|it| place(it).address() == address);
+        let Some(leader) = is_at(address) else {
+            return Asked::Stranger;
+        };
+        // What is no address is a name, be it one that Patroni does not know.
+        let to = to.map(|to| is_at(to).map_or_else(|| to.to_owned(), |it| it.name.clone()));
         let mut urls: Vec<Url> = leader.rest.iter().cloned().collect();
         urls.extend(self.keepers.patroni.iter().cloned());
         urls.extend(members.iter().filter_map(|member| member.rest.clone()));
@@ -265,7 +279,9 @@ impl Told {
         });
         let (name, names) = (leader.name.clone(), Arc::clone(&self.names));
         let tls = tls_of(&Files::default(), &self.cluster);
-        Some(async move { patroni::switch_over(&urls, &name, &names, tls.as_ref()).await })
+        Asked::Patroni(Box::pin(async move {
+            patroni::switch_over(&urls, &name, to.as_deref(), &names, tls.as_ref()).await
+        }))
     }
 }
 

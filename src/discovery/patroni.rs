@@ -118,19 +118,24 @@ impl Patroni {
     }
 }
 
-/// Has Patroni replace `leader`, by the first of `urls` that answers.
+/// Has Patroni replace `leader`, by `to` where that is said; the first of `urls` that answers does it.
 ///
 /// # Errors
 /// What the last of them said.
 pub async fn switch_over(
     urls: &[Url],
     leader: &str,
+    to: Option<&str>,
     names: &Arc<Names>,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<String, String> {
     /// It answers when it is done.
     const LIMIT: Duration = Duration::from_secs(60);
-    let json = serde_json::json!({ "leader": leader }).to_string();
+    let mut json = serde_json::json!({ "leader": leader });
+    if let Some(to) = to {
+        json["candidate"] = to.into();
+    }
+    let json = json.to_string();
     let request = Request {
         method: "POST",
         path: "/switchover",
@@ -143,9 +148,11 @@ pub async fn switch_over(
         match caller.ask_within(LIMIT, request).await {
             Ok(answer) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
             // It was heard, so nobody else is asked to do it again.
-            Err(why) if why.starts_with("status ") => return Err(why),
+            Err(why) if why.starts_with("status ") => {
+                return Err(format!("Patroni refuses: {why}"));
+            }
             Err(why) => last = format!("{}: {why}", url.authority()),
         }
     }
-    Err(last)
+    Err(format!("no Patroni answers: {last}"))
 }

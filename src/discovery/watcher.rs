@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Moment};
-use crate::discovery::keepers::{Heard, Keepers, Told};
+use crate::discovery::keepers::{Asked, Heard, Keepers, Told};
 use crate::discovery::memory;
 use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
 use crate::net::names::{self, Names};
@@ -251,27 +251,45 @@ impl Watcher {
         self.told.send_askers();
     }
 
-    /// An operator wants a switchover: where Patroni keeps the cluster, it is asked for one, and the drain begins when etcd announces it.
+    /// An operator wants a switchover: where Patroni keeps the cluster, it is asked for one, and the drain begins when etcd announces
+    /// it. Where nobody keeps it, it begins at once, for a switchover by hand.
     fn switch_over(&mut self, at: Moment) {
-        let writer = self.machine.view().writer;
+        let wish = self.board.take_wish().unwrap_or_default();
         let view = self.machine.view();
-        let address = writer
-            .and_then(|id| view.node(id))
-            .map(|node| node.place.address());
-        let asked = address.and_then(|address| self.told.switch_over(&address));
-        if asked.is_none() || !self.told.announces(at) {
+        let writer = view.writer.and_then(|id| view.node(id));
+        let Some(address) = writer.map(|node| node.place.address()) else {
+            let why = format!("there is no primary that could be replaced: {}", view.why);
+            return wish.answer(Err(why));
+        };
+        let asked = match self.told.switch_over(&address, wish.to.as_deref()) {
+            Asked::Patroni(asked) => asked,
+            Asked::Nobody if wish.to.is_none() => {
+                self.machine.observe(Observation::Drain { at });
+                return wish.answer(Ok(()));
+            }
+            Asked::Nobody => {
+                let why = "no Patroni keeps this cluster, so nobody could promote it";
+                return wish.answer(Err(why.to_owned()));
+            }
+            Asked::Stranger => {
+                let why = format!("no Patroni names the primary, {address}, as one of its members");
+                return wish.answer(Err(why));
+            }
+        };
+        if !self.told.announces(at) {
             self.machine.observe(Observation::Drain { at });
         }
-        let Some(asked) = asked else {
-            return;
-        };
         let (cluster, outcomes) = (self.watching.name.clone(), self.outcomes.clone());
         tokio::spawn(async move {
             match asked.await {
-                Ok(said) => tracing::info!(cluster, said, "Patroni has switched over"),
+                Ok(said) => {
+                    tracing::info!(cluster, said, "Patroni has switched over");
+                    wish.answer(Ok(()));
+                }
                 Err(why) => {
                     tracing::warn!(cluster, why, "Patroni does not switch over");
                     let _ = outcomes.send(Observation::DrainOver { at: clock::now() });
+                    wish.answer(Err(why));
                 }
             }
         });

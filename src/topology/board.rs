@@ -60,6 +60,34 @@ pub struct Wait {
     pub toll: Arc<Toll>,
 }
 
+/// A switchover that an operator asks for, and what becomes of it.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// The node or member that is to be the next primary; none leaves the choice to the keeper.
+    pub to: Option<String>,
+    outcome: Mutex<Option<Result<(), String>>>,
+}
+
+impl Wish {
+    /// A switchover to `to`.
+    pub fn new(to: Option<String>) -> Arc<Self> {
+        Arc::new(Self {
+            to,
+            outcome: Mutex::default(),
+        })
+    }
+
+    /// Says what became of it: in words, why it did not come about.
+    pub fn answer(&self, outcome: Result<(), String>) {
+        lock(&self.outcome).get_or_insert(outcome);
+    }
+
+    /// What became of it; none while that is not known.
+    pub fn outcome(&self) -> Option<Result<(), String>> {
+        lock(&self.outcome).clone()
+    }
+}
+
 #[derive(Debug)]
 enum Standing {
     Waiting(Waker),
@@ -147,6 +175,7 @@ pub struct Board {
     /// When somebody last asked for a newer sample, in microseconds.
     asked: AtomicU64,
     followers: Mutex<Vec<Waker>>,
+    wishes: Mutex<VecDeque<Arc<Wish>>>,
     teller: Teller,
 }
 
@@ -175,6 +204,7 @@ impl Board {
             turn: AtomicUsize::new(0),
             asked: AtomicU64::new(0),
             followers: Mutex::default(),
+            wishes: Mutex::default(),
             teller,
         })
     }
@@ -289,6 +319,17 @@ impl Board {
             self.doubt(*node, *at, why);
         }
         (self.teller)(observation);
+    }
+
+    /// An operator wants a switchover, at `at`.
+    pub fn wish(&self, wish: &Arc<Wish>, at: Moment) {
+        lock(&self.wishes).push_back(Arc::clone(wish));
+        (self.teller)(Observation::Drain { at });
+    }
+
+    /// The first wish that nobody has taken yet.
+    pub fn take_wish(&self) -> Option<Arc<Wish>> {
+        lock(&self.wishes).pop_front()
     }
 
     fn doubt(&self, node: NodeId, at: Moment, why: &str) {

@@ -57,6 +57,7 @@ mod shutdown;
 mod soak;
 mod split;
 mod support;
+mod switchover;
 mod systemd;
 mod takeover;
 mod tls;

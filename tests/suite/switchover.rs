@@ -1,0 +1,129 @@
+//! A switchover that an operator asks for comes about, or is told not to have, in Patroni's own words.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::Scene;
+use crate::support::eventually;
+use crate::support::pooler::Pooler;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Stands in for Patroni: names the nodes of a scene as its members, and notes what it is told to do.
+struct Fake {
+    url: String,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+/// What it answers to whoever wants a switchover; none hangs up.
+type Answer = Option<(u16, &'static str)>;
+
+fn patroni(scene: &Scene, answer: Answer) -> Fake {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let member = |node: usize| {
+        let role = if node == 0 { "leader" } else { "replica" };
+        let port = scene.ports[node];
+        format!(
+            r#"{{"name":"n{node}","role":"{role}","host":"127.0.0.1","port":{port},"api_url":"{url}"}}"#
+        )
+    };
+    let members: Vec<String> = (0..3).map(member).collect();
+    let document = format!(r#"{{"members":[{}]}}"#, members.join(","));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&told);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve(stream, &document, answer, &notes);
+        }
+    });
+    Fake { url, told }
+}
+
+fn serve(mut stream: TcpStream, document: &str, answer: Answer, told: &Mutex<Vec<String>>) {
+    let mut chunk = [0; 4096];
+    let count = stream.read(&mut chunk).unwrap_or(0);
+    let asked = String::from_utf8_lossy(&chunk[..count]).into_owned();
+    let (status, body) = if asked.starts_with("POST") {
+        told.lock().unwrap().push(asked);
+        match answer {
+            Some((status, body)) => (status, body),
+            None => return,
+        }
+    } else {
+        (200, document)
+    };
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let _ = stream.write_all(answer.as_bytes());
+}
+
+fn pooler(scene: &Scene, patroni: &Fake) -> Pooler {
+    let urls = [patroni.url.as_str()];
+    let pooler = scene.config().set("clusters.main", "patroni", urls).start();
+    pooler.connect().query("select 1").good();
+    pooler
+}
+
+/// Asks for a switchover until Patroni has been heard, and returns why there is none.
+fn refused(pooler: &Pooler, command: &str) -> String {
+    let mut detail = String::new();
+    eventually(LONG, "Patroni is asked", || {
+        let reply = pooler.console().query(command);
+        let fault = reply.error();
+        assert_eq!(
+            (fault.code.as_str(), fault.message.as_str()),
+            ("55000", "the switchover did not come about")
+        );
+        detail = fault.detail.clone();
+        !detail.contains("no Patroni names the primary")
+    });
+    detail
+}
+
+#[test]
+fn a_switchover_that_patroni_refuses_is_told_in_its_words_and_nobody_waits_for_it() {
+    let scene = Scene::start();
+    let words = "no good candidates have been found for switchover";
+    let fake = patroni(&scene, Some((412, words)));
+    let pooler = pooler(&scene, &fake);
+    let detail = refused(&pooler, "SWITCHOVER main");
+    assert_eq!(detail, format!("Patroni refuses: status 412: {words}"));
+    assert!(pooler.log().contains(words));
+    eventually(Duration::from_secs(3), "nobody waits", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["stable"]
+    });
+    pooler.connect().query("insert into t values (1)").good();
+    let to = format!("SWITCHOVER main TO '127.0.0.1:{}'", scene.ports[2]);
+    refused(&pooler, &to);
+    let told = fake.told.lock().unwrap().pop().unwrap();
+    assert!(told.contains(r#""leader":"n0""#), "{told}");
+    assert!(told.contains(r#""candidate":"n2""#), "{told}");
+}
+
+#[test]
+fn a_switchover_that_nobody_can_be_asked_for_is_told_so() {
+    let scene = Scene::start();
+    let fake = patroni(&scene, None);
+    let pooler = pooler(&scene, &fake);
+    let detail = refused(&pooler, "SWITCHOVER main");
+    assert!(
+        detail.starts_with("no Patroni answers: 127.0.0.1:"),
+        "{detail}"
+    );
+    let alone = scene.config().start();
+    alone.connect().query("select 1").good();
+    let reply = alone.console().query("SWITCHOVER main TO n1");
+    let detail = reply.error().detail.clone();
+    assert!(
+        detail.starts_with("no Patroni keeps this cluster"),
+        "{detail}"
+    );
+    let reply = alone.console().query("SWITCHOVER other");
+    assert_eq!(reply.error().code, "42704");
+}
