@@ -209,6 +209,10 @@ impl Session {
     /// Begins a link: brings the server to the client's parameters. False when the server has to accept them first.
     fn settle_in(&mut self, cx: &mut Context<'_>, gathered: &mut Vec<u8>) -> Result<bool, Error> {
         self.is_fresh = false;
+        let wanted = Arc::as_ptr(&self.side.params);
+        if Arc::as_ptr(&self.server().side.params) != wanted {
+            self.tell_what_is_applied();
+        }
         let is_accepted = self.dialogue(|dialogue| dialogue.prepare(gathered));
         self.server().note_application_name();
         if is_accepted {
@@ -307,6 +311,9 @@ impl Session {
         }
         if !self.ours_is_under_way() {
             self.is_trying = false;
+            if self.before.is_some() {
+                self.tell_what_was_taken();
+            }
             self.let_cancels_in();
         }
         let ended = self.query.is_some() && self.has_said_all() && self.server().side.is_quiet();

@@ -22,6 +22,7 @@ mod split;
 mod steering;
 pub mod ties;
 mod trial;
+mod varcache;
 pub mod wishes;
 
 #[cfg(test)]

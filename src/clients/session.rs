@@ -91,6 +91,8 @@ pub struct Session {
     pub(super) may_have_committed: bool,
     /// Once it has listened.
     pub(super) ears: Option<Box<Ears>>,
+    /// The parameters that its server had before it was brought to the client's, where that is told.
+    pub(super) before: Option<Arc<Parameters>>,
     /// It goes over to another process, and nothing is under way.
     pub(super) is_moving: bool,
     _places: ClientPlaces,
@@ -132,6 +134,7 @@ impl Session {
             course: course.map(Box::new),
             may_have_committed: false,
             ears: None,
+            before: None,
             is_moving: false,
             _places: places,
         }

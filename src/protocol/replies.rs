@@ -358,6 +358,9 @@ impl Dialogue<'_> {
         if !is_carried(&name) {
             return;
         }
+        if let Some(heard) = self.server.heard.as_mut().filter(|_| is_ours) {
+            heard.push(name.clone().into_owned());
+        }
         let same = Arc::ptr_eq(&self.server.params, &self.client.params);
         self.server.params = self.interner.with(&self.server.params, &name, &value);
         if same {

@@ -137,6 +137,8 @@ pub struct ServerSide {
     pub doubt: Doubt,
     /// Why it must never be lent again.
     pub doomed: Option<&'static str>,
+    /// The parameters that it reported when it was brought to its client's, where somebody wants to know.
+    pub heard: Option<Vec<String>>,
 }
 
 impl ServerSide {
@@ -159,6 +161,7 @@ impl ServerSide {
             refused_ours: None,
             doubt: Doubt::default(),
             doomed: None,
+            heard: None,
         }
     }
 

@@ -123,6 +123,18 @@ pub fn login_attempt(who: Who<'_>, attempt: Attempt<'_>) {
     info!("{who} login attempt: db={database} user={user} tls={tls} replication={replication}");
 }
 
+/// A server is brought to a client's parameters.
+pub fn parameters_applied(server: Who<'_>, sql: &str) {
+    debug!("{server} varcache_apply: {sql}");
+}
+
+/// A server has taken a parameter of a client's by a spelling of its own.
+pub fn parameter_taken(client: Who<'_>, name: &str, (from, to): (&str, &str)) {
+    debug!(
+        "{client} varcache_set_canonical: setting {name} to its canonical version {from} -> {to}"
+    );
+}
+
 /// A client is logged in.
 pub fn client_logged_in(who: Who<'_>, tls: &str) {
     if !log::is_as_pgbouncer() {

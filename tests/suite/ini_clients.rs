@@ -198,3 +198,22 @@ fn who_is_there_when_the_process_ends_at_once_hears_nothing_more() {
         assert_eq!(pooler.exit(PATIENCE).code(), Some(0));
     }
 }
+
+#[test]
+fn at_verbose_2_the_log_tells_once_how_a_server_is_brought_to_a_clients_parameters() {
+    let pooler = start("verbose = 2\n");
+    let login = pooler.login().parameter("options", "-c DateStyle=ISO");
+    let mut client = login.connect();
+    client.query("select 1").good();
+    client.query("select 1").good();
+    let log = log(&pooler);
+    for line in [
+        " DEBUG S-0x",
+        " varcache_apply: SET DateStyle='ISO';",
+        " varcache_set_canonical: setting DateStyle to its canonical version ISO -> ISO, MDY",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let applied = log.matches("varcache_apply: ").count();
+    assert_eq!(applied, 1, "{log}");
+}
