@@ -211,7 +211,7 @@ impl Console {
         let command = command::parse(text, self.role)?;
         let tag = match command {
             Command::Show(show) => {
-                self.show(show, out)?;
+                self.show(show, out);
                 "SHOW".to_owned()
             }
             Command::SetIgnored => {
@@ -274,19 +274,11 @@ impl Console {
         }
     }
 
-    fn show(&self, show: Show, out: &mut BytesMut) -> Result<(), Complaint> {
-        if let Some(table) = show::table(&Look::now(&self.registry), show) {
-            table.write(out);
-            return Ok(());
+    fn show(&self, show: Show, out: &mut BytesMut) {
+        match show::table(&Look::now(&self.registry), show) {
+            Some(table) => table.write(out),
+            None => notice(out, "Console usage", Some(&command::help())),
         }
-        if show == Show::Help {
-            notice(out, "Console usage", Some(&command::help()));
-            return Ok(());
-        }
-        Err(Complaint {
-            hint: Some("A takeover by another process (-R) goes another way."),
-            ..Complaint::new(About::NotSupported, "SHOW FDS is not supported")
-        })
     }
 
     async fn reload(&self) -> Result<Vec<String>, Complaint> {

@@ -5,6 +5,7 @@ pub mod command;
 pub mod complaint;
 pub mod console;
 pub mod control;
+pub mod descriptors;
 pub mod gather;
 pub mod grammar;
 pub mod numbers;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::admin::clusters;
 use crate::admin::command::Show;
+use crate::admin::descriptors;
 use crate::admin::gather::Look;
 use crate::admin::numbers;
 use crate::admin::routing;
@@ -18,7 +19,7 @@ use crate::protocol::pins::Pins;
 use crate::stats::census::{ClientCard, ClientState, ServerCard};
 use crate::stats::report::CONSOLE;
 
-/// The rows of what is asked; `None` for what is not told in rows, or cannot be told.
+/// The rows of what is asked; `None` for what is not told in rows.
 pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
     Some(match show {
         Show::ActiveSockets => sockets::sockets(look, Which::Active),
@@ -50,7 +51,8 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::Users => users(look),
         Show::Version => one("version", &version(look.settings.dialect)),
         Show::Parameter(name, value) => one(name, value),
-        Show::Fds | Show::Help => return None,
+        Show::Fds => descriptors::table(look),
+        Show::Help => return None,
     })
 }
 

@@ -10,6 +10,8 @@ pub const TEXT: u32 = 25;
 pub const INT4: u32 = 23;
 /// The oid of `int8`.
 pub const INT8: u32 = 20;
+/// The oid of `bytea`.
+pub const BYTEA: u32 = 17;
 /// The oid of `numeric`.
 pub const NUMERIC: u32 = 1700;
 

@@ -97,6 +97,7 @@ pub(super) fn facts_of(stream: &Stream, registry: &Registry) -> ClientFacts {
         local_port,
         connected: clock::wall_seconds(),
         remote_pid: pid.unwrap_or(0),
+        descriptor: stream.number(),
         ..ClientFacts::default()
     }
 }

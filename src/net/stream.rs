@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -337,6 +337,14 @@ impl Stream {
         match &self.socket {
             Socket::Unix(socket) => socket.peer_cred().ok()?.pid(),
             Socket::Tcp(_) => None,
+        }
+    }
+
+    /// The number of its descriptor.
+    pub fn number(&self) -> i32 {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
         }
     }
 

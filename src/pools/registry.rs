@@ -66,6 +66,17 @@ pub enum Phase {
     Closing,
 }
 
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Door {
+    /// The number of its descriptor.
+    pub descriptor: i32,
+    /// Its address: an IP or `unix`.
+    pub address: String,
+    /// Its port; of a Unix socket the one in its name.
+    pub port: u16,
+}
+
 /// What everybody shares.
 #[derive(Debug)]
 pub struct Registry {
@@ -92,6 +103,8 @@ pub struct Registry {
     texts: ArcSwap<Cache>,
     /// The process that this one takes over from.
     pub elder: ArcSwapOption<Elder>,
+    /// Where clients knock.
+    pub doors: ArcSwap<Vec<Door>>,
     /// Other poolers behind the same address.
     pub peers: Peers,
     /// The addresses of servers' names.
@@ -138,6 +151,7 @@ impl Registry {
             routes: DashMap::new(),
             wants_catalog: Arc::default(),
             texts: ArcSwap::from_pointee(Cache::new(TEXTS, lists(&settings))),
+            doors: ArcSwap::default(),
             elder: ArcSwapOption::empty(),
             peers: Peers::default(),
             peer_tls: OnceLock::new(),

@@ -86,6 +86,9 @@ impl Acceptors {
         workers: &Arc<Vec<Worker>>,
         registry: &Arc<Registry>,
     ) -> io::Result<Self> {
+        let port = registry.settings.load().pooler.listen_port;
+        let doors = listeners.iter().map(|listener| listener.door(port));
+        registry.doors.store(Arc::new(doors.collect()));
         let mut acceptors = Vec::new();
         for listener in listeners {
             let runtime = Handle::current();

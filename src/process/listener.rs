@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::settings::Settings;
 use crate::net::letter::Letter;
+use crate::pools::registry::Door;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -51,6 +52,17 @@ impl Listener {
     /// The socket itself.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// How it is shown; `port` is the one in the name of a Unix socket.
+    pub fn door(&self, port: u16) -> Door {
+        let address = self.socket.local_addr().ok();
+        let place = address.and_then(|address| address.as_socket());
+        Door {
+            descriptor: self.socket.as_raw_fd(),
+            address: place.map_or_else(|| "unix".to_owned(), |place| place.ip().to_string()),
+            port: place.map_or(port, |place| place.port()),
+        }
     }
 
     /// Writes down what it is.

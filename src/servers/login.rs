@@ -303,6 +303,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         local_port,
         tls: stream.tls_description().unwrap_or_default(),
         connected: knocking.facts.connected,
+        descriptor: stream.number(),
         pid,
         replication: knocking.facts.replication,
     };

@@ -136,6 +136,7 @@ fn card(
         local_address,
         local_port,
         connected: letter.number("connected")?,
+        descriptor: stream.number(),
         pid: pid.map_or(0, u32::from_be_bytes),
         ..ServerFacts::default()
     };

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use crate::support::pooler::{Pooler, as_somebody, binary, start_ini};
+use crate::support::pooler::{Pooler, as_somebody, binary, config, start_ini};
 use crate::support::postgres::postgres;
 use crate::support::tls::Authority;
 use crate::support::wire::{Client, PATIENCE, batch};
@@ -362,4 +362,56 @@ fn a_new_process_that_is_told_to_end_takes_the_old_one_with_it() {
     busy.query("commit").good();
     drop(busy);
     assert!(old.exit().success());
+}
+
+#[test]
+fn show_fds_tells_every_socket_and_which_belong_together() {
+    let pooler = start("pool_mode = session\n");
+    let (mut client, _idle) = (pooler.connect(), pooler.connect());
+    let server: i64 = pid(&mut client).parse().unwrap();
+    let shown = pooler.show("SHOW FDS");
+    assert_eq!(
+        shown.column("task"),
+        ["pooler", "pooler", "client", "client", "server"]
+    );
+    let (numbers, links) = (shown.column("fd"), shown.column("link"));
+    assert_eq!((&links[2], &links[4]), (&numbers[4], &numbers[2]));
+    assert_eq!(links[3], "0");
+    let key: i64 = shown.column("cancel")[4].parse().unwrap();
+    assert_eq!(key >> 32, server, "a server's key begins with its process");
+    for number in numbers {
+        let path = format!("/proc/{}/fd/{number}", pooler.pid());
+        let target = fs::read_link(path).unwrap();
+        assert!(
+            target.to_string_lossy().starts_with("socket:"),
+            "{target:?}"
+        );
+    }
+}
+
+#[test]
+fn with_a_pooler_toml_what_follows_a_client_comes_over_and_who_is_pinned_stays() {
+    let pooler = config()
+        .pooler("unix_socket_dir", "{folder}")
+        .pooler("pool_mode", "transaction")
+        .start();
+    let (mut client, mut pinned) = (pooler.connect(), pooler.connect());
+    client.query("set search_path to pg_catalog").good();
+    pinned.query("select pg_advisory_lock(7)").good();
+    let mut old = pooler.succeed(&["-R"]);
+    assert_eq!(client.value("show search_path"), "pg_catalog");
+    let others = pooler.connect().value("show search_path");
+    assert_eq!(others, "\"$user\", public", "nobody else is told");
+    client.query("reset search_path").good();
+    assert_eq!(client.value("show search_path"), "\"$user\", public");
+    assert_eq!(
+        pinned.value(
+            "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        ),
+        "1"
+    );
+    assert!(old.is_running());
+    pinned.query("select pg_advisory_unlock(7)").good();
+    assert!(old.exit().success());
+    assert_eq!(pinned.value("select 'on'"), "on");
 }

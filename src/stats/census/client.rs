@@ -62,6 +62,8 @@ pub struct ClientFacts {
     pub connected: u64,
     /// The process at the other end of a Unix socket.
     pub remote_pid: u32,
+    /// The number of the socket's descriptor.
+    pub descriptor: i32,
     /// Which replication protocol it speaks.
     pub replication: Replication,
 }

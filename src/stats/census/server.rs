@@ -54,6 +54,8 @@ pub struct ServerFacts {
     pub connected: u64,
     /// The backend's process id.
     pub pid: u32,
+    /// The number of the socket's descriptor.
+    pub descriptor: i32,
     /// Which replication protocol it speaks.
     pub replication: Replication,
 }

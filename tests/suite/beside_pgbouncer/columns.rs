@@ -8,6 +8,7 @@ const INT4: i32 = 23;
 const INT8: i32 = 20;
 const TEXT: i32 = 25;
 const NUMERIC: i32 = 1700;
+const BYTEA: i32 = 17;
 
 /// Names with the oid of their type, after each other.
 type Columns = &'static [(&'static str, i32)];
@@ -150,6 +151,21 @@ const ALL: &[Shown] = &[
     grown("SERVERS", SOCKETS, SOCKETS_SINCE),
     grown("SOCKETS", BUFFERS, SOCKETS_SINCE),
     grown("ACTIVE_SOCKETS", BUFFERS, SOCKETS_SINCE),
+    shown(
+        "FDS",
+        &[
+            ("fd", INT4),
+            ("task user database addr", TEXT),
+            ("port", INT4),
+            ("cancel", INT8),
+            ("link", INT4),
+            (
+                "client_encoding std_strings datestyle timezone password",
+                TEXT,
+            ),
+            ("scram_client_key scram_server_key", BYTEA),
+        ],
+    ),
     grown(
         "STATS",
         &[

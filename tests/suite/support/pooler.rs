@@ -462,10 +462,14 @@ impl Pooler {
             .append(true)
             .open(self.folder.join("pooler.log"))
             .expect("the folder is ours");
-        let young = Command::new(binary())
-            .args(as_somebody())
+        let mut command = Command::new(binary());
+        if self.folder.join("p.ini").exists() {
+            command.args(as_somebody()).arg("p.ini");
+        } else {
+            command.arg("pooler.toml");
+        }
+        let young = command
             .args(arguments)
-            .arg("p.ini")
             .current_dir(&self.folder)
             .env_remove("DATABASE_URL")
             .stdin(Stdio::null())
@@ -474,10 +478,11 @@ impl Pooler {
             .spawn()
             .expect("the pooler's binary starts");
         guard(young.id());
-        let up = format!("[{}] LOG process up: ", young.id());
+        let ups = |log: &str| log.matches("process up: ").count();
+        let before = ups(&self.log());
         let old = std::mem::replace(&mut *self.child.lock().unwrap(), young);
         eventually(PATIENCE, "the next process is up or has ended", || {
-            !self.is_running() || self.log().contains(&up)
+            !self.is_running() || ups(&self.log()) > before
         });
         assert!(self.is_running(), "it ended:\n{}", self.log());
         Old(old)
