@@ -225,8 +225,11 @@ impl Cluster {
         node.is_some_and(|node| node.asked.is_none_or(|asked| sent > asked))
     }
 
-    fn answered(&mut self, id: NodeId, sent: Moment, at: Moment, facts: Facts) {
+    fn answered(&mut self, id: NodeId, sent: Moment, at: Moment, mut facts: Facts) {
         let node = &mut self.roster[id];
+        if facts.in_recovery {
+            facts.timeline = node.timeline_of(&facts);
+        }
         node.asked = Some(sent);
         node.heard = Some((at, at.since(sent)));
         node.trouble = None;

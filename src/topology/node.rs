@@ -268,6 +268,8 @@ pub struct Node {
     pub lag: Lag,
     /// Whether a replica serves reads.
     pub membership: Membership,
+    /// When the replica was started, and the highest timeline that it has received since.
+    followed: Option<(String, u32)>,
 }
 
 impl Node {
@@ -284,7 +286,23 @@ impl Node {
             outcomes: 0,
             lag: Lag::Unknown,
             membership: Membership::default(),
+            followed: None,
         }
+    }
+
+    /// The timeline that a replica follows.
+    ///
+    /// Once its WAL receiver has ended it can only say that of its last restartpoint, which may be one of a reign long ago. As long as it was
+    /// not started again it follows what it has received before.
+    pub fn timeline_of(&mut self, facts: &Facts) -> u32 {
+        let known = self.followed.as_ref();
+        let known = known.filter(|(started, _)| *started == facts.started);
+        let known = known.map_or(0, |(_, timeline)| *timeline);
+        if facts.is_receiving {
+            self.followed = Some((facts.started.clone(), facts.timeline));
+            return facts.timeline;
+        }
+        facts.timeline.max(known)
     }
 
     /// Its lag is not known any more, so it serves no reads.

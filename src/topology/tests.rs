@@ -76,6 +76,11 @@ impl Picture {
 
     /// `node` answers as a replica whose WAL receiver is not connected.
     fn cut_off(&mut self, node: NodeId, now: u64) {
+        self.cut_off_on(3, node, now);
+    }
+
+    /// The same, of whose last restartpoint was on `timeline`.
+    fn cut_off_on(&mut self, timeline: u32, node: NodeId, now: u64) {
         self.cluster.observe(Observation::Answered {
             node,
             sent: at(now - 5),
@@ -84,7 +89,7 @@ impl Picture {
                 in_recovery: true,
                 lsn: Lsn(1000),
                 received: None,
-                timeline: 3,
+                timeline,
                 system: 7,
                 started: format!("noon of {}", node.0),
                 is_receiving: false,
@@ -404,6 +409,18 @@ fn a_replica_that_a_dying_writer_let_go_first_serves_reads_all_the_same() {
     let now = picture.now;
     picture.cut_off(B, now);
     assert_eq!(picture.readers(), [B, C]);
+}
+
+#[test]
+fn a_replica_whose_receiver_has_ended_follows_what_it_received_before() {
+    let mut picture = stable();
+    picture.refused(A);
+    picture.now += 10;
+    let now = picture.now;
+    picture.cut_off_on(1, B, now);
+    let view = picture.cluster.view();
+    assert_eq!(picture.readers(), [B, C]);
+    assert_eq!(view.node(B).map(|node| node.timeline), Some(3));
 }
 
 #[test]
