@@ -7,20 +7,28 @@ use std::time::{Duration, Instant};
 use pooler::cli::cluster::Stop;
 
 use crate::support::eventually;
-use crate::support::load::{more, under_load};
+use crate::support::load::{assert_good, more, past, under_load, with_splitting};
 use crate::support::pooler::Pooler;
 use crate::support::scene::port;
-use crate::support::wire::batch;
+use crate::support::wire::{Address, batch};
 
 pub use crate::support::scene::Scene;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Runs writers while `story` happens; what they were told must be true of `winner`.
-fn loaded(scene: &Scene, pooler: &Pooler, winner: usize, story: impl FnOnce(&AtomicUsize)) {
-    let load = under_load(pooler, Vec::new(), story);
-    // Twice something happens, and each time each has one write in flight.
-    load.judge("by pg_ctl", 2, |sql| scene.sql(winner, sql));
+/// Runs clients while `story` happens; what they were told must be true of `winner`.
+fn loaded(
+    what: &str,
+    scene: &Scene,
+    pooler: &Pooler,
+    winner: usize,
+    story: impl FnOnce(&AtomicUsize),
+) {
+    let direct = scene.ports.iter().map(|port| past(Address::tcp(*port)));
+    let load = under_load(pooler, direct.collect(), story);
+    let verdict = load.verdict(|sql| scene.sql(winner, sql));
+    // Twice something happens, and each time each has one thing in flight.
+    assert_good(what, &verdict, 2);
 }
 
 #[test]
@@ -76,8 +84,9 @@ fn the_console_shows_the_cluster_and_drains_it() {
 #[test]
 fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
     let scene = Scene::start();
-    let pooler = scene.config().start();
-    loaded(&scene, &pooler, 1, |written| {
+    let pooler = with_splitting(scene.config()).start();
+    let what = "kill -9, promotion, revival of the old primary";
+    loaded(what, &scene, &pooler, 1, |written| {
         scene.cluster().kill9(0).unwrap();
         let began = Instant::now();
         scene.cluster().promote(1).unwrap();
@@ -94,8 +103,9 @@ fn a_crash_of_the_primary_loses_doubles_and_splits_nothing() {
 #[test]
 fn a_restart_in_place_and_a_promotion_of_a_living_cluster_are_followed() {
     let scene = Scene::start();
-    let pooler = scene.config().start();
-    loaded(&scene, &pooler, 1, |written| {
+    let pooler = with_splitting(scene.config()).start();
+    let what = "restart, promotion of a living cluster";
+    loaded(what, &scene, &pooler, 1, |written| {
         scene.cluster().restart(0).unwrap();
         more(written, 100);
         // Now the replica is promoted while the primary goes on: the higher timeline wins, at once. Writes that wait for the

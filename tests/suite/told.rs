@@ -7,7 +7,7 @@ use pooler::cli::cluster::Stop;
 
 use crate::cluster::Scene;
 use crate::support::eventually;
-use crate::support::load::{more, under_load};
+use crate::support::load::{assert_good, more, under_load, with_splitting};
 use crate::support::pooler::Pooler;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -32,13 +32,14 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 #[test]
 fn a_failover_is_told_with_its_milliseconds_and_what_became_of_whom() {
     let scene = Scene::start();
-    let pooler = scene.config().start();
+    let pooler = with_splitting(scene.config()).start();
     let load = under_load(&pooler, Vec::new(), |written| {
         scene.cluster().kill9(0).unwrap();
         scene.cluster().promote(1).unwrap();
         more(written, 50);
     });
-    let (errors, _) = load.judge("told", 1, |sql| scene.sql(1, sql));
+    let verdict = load.verdict(|sql| scene.sql(1, sql));
+    assert_good("told", &verdict, 1);
     let row = outage(&pooler, "failover");
     let address = |node: usize| format!("127.0.0.1:{}", scene.ports[node]);
     assert_eq!(
@@ -51,7 +52,7 @@ fn a_failover_is_told_with_its_milliseconds_and_what_became_of_whom() {
     // Six clients wrote without pause: each of them waited, or was told that nobody knows and waited then.
     assert!(number(&row, "held") >= 6.0, "{row:?}");
     assert_eq!((&row["released"], &*row["failed"]), (&row["held"], "0"));
-    let unknown = errors.get("08007").copied().unwrap_or_default();
+    let unknown = verdict.errors.get("08007").copied().unwrap_or_default();
     assert_eq!(row["unknown"], unknown.to_string(), "{row:?}");
     let holds = pooler
         .show("SHOW HOLDS")

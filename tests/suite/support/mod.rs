@@ -14,6 +14,7 @@ pub mod scene;
 pub mod scripted;
 pub mod tls;
 pub mod wire;
+pub mod wiring;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

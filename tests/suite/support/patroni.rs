@@ -21,11 +21,14 @@ use serde_json::Value;
 
 use super::postgres::binaries;
 use super::tls::Authority;
+use super::wire::Address;
+use super::wiring::{NETWORK, Wiring};
 use super::{eventually, languages, packages};
 
 /// Nodes.
 pub const NODES: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(90);
+const SECOND: Duration = Duration::from_secs(1);
 /// The scope, under `/service`.
 pub const SCOPE: &str = "main";
 
@@ -41,6 +44,8 @@ pub struct Patroni {
     /// Ends whatever works in the folder, once the managers are gone: they start servers that are nobody's children.
     guardian: Guardian,
     folder: Folder,
+    /// How its nodes are reached.
+    pub wiring: Wiring,
     /// The first three parts of every address.
     network: String,
     /// Its etcd takes TLS, too.
@@ -81,7 +86,16 @@ impl Patroni {
     /// Starts etcd with `keepers` members and three nodes, and waits for a primary with a synchronous standby and another replica.
     /// `more` is put into the dynamic configuration, as JSON without the outer braces.
     pub fn start(keepers: usize, more: &str) -> Self {
-        let mut cluster = Self::with_keepers(keepers);
+        Self::started(Self::with_keepers(keepers), more)
+    }
+
+    /// The same, each node with a cable that can be pulled.
+    pub fn with_cables(keepers: usize, more: &str) -> Self {
+        let wiring = Wiring::cables(NODES, keepers);
+        Self::started(Self::wired(keepers, wiring, NETWORK.to_owned()), more)
+    }
+
+    fn started(mut cluster: Self, more: &str) -> Self {
         for node in 0..NODES {
             cluster.configure(node, more);
             cluster.start_manager(node);
@@ -155,13 +169,19 @@ impl Patroni {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id().wrapping_mul(7).wrapping_add(number);
+        let network = format!("127.{}.{}", 32 + (own >> 8) % 200, own % 256);
+        Self::wired(keepers, Wiring::Loopback, network)
+    }
+
+    fn wired(keepers: usize, wiring: Wiring, network: String) -> Self {
         let folder = Folder::new(binaries().account()).unwrap();
         let mut cluster = Self {
             guardian: Guardian::over(folder.path()).unwrap(),
             folder,
             managers: (0..NODES).map(|_| Part { server: None }).collect(),
             keepers: (0..keepers).map(|_| Part { server: None }).collect(),
-            network: format!("127.{}.{}", 32 + (own >> 8) % 200, own % 256),
+            wiring,
+            network,
             is_secure: false,
         };
         for keeper in 0..keepers {
@@ -185,13 +205,19 @@ impl Patroni {
         });
     }
 
-    fn host(&self, node: usize) -> String {
+    /// The host of `node`.
+    pub fn host(&self, node: usize) -> String {
         format!("{}.{}", self.network, node + 1)
     }
 
     /// The address of Patroni's REST interface on `node`.
     pub fn rest(&self, node: usize) -> String {
         format!("{}:8008", self.host(node))
+    }
+
+    /// The host of member `keeper` of etcd.
+    pub fn keepers_host(&self, keeper: usize) -> String {
+        format!("{}.{}", self.network, keeper + 101)
     }
 
     /// The address of member `keeper` of etcd.
@@ -236,7 +262,7 @@ impl Patroni {
   "listen": "{host}:5432", "connect_address": "{host}:5432", "data_dir": "{home}/data", "bin_dir": "{}",
   "pgpass": "{home}/pgpass", "use_unix_socket": true,
   "parameters": {{"unix_socket_directories": "{home}/sock"}},
-  "pg_hba": ["local all all trust", "host all all 127.0.0.0/8 trust", "host replication all 127.0.0.0/8 trust"],
+  "pg_hba": ["local all all trust", "host all all all trust", "host replication all all trust"],
   "authentication": {{"superuser": {{"username": "postgres", "password": "x"}},
     "replication": {{"username": "repl", "password": "x"}}}}}}
 }}"#,
@@ -270,6 +296,7 @@ impl Patroni {
     pub fn start_manager(&mut self, node: usize) {
         let mut command = languages::patroni();
         command.arg(self.path(&format!("n{node}.yml")));
+        let command = self.wiring.place(node, command, self.folder.path());
         self.managers[node] = self.launch(&format!("patroni{node}"), command);
     }
 
@@ -320,6 +347,14 @@ impl Patroni {
         Self::kill(&mut self.managers[node], &mut self.guardian);
     }
 
+    /// Has the manager of `node` end, which stops its PostgreSQL before.
+    pub fn end_manager(&mut self, node: usize) {
+        if let Some(mut server) = self.managers[node].server.take() {
+            assert!(server.end("TERM").unwrap(), "Patroni ends");
+            self.guardian.forget(server.pid());
+        }
+    }
+
     /// Kills a member of etcd.
     pub fn kill_keeper(&mut self, keeper: usize) {
         Self::kill(&mut self.keepers[keeper], &mut self.guardian);
@@ -347,11 +382,9 @@ impl Patroni {
         Some(answer.first().unwrap_or_default().to_owned())
     }
 
-    /// Tries a write on `node`, and says whether it was done.
-    pub fn writes_directly(&self, node: usize) -> Box<dyn FnMut() -> bool + Send> {
-        let socket = self.path(&format!("n{node}/sock/.s.PGSQL.5432"));
-        let sql = "insert into direct default values";
-        Box::new(move || ask::ask(&socket, "postgres", "postgres", sql).is_ok())
+    /// Where PostgreSQL of `node` listens.
+    pub fn address(&self, node: usize) -> Address {
+        Address::Tcp(self.host(node), 5432)
     }
 
     /// As [`Patroni::try_sql`], of a node that can be asked.
@@ -389,8 +422,12 @@ impl Patroni {
     }
 
     fn with_role(&self, role: &str) -> Option<usize> {
-        let document = (0..NODES).find_map(|node| self.http(node, "GET", "/cluster", ""))?;
-        let document: Value = serde_json::from_str(&document.1).ok()?;
+        let asked = (0..NODES).find_map(|node| {
+            let address = self.rest(node);
+            let answer = http_within(SECOND, &address, "GET", "/cluster", "");
+            answer.filter(|(status, _)| *status == 200)
+        });
+        let document: Value = serde_json::from_str(&asked?.1).ok()?;
         let mut members = document["members"].as_array()?.iter();
         let member = members.find(|member| member["role"] == role)?;
         member["name"].as_str()?.strip_prefix('n')?.parse().ok()
@@ -416,8 +453,18 @@ impl Patroni {
 }
 
 fn http(address: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    http_within(PATIENCE, address, method, path, body)
+}
+
+fn http_within(
+    patience: Duration,
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, SECOND).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"

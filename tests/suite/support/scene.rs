@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use ::pooler::cli::cluster::{Cluster, Options};
 
+use super::load::{COLUMNS, TABLES};
 use super::pooler::{Config, config};
 use super::postgres::binaries;
 use super::wire::Client;
@@ -48,8 +49,8 @@ impl Scene {
             ("synchronous_standby_names", "ANY 1 (node1)"),
             ("wal_log_hints", "on"),
         ];
-        let columns = "id bigint, at timestamptz default now()";
-        let scene = Self::with(&settings, columns, [2, 0, 1]);
+        let scene = Self::with(&settings, COLUMNS, [2, 0, 1]);
+        scene.sql(0, TABLES);
         // Whoever is promoted has nobody to wait for.
         for node in [1, 2] {
             scene.alter(node, "synchronous_standby_names", "");
