@@ -62,6 +62,8 @@ pub(super) struct Split {
     pub(super) trial: Option<Trial>,
     /// A replica could not serve the request.
     pub(super) must_be_primary: bool,
+    /// The primary was lost while it read.
+    pub(super) is_asked_again: bool,
     /// So many reads in a row went to the primary for want of a replica.
     pub(super) strays: u32,
     /// Until when the request may wait for a sample.
@@ -95,6 +97,7 @@ impl Split {
             said: 0,
             trial: None,
             must_be_primary: false,
+            is_asked_again: false,
             strays: 0,
             waits_until: None,
         }
@@ -166,7 +169,17 @@ impl Split {
             self.flight = Some(self.routes.takes_off(route.node, now));
             // Who asked for a replica hears what it says.
             self.trial = (route.why != Reason::Asked).then(Trial::default);
+        } else if self.may_be_asked_again() {
+            self.gate = Gate::Judged(self.asked.size);
+            self.trial = Some(Trial::on_primary());
         }
+    }
+
+    /// Whether what goes to the primary now is known to read, and nothing else, and may so be asked for once more.
+    fn may_be_asked_again(&self) -> bool {
+        let asked = &self.asked.ask;
+        let is_read = asked.intent == Intent::Read && asked.begins.is_none();
+        is_read && !self.must_be_primary && !self.is_asked_again
     }
 
     /// Whether all that the client said on the link is known to read.

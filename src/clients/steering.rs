@@ -272,6 +272,7 @@ impl Session {
             return;
         };
         split.must_be_primary = false;
+        split.is_asked_again = false;
         split.trial = None;
         if let Some(share) = split.share.take() {
             share.landed(now);

@@ -1,5 +1,5 @@
 //! A read on a replica may fail for reasons that the primary knows nothing of. Until the first byte of its answer has gone to the
-//! client it is asked again, once, there.
+//! client it is asked again, once, there. So is a read that was known to read and whose primary is lost, of whoever may serve it then.
 //!
 //! What the server says is held back until it is known what it will come to: rows or a good end pass, a failure of the replica's own
 //! is heard by nobody.
@@ -48,6 +48,8 @@ pub(super) struct Trial {
     is_texts_fault: bool,
     /// It has failed, and the rest of the answer is heard by nobody.
     has_failed: bool,
+    /// It is the primary that reads: what it says is the answer, unless it is lost.
+    is_on_primary: bool,
 }
 
 /// What a replica's words mean for a read.
@@ -73,6 +75,14 @@ pub(super) enum Fault {
 }
 
 impl Trial {
+    /// Of a read on the primary.
+    pub(super) fn on_primary() -> Self {
+        Self {
+            is_on_primary: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what the server says.
     fn hear(&mut self, chunk: &[u8]) -> Fate {
         self.said.extend_from_slice(chunk);
@@ -92,7 +102,12 @@ impl Trial {
                 };
             };
             if tag == b'E' {
-                break fate(&Heard::of(body), ours > 0);
+                break match fate(&Heard::of(body), ours > 0) {
+                    Fate::Failed(Fault::Text(_) | Fault::Unknown) if self.is_on_primary => {
+                        Fate::Answered
+                    }
+                    fate => fate,
+                };
             }
             if ours > 0 {
                 ours -= usize::from(tag == b'Z');
@@ -273,7 +288,8 @@ impl Session {
         }
     }
 
-    /// Takes a read back from a replica that could not serve it, to be asked of the primary. False where there is none.
+    /// Takes a read back from a replica that could not serve it, to be asked of the primary, or from a primary that is lost. False where there
+    /// is none.
     pub(super) fn take_read_back(&mut self) -> bool {
         if !matches!(self.standing, Standing::Linked(_)) || !self.side.keeps.pins.is_empty() {
             return false;
@@ -281,7 +297,11 @@ impl Session {
         let Some(trial) = self.split().and_then(|split| split.trial.take()) else {
             return false;
         };
-        if !trial.is_texts_fault {
+        if trial.is_on_primary {
+            let is_fenced = self.server().card.is_fenced();
+            let course = self.course.as_ref().filter(|_| !is_fenced);
+            course.inspect(|course| course.bad_sign("a server was lost"));
+        } else if !trial.is_texts_fault {
             self.blame_node();
         }
         let is_fit = trial.has_failed && self.dialogue(|dialogue| dialogue.is_over());
@@ -301,7 +321,8 @@ impl Session {
         self.is_trying = false;
         self.card.link_to(0);
         if let Some(split) = self.split() {
-            split.must_be_primary = true;
+            split.must_be_primary = !trial.is_on_primary;
+            split.is_asked_again |= trial.is_on_primary;
             split.routes.counts.again.fetch_add(1, Relaxed);
         }
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
@@ -354,6 +375,14 @@ mod tests {
                 assert_eq!(fate, wanted);
             }
         }
+    }
+
+    #[test]
+    fn what_a_primary_says_is_the_answer_unless_it_ends() {
+        let fates = [("ERROR", "25006"), ("ERROR", "42P01"), ("FATAL", "57P01")];
+        let fates = fates.map(|(severity, code)| Trial::on_primary().hear(&error(severity, code)));
+        let node = Fate::Failed(Fault::Node);
+        assert_eq!(fates, [Fate::Answered, Fate::Answered, node]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where a request goes: its intent, the session's standing and the cluster's view in; a node and the reason out.
 //!
 //! Never a write to a node that the view does not call primary, never a read from a replica that is behind the bound of lag or behind
-//! what the session itself has written or read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
+//! what the session itself has written or, as long as there is a primary, read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
 
 use std::time::Duration;
 
@@ -367,12 +367,21 @@ pub fn fitness(
     if !own.iter().chain(&shared).all(is_past) {
         return Err(Skip::BehindWrite);
     }
-    match &standing.read {
-        Some((last, mark)) if (*last != node.id || mark.epoch != view.epoch) && !is_past(mark) => {
-            Err(Skip::BehindRead)
-        }
-        _ => Ok(()),
+    let Some((last, mark)) = &standing.read else {
+        return Ok(());
+    };
+    let is_same = *last == node.id && mark.epoch == view.epoch;
+    if is_same || is_past(mark) || has_all_there_is(node, mark, view) {
+        return Ok(());
     }
+    Err(Skip::BehindRead)
+}
+
+/// Whether there is no writer any more who would say how far a read was, and `node` has replayed all that the writer was ever seen to
+/// have written: a client that only reads goes on there. What it read last may be newer, by what was written since the last probe.
+fn has_all_there_is(node: &NodeView, mark: &Mark, view: &ClusterView) -> bool {
+    let is_orphaned = view.writer.is_none() && mark.epoch == view.epoch && mark.lsn.is_none();
+    is_orphaned && view.last.is_some() && node.lsn >= view.last
 }
 
 /// Whether the next sample of the primary's position is likely to qualify a replica for a read of the session: all that keeps one from

@@ -60,6 +60,7 @@ fn view() -> ClusterView {
             sent: at(100),
             lsn: Lsn(1000),
         }),
+        last: Some(Lsn(1000)),
         floor: Some(Lsn(10)),
         nodes: vec![
             node(A, Role::Primary, 1000, 0),
@@ -465,6 +466,25 @@ fn without_a_primary_writes_wait_and_reads_go_on() {
 }
 
 #[test]
+fn without_a_primary_who_has_read_from_it_goes_on_where_all_that_was_seen_of_it_is() {
+    let policy = Policy::default();
+    let mut headless = view();
+    (headless.phase, headless.writer) = (Phase::NoWriter, None);
+    (headless.sample, headless.nodes[0].role) = (None, Role::Down);
+    let mut standing = Standing::default();
+    standing.has_read(A, at(150), Epoch(1));
+    assert_eq!(nodes(READ, &standing, &headless, &policy), []);
+    headless.nodes[1].lsn = headless.last;
+    assert_eq!(nodes(READ, &standing, &headless, &policy), [B]);
+    standing.wrote(at(150), Epoch(1));
+    assert_eq!(
+        nodes(READ, &standing, &headless, &policy),
+        [],
+        "its own write may be newer"
+    );
+}
+
+#[test]
 fn a_view_that_was_not_renewed_in_time_routes_nothing() {
     let mut stale = view();
     stale.fresh_until = at(999);
@@ -586,6 +606,7 @@ prop_compose! {
             phase: if is_stable { Phase::Stable } else { Phase::NoWriter },
             writer: writer.filter(|id| usize::from(*id) < nodes.len()).map(NodeId),
             sample: sample.map(|(sent, lsn)| Sample { sent: at(sent), lsn: Lsn(lsn) }),
+            last: sample.map(|(_, lsn)| Lsn(lsn)),
             floor: floor.map(Lsn),
             nodes,
             ..view()
@@ -646,7 +667,8 @@ proptest! {
         prop_assert!(standing.written.iter().all(is_past));
         if let Some((last, mark)) = &standing.read {
             let is_same = *last == route.node && mark.epoch == view.epoch;
-            prop_assert!(is_same || is_past(mark));
+            let has_all = view.writer.is_none() && mark.epoch == view.epoch && node.lsn >= view.last;
+            prop_assert!(is_same || is_past(mark) || has_all);
         }
     }
 }

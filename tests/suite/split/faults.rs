@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pooler::cli::cluster::Stop;
 
 use super::{LONG, PORT, port, scene, split, start};
+use crate::support::scene::Scene;
 use crate::support::wire::batch;
 use crate::support::{Raise, eventually};
 
@@ -169,4 +170,23 @@ fn what_is_too_new_for_a_replica_is_read_from_the_primary_and_costs_no_connectio
         before,
         "the servers of the replicas are still there"
     );
+}
+
+#[test]
+fn a_read_whose_primary_is_killed_is_asked_again_and_goes_on_without_one() {
+    let scene = Scene::start();
+    let config = split(&scene).set("clusters.main", "max_lag", "60s");
+    let pooler = start(&config);
+    let mut client = pooler.connect();
+    // A word that no replica may answer, and that is known to read.
+    client.query("set pooler.route = 'primary'").good();
+    client.send(batch().query("select current_setting('port'), pg_sleep(1)"));
+    let is_running = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)' and state = 'active'";
+    eventually(LONG, "the primary works on it", || {
+        scene.sql(0, is_running) == "1"
+    });
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    let reply = client.until_ready().good();
+    assert_eq!(reply.value(), scene.ports[1].to_string());
 }

@@ -69,6 +69,8 @@ struct Shared {
     began: Instant,
     over: AtomicBool,
     written: AtomicUsize,
+    /// Past the pooler.
+    directly: AtomicUsize,
     timeline: AtomicU32,
     round: u64,
 }
@@ -281,6 +283,7 @@ pub fn under_load(pooler: &Pooler, direct: Vec<Direct>, story: impl FnOnce(&Atom
         began: Instant::now(),
         over: AtomicBool::new(false),
         written: AtomicUsize::new(0),
+        directly: AtomicUsize::new(0),
         timeline: AtomicU32::new(0),
         round: ROUNDS.fetch_add(1, SeqCst),
     };
@@ -308,6 +311,9 @@ pub fn under_load(pooler: &Pooler, direct: Vec<Direct>, story: impl FnOnce(&Atom
             })
             .collect();
         more(&shared.written, 50);
+        if !watchers.is_empty() {
+            more(&shared.directly, 3);
+        }
         story(&shared.written);
         shared.over.store(true, SeqCst);
         let journals = voices.into_iter().map(|one| one.join().unwrap());
@@ -331,6 +337,7 @@ fn watch(mut write: Direct, shared: &Shared) -> Vec<Duration> {
             && shared.saw(timeline) == timeline
         {
             moments.push(shared.began.elapsed());
+            shared.directly.fetch_add(1, SeqCst);
         }
         thread::sleep(BETWEEN);
     }
