@@ -108,9 +108,18 @@ impl Server {
     /// Another thread's may not have come to it yet, so there the socket itself is asked.
     pub fn is_silent(&mut self, interner: &Interner) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
+        if self.stream.read_ready(&mut cx) && !self.has_said_nothing_bad(&mut cx, interner) {
+            return false;
+        }
+        let is_told = self.home == thread::worker() && has_budget_remaining();
+        is_told || !self.stream.has_unheard_bytes()
+    }
+
+    #[cold]
+    fn has_said_nothing_bad(&mut self, cx: &mut Context<'_>, interner: &Interner) -> bool {
         let mut scratch = [0; 4096];
-        while self.stream.read_ready(&mut cx) {
-            match self.stream.poll_read(&mut cx, &mut scratch) {
+        loop {
+            match self.stream.poll_read(cx, &mut scratch) {
                 Poll::Pending => return true,
                 Poll::Ready(Err(_) | Ok(0)) => return false,
                 Poll::Ready(Ok(count)) => {
@@ -120,8 +129,6 @@ impl Server {
                 }
             }
         }
-        let is_told = self.home == thread::worker() && has_budget_remaining();
-        is_told || !self.stream.has_unheard_bytes()
     }
 
     /// Takes note of whole ParameterStatus and Notice messages; false for anything else.
