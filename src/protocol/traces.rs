@@ -19,7 +19,8 @@ mod tests;
 pub use self::marks::Marks;
 use self::settings::{set, set_config};
 use self::words::{
-    Lower, after_comment, begins_word, contains, is, is_comment, next_words, starts, word_at,
+    Lower, after_comment, begins_word, contains, is, is_comment, may_matter, next_words, starts,
+    word_at,
 };
 use crate::protocol::pins::Pins;
 
@@ -176,8 +177,16 @@ struct Scan {
 
 impl Scan {
     fn word(&mut self, word: &[u8], rest: &[u8], is_start: bool) {
+        if is_start && is(word, "select") {
+            // What most texts begin with says nothing else.
+            (self.defines, self.makes) = (false, true);
+            self.statements += 1;
+            return;
+        }
         if is_start {
             self.begin(word, rest);
+        } else if !(may_matter(word) || self.does || self.explains || self.makes_code) {
+            return;
         }
         let lasting = self.found.lasting;
         self.meet(word, rest);

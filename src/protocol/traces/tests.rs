@@ -1,6 +1,7 @@
 //! What texts are taken to leave behind.
 
-use super::{LARGEST_TEXT, Marks, traces};
+use super::words::may_matter;
+use super::{LARGEST_TEXT, Marks, Scan, Traces, traces};
 use crate::protocol::pins::Pins;
 
 fn marks(text: &str) -> Marks {
@@ -146,4 +147,41 @@ fn what_cannot_be_looked_for_lasts() {
             .lasting
             .is_empty()
     );
+}
+
+/// Every word that is looked for anywhere in a statement, and some like them.
+const WORDS: &str = "temp temporary into create hold execute u set select set_config set_limit setval setseed nextval currval \
+    lastval dblink_connect dblink_connect_u pg_settings pg_temp pg_temp_3 pg_advisory_lock pg_advisory_unlock_all \
+    pg_replication_origin_session_setup pg_create_physical_replication_slot pg_drop_replication_slot pg_backup_start \
+    pg_start_backup query_to_xml query_to_xml_and_xmlschema table_to_xmlschema database_to_xml cursor_to_xml schema_to_xml \
+    ts_stat ts_rewrite update insert alter import function pgbench_accounts count created_at a_ q_ s_ t_ d_";
+
+#[test]
+fn a_word_that_is_passed_over_would_have_left_no_trace() {
+    let mut passed = 0;
+    for word in WORDS.split_whitespace() {
+        for word in [word.to_owned(), word.to_uppercase(), format!("{word}x")] {
+            for rest in ["", "&\"\\0061\"", "('a', 'b', false)"] {
+                if may_matter(word.as_bytes()) {
+                    continue;
+                }
+                let mut scan = Scan {
+                    makes: true,
+                    ..Scan::default()
+                };
+                scan.meet(word.as_bytes(), rest.as_bytes());
+                assert_eq!(scan.found, Traces::default(), "{word}");
+                assert!(!scan.updates && !scan.names_settings, "{word}");
+                passed += 1;
+            }
+        }
+    }
+    assert!(passed > 60, "{passed}");
+}
+
+#[test]
+fn what_begins_with_a_select_is_read_to_its_end() {
+    assert_eq!(marks("select 1; create temp table t()"), Marks::TEMPORARY);
+    assert_eq!(marks("select 1 as a into temp t"), Marks::TEMPORARY);
+    assert_eq!(marks("select * into t from u"), Marks::TEMPORARY);
 }

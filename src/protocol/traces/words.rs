@@ -58,6 +58,29 @@ pub(super) fn is(word: &[u8], other: &str) -> bool {
     word.eq_ignore_ascii_case(other.as_bytes())
 }
 
+/// Whether `word` has the first letter and the length of one that matters wherever it stands: most words have not.
+#[inline]
+pub(super) fn may_matter(word: &[u8]) -> bool {
+    let length = word.len();
+    let may_run_texts = || length >= "ts_stat".len() && word.contains(&b'_');
+    match word[0].to_ascii_lowercase() {
+        b'a' => length == "alter".len(),
+        b'c' => length == "create".len() || length == "currval".len() || may_run_texts(),
+        b'd' => length >= "dblink_connect".len() || may_run_texts(),
+        b'e' => length == "execute".len(),
+        b'h' => length == "hold".len(),
+        b'i' => length == "into".len() || length == "import".len(),
+        b'l' => length == "lastval".len(),
+        b'n' => length == "nextval".len(),
+        b'p' => word.get(2) == Some(&b'_'),
+        b'q' => may_run_texts(),
+        b's' => length == "setval".len() || length == "setseed".len() || may_run_texts(),
+        b't' => length == "temp".len() || length == "temporary".len() || may_run_texts(),
+        b'u' => length == 1 || length == "update".len(),
+        _ => false,
+    }
+}
+
 pub(super) fn is_comment(text: &[u8], at: usize) -> bool {
     matches!(text[at..], [b'-', b'-', ..] | [b'/', b'*', ..])
 }
