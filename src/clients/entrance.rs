@@ -3,6 +3,7 @@
 //! Nothing but one startup packet of at most 10,000 bytes is taken here, read as its bytes arrive; what came with it is handed on. Bytes that come in clear where
 //! a TLS handshake has to begin close the connection.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,20 +22,18 @@ use crate::config::settings::Settings;
 use crate::config::value::{Dialect, TlsMode};
 use crate::error::Error;
 use crate::net::passing::Packet;
-use crate::net::stream::{Address, Stream};
+use crate::net::stream::{Address, Fresh, Stream};
 use crate::pools::registry::Registry;
 use crate::protocol::startup::{self, Progress, Startup, StartupError};
-use crate::stats::arrival::Arrival;
+use crate::stats::arrival::{Arrival, Dismissal};
 use crate::stats::census::ClientFacts;
 use crate::telemetry::events::{self, Who};
 
 /// A connection that the acceptor took, and its id.
 #[derive(Debug)]
 pub enum Accepted {
-    /// Over TCP.
-    Tcp(std::net::TcpStream, u64),
-    /// Over a Unix socket.
-    Unix(std::os::unix::net::UnixStream, u64),
+    /// Just now; and its id.
+    Fresh(Fresh, u64),
     /// A client that logged in to another process.
     Moved(Packet),
 }
@@ -64,7 +63,8 @@ struct Knock<'a> {
 
 impl<'a> Knock<'a> {
     fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
-        let arrival = Arc::new(Arrival::new(id, facts_of(stream, registry)));
+        let facts = facts_of(stream, registry);
+        let arrival = Arc::new(Arrival::new(id, facts, clock::now()));
         let arrivals = &registry.census.arrivals;
         arrivals.insert(arrival.id, Arc::clone(&arrival));
         Self { registry, arrival }
@@ -107,12 +107,13 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     let registry = Arc::clone(&gate.registry);
     registry.census.sockets.fetch_add(1, Relaxed);
     let _socket = Socket(Arc::clone(&registry));
-    let (stream, id) = match accepted {
-        Accepted::Tcp(socket, id) => (Stream::from_accepted_tcp(socket), id),
-        Accepted::Unix(socket, id) => (Stream::from_accepted_unix(socket), id),
+    let (fresh, id) = match accepted {
+        Accepted::Fresh(fresh, id) => (fresh, id),
         Accepted::Moved(packet) => return take_over(packet, &gate).await,
     };
-    let Ok(stream) = stream else { return };
+    let Ok(stream) = Stream::from_fresh(fresh) else {
+        return;
+    };
     let entered = Box::pin(enter(stream, id, &gate)).await;
     match entered {
         None => {}
@@ -147,33 +148,27 @@ async fn take_over(packet: Packet, gate: &Gate) {
 
 /// Brings a connection through its login; `None` when it is over already.
 async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
-    let settings = gate.registry.settings.load_full();
-    let limit = settings.pooler.client_login_timeout;
-    let limit = if limit.is_zero() {
-        std::time::Duration::from_secs(86_400)
-    } else {
-        limit
-    };
     let knock = Knock::of(&stream, id, &gate.registry);
     let mut door = Door {
         stream: Some(stream),
         buffer: Vec::new(),
         arrival: Arc::clone(&knock.arrival),
     };
-    let passed = tokio::select! {
-        passed = timeout(limit, door.pass(gate)) => passed,
-        () = gate.registry.standstill.until_ran_out() => Ok(Err(Error::SuspendTimeout)),
+    let result = tokio::select! {
+        biased;
+        passed = door.pass(gate) => passed,
+        why = poll_fn(|cx| knock.arrival.poll_dismissed(cx)) => Err(match why {
+            Dismissal::Standstill => Error::SuspendTimeout,
+            Dismissal::TooSlow(limit) if knock.arrival.is_waiting_for_server() => {
+                Error::ServerDownAtLogin(limit)
+            }
+            Dismissal::TooSlow(limit) => Error::LoginTimeout(limit),
+        }),
     };
-    let result = passed.unwrap_or_else(|_| {
-        Err(if knock.arrival.is_waiting_for_server() {
-            Error::ServerDownAtLogin(limit)
-        } else {
-            Error::LoginTimeout(limit)
-        })
-    });
     match result {
         Ok(entered) => entered,
         Err(error) => {
+            let settings = gate.registry.settings.load_full();
             if error != Error::ClientGone {
                 tell_refusal(&knock.arrival, &error, &settings);
             }

@@ -171,11 +171,10 @@ impl Session {
         {
             answer::tell(&mut self.out, error, self.rules.dialect);
         }
-        let _ = tokio::time::timeout(
-            Duration::from_secs(1),
-            poll_fn(|cx| self.poll_last_words(cx)),
-        )
-        .await;
+        if result.is_err() || !self.out.is_empty() || self.stream.is_tls() {
+            let last_words = poll_fn(|cx| self.poll_last_words(cx));
+            let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
+        }
         result
     }
 

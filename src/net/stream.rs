@@ -20,10 +20,9 @@ use socket2::SockRef;
 
 use crate::net::certificate::end_point_hash;
 use crate::net::secure::Secure;
-use crate::net::socket::{LooseSocket, Socket};
 use crate::net::tls::describe;
 
-pub use crate::net::socket::{Address, SocketOptions};
+pub use crate::net::socket::{Address, LooseSocket, Socket, SocketOptions};
 
 /// A connection, known to the runtime of this thread.
 #[derive(Debug)]
@@ -32,6 +31,26 @@ pub struct Stream {
     tls: Option<Box<Secure>>,
     peer: Address,
     local: Address,
+}
+
+/// A connection that was accepted, and what accepting it has told.
+#[derive(Debug)]
+pub struct Fresh {
+    /// Its socket.
+    pub socket: FreshSocket,
+    /// Who is at the other end.
+    pub peer: Address,
+    /// Where it ends on this side; what is not known costs a system call.
+    pub local: Option<Address>,
+}
+
+/// The socket of a connection that was accepted.
+#[derive(Debug)]
+pub enum FreshSocket {
+    /// By the runtime that is to serve it.
+    Known(Socket),
+    /// By another one.
+    Loose(LooseSocket),
 }
 
 /// A connection between two runtimes, on its way from one thread to another.
@@ -89,6 +108,23 @@ impl Stream {
     /// When epoll refuses it.
     pub fn from_accepted_unix(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
         Self::over(Socket::from_accepted_unix(socket)?)
+    }
+
+    /// Takes an accepted connection of which something is known already.
+    ///
+    /// # Errors
+    /// When the connection is gone already, or epoll refuses it.
+    pub fn from_fresh(fresh: Fresh) -> io::Result<Self> {
+        let socket = match fresh.socket {
+            FreshSocket::Known(socket) => socket,
+            FreshSocket::Loose(socket) => socket.adopt()?,
+        };
+        Ok(Self {
+            peer: fresh.peer,
+            local: fresh.local.map_or_else(|| socket.local(), Ok)?,
+            socket,
+            tls: None,
+        })
     }
 
     fn over(socket: Socket) -> io::Result<Self> {

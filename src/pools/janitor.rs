@@ -1,4 +1,4 @@
-//! Periodic upkeep: time limits of clients, idle servers, forgotten names.
+//! Periodic upkeep: time limits of clients and of logins, idle servers, forgotten names.
 //!
 //! Nothing on the path of a query sets a timer: a client's card says since when it stands where, and the janitor looks.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Moment};
 use crate::pools::registry::Registry;
+use crate::stats::arrival::Dismissal;
 use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order, ServerCard};
 
 /// Between two rounds; so much later than its limit a client is ended at most.
@@ -24,10 +25,11 @@ pub async fn keep(registry: Arc<Registry>) {
     loop {
         rounds.tick().await;
         count += 1;
+        let now = clock::now();
+        look_at_logins(&registry, now);
         if registry.standstill.is_on() {
             continue;
         }
-        let now = clock::now();
         for card in &registry.census.clients {
             look_at(&card, now);
         }
@@ -42,6 +44,19 @@ pub async fn keep(registry: Arc<Registry>) {
                 }
             }
             registry.interner.sweep();
+        }
+    }
+}
+
+/// Ends logins that take too long. They set no timer of their own: arming one costs more than many a login's other system calls.
+fn look_at_logins(registry: &Registry, now: Moment) {
+    let limit = registry.settings.load().pooler.client_login_timeout;
+    let has_to_end = registry.standstill.has_run_out();
+    for arrival in &registry.census.arrivals {
+        if has_to_end {
+            arrival.dismiss(Dismissal::Standstill);
+        } else if !limit.is_zero() && now.since(arrival.since) >= limit {
+            arrival.dismiss(Dismissal::TooSlow(limit));
         }
     }
 }

@@ -85,13 +85,9 @@ impl Standstill {
             .await;
     }
 
-    /// Waits until one has run out.
-    pub async fn until_ran_out(&self) {
-        let _ = self
-            .stage
-            .subscribe()
-            .wait_for(|stage| *stage == Stage::RanOut)
-            .await;
+    /// Whether one is in force whose time is over.
+    pub fn has_run_out(&self) -> bool {
+        self.is_on() && *self.stage.borrow() == Stage::RanOut
     }
 }
 

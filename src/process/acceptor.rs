@@ -1,18 +1,18 @@
 //! Who let clients in: one acceptor per listening socket, which deals connections to the workers.
+//!
+//! A single worker accepts for itself: what another thread takes costs two changes of threads. Where there are several, the main
+//! thread accepts for all of them.
 
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::Socket;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::clients::entrance::Accepted;
+use crate::net::stream::{Address, Fresh, FreshSocket, Socket};
 use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
 use crate::process::lasting;
@@ -22,8 +22,8 @@ use crate::process::worker::Worker;
 /// How long the acceptor rests when the system has no descriptor, or no memory, left.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
-/// How long a thread that accepts may take to look up.
-const WAKING: Duration = Duration::from_millis(5);
+/// Between two looks whether an acceptor has ended.
+const ENDING: Duration = Duration::from_millis(1);
 
 const TOO_MANY_FILES: &str = "where files are too many, raise their limit (ulimit -n)";
 
@@ -34,53 +34,33 @@ pub struct Acceptors(Vec<Acceptor>);
 #[derive(Debug)]
 struct Acceptor {
     listener: Arc<Listener>,
-    work: Work,
-    /// It is to accept no more.
-    is_over: Arc<AtomicBool>,
-}
-
-/// Who accepts.
-#[derive(Debug)]
-enum Work {
-    /// A thread.
-    Thread(JoinHandle<()>),
-    /// A task.
-    Task(AbortHandle),
+    task: AbortHandle,
 }
 
 impl Acceptor {
     /// Accepts no more. A socket that is not ours stays open: the next process gets who knocks meanwhile.
     fn stop(&self) {
-        match &self.work {
-            Work::Task(task) => task.abort(),
-            Work::Thread(_) => {
-                let _ = self.listener.socket().shutdown(Shutdown::Both);
-            }
+        self.task.abort();
+        if !self.listener.is_handed() {
+            let _ = self.listener.socket().shutdown(Shutdown::Both);
         }
     }
 
     /// Accepts no more from a socket that goes on to listen, for another process.
     async fn let_go(&self) {
-        self.is_over.store(true, SeqCst);
-        match &self.work {
-            Work::Task(task) => task.abort(),
-            Work::Thread(thread) => {
-                // The other process may take the client that was to wake it.
-                while !thread.is_finished() {
-                    self.listener.wake();
-                    tokio::time::sleep(WAKING).await;
-                }
-            }
+        self.task.abort();
+        // It may be accepting in this moment, on another thread.
+        while !self.task.is_finished() {
+            tokio::time::sleep(ENDING).await;
         }
     }
 }
 
 impl Acceptors {
-    /// Starts one thread per listening socket of our own: a thread that only accepts needs no epoll. It is stopped by shutting
-    /// the socket, which must not happen to a socket that was handed over: those are accepted from in a task.
+    /// Starts one task per listening socket.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system watches no more sockets.
     pub fn start(
         listeners: Vec<Arc<Listener>>,
         workers: &Arc<Vec<Worker>>,
@@ -89,39 +69,25 @@ impl Acceptors {
         let port = registry.settings.load().pooler.listen_port;
         let doors = listeners.iter().map(|listener| listener.door(port));
         registry.doors.store(Arc::new(doors.collect()));
-        let mut acceptors = Vec::new();
-        for listener in listeners {
-            let runtime = Handle::current();
-            let (ours, workers, registry) = (
-                Arc::clone(&listener),
-                Arc::clone(workers),
-                Arc::clone(registry),
-            );
-            let is_over = Arc::new(AtomicBool::new(false));
-            let work = if listener.is_handed() {
-                Work::Task(lasting::task("acceptor", move || {
-                    accept_handed(
-                        Arc::clone(&ours),
-                        Arc::clone(&workers),
-                        Arc::clone(&registry),
-                    )
-                }))
-            } else {
-                let thread = std::thread::Builder::new().name("acceptor".into());
-                let ends = Arc::clone(&is_over);
-                Work::Thread(thread.spawn(move || {
-                    lasting::until_done("acceptor", || {
-                        accept(&ours, &workers, &registry, (&runtime, &ends));
-                    });
-                })?)
-            };
-            acceptors.push(Acceptor {
-                listener,
-                work,
-                is_over,
+        let _entered = match &workers[..] {
+            [alone] => Some(alone.runtime().enter()),
+            _ => None,
+        };
+        let start = |listener: Arc<Listener>| {
+            let watched = Arc::new(Watched::new(&listener)?);
+            let (ours, workers) = (Arc::clone(&listener), Arc::clone(workers));
+            let registry = Arc::clone(registry);
+            let task = lasting::task("acceptor", move || {
+                let (watched, ours) = (Arc::clone(&watched), Arc::clone(&ours));
+                accept(watched, ours, Arc::clone(&workers), Arc::clone(&registry))
             });
-        }
-        Ok(Self(acceptors))
+            Ok(Acceptor { listener, task })
+        };
+        listeners
+            .into_iter()
+            .map(start)
+            .collect::<io::Result<_>>()
+            .map(Self)
     }
 
     /// The sockets that are accepted from.
@@ -155,33 +121,7 @@ impl Acceptors {
     }
 }
 
-/// Accepts until the socket is shut; each connection goes to the worker with the fewest clients.
-fn accept(
-    listener: &Listener,
-    workers: &[Worker],
-    registry: &Registry,
-    (runtime, is_over): (&Handle, &AtomicBool),
-) {
-    while !is_over.load(SeqCst) {
-        let accepted = listener.socket().accept();
-        if registry.standstill.is_on() {
-            runtime.block_on(registry.standstill.over());
-        }
-        match accepted {
-            Ok((socket, _)) => deal(listener, socket, workers, registry),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-            Err(error) if is_of_the_client(&error) => {
-                tracing::debug!(%error, "a connection was gone before it was accepted");
-            }
-            Err(error) => {
-                tracing::error!(%error, hint = TOO_MANY_FILES, "cannot accept");
-                std::thread::sleep(OUT_OF_RESOURCES);
-            }
-        }
-    }
-}
-
-/// A socket that was handed over, watched by this runtime.
+/// A socket that listens, watched by a runtime.
 enum Watched {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -197,32 +137,37 @@ impl Watched {
         }
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
+    /// A connection, and who is at its other end.
+    async fn accept(&self) -> io::Result<(Socket, Address)> {
         match self {
-            Self::Tcp(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
-            Self::Unix(listener) => Ok(listener.accept().await?.0.into_std()?.into()),
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok((Socket::Tcp(socket), Address::Tcp(peer)))
+            }
+            Self::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                Ok((Socket::Unix(socket), Address::Unix))
+            }
         }
     }
 }
 
-/// Accepts from a socket that was handed over, until the task is aborted.
-async fn accept_handed(
+/// Accepts until the socket is shut or the task is aborted.
+async fn accept(
+    watched: Arc<Watched>,
     listener: Arc<Listener>,
     workers: Arc<Vec<Worker>>,
     registry: Arc<Registry>,
 ) {
-    let watched = match Watched::new(&listener) {
-        Ok(watched) => watched,
-        Err(error) => {
-            tracing::error!(%error, "cannot accept from {}", listener.place);
-            return;
-        }
-    };
     loop {
         let accepted = watched.accept().await;
-        registry.standstill.over().await;
-        match accepted {
-            Ok(socket) => deal(&listener, socket, &workers, &registry),
+        if registry.standstill.is_on() {
+            registry.standstill.over().await;
+        }
+        let dealt = accepted.and_then(|fresh| deal(&listener, fresh, &workers, &registry));
+        match dealt {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) if is_of_the_client(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted");
             }
@@ -235,18 +180,32 @@ async fn accept_handed(
 }
 
 /// Deals a connection to the worker with the fewest clients.
-fn deal(listener: &Listener, socket: Socket, workers: &[Worker], registry: &Registry) {
+fn deal(
+    listener: &Listener,
+    (socket, peer): (Socket, Address),
+    workers: &[Worker],
+    registry: &Registry,
+) -> io::Result<()> {
     let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else {
-        return;
+        return Ok(());
     };
     // Here, so that ids go by the order in which clients came.
     let id = registry.census.next_id();
-    if listener.is_unix() {
-        worker.deal(Accepted::Unix(socket.into(), id));
-    } else {
-        let _ = socket_options(&registry.settings.load()).apply(&socket);
-        worker.deal(Accepted::Tcp(socket.into(), id));
+    if let Socket::Tcp(socket) = &socket {
+        let _ = socket_options(&registry.settings.load()).apply(socket);
     }
+    let socket = match workers.len() {
+        1 => FreshSocket::Known(socket),
+        _ => FreshSocket::Loose(socket.loosen()?),
+    };
+    let local = listener.local();
+    let fresh = Fresh {
+        socket,
+        peer,
+        local,
+    };
+    worker.deal(Accepted::Fresh(fresh, id));
+    Ok(())
 }
 
 /// Whether only the connection that was to be accepted is broken, so that the next may be tried at once.

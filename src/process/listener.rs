@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::settings::Settings;
 use crate::net::letter::Letter;
+use crate::net::stream::Address;
 use crate::pools::registry::Door;
 
 /// A socket that listens.
@@ -22,6 +23,7 @@ pub struct Listener {
     /// The file of a Unix socket that is ours to remove.
     path: Option<PathBuf>,
     kind: Kind,
+    local: Option<Address>,
 }
 
 /// What a listening socket is, and whose.
@@ -39,6 +41,37 @@ enum Kind {
 }
 
 impl Listener {
+    /// Makes one of a socket that listens.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn new(socket: Socket, place: String, path: Option<PathBuf>, kind: Kind) -> io::Result<Self> {
+        // One process may share it with another, so all of them do it alike.
+        socket.set_nonblocking(true)?;
+        let local = match kind {
+            Kind::Unix | Kind::Handed { is_tcp: false } => Some(Address::Unix),
+            Kind::Tcp | Kind::Handed { is_tcp: true } => {
+                // Whoever is accepted inherits it.
+                socket.set_tcp_nodelay(true)?;
+                let address = socket.local_addr()?.as_socket();
+                let of_one = address.filter(|address| !address.ip().is_unspecified());
+                of_one.map(Address::Tcp)
+            }
+        };
+        Ok(Self {
+            socket,
+            place,
+            path,
+            kind,
+            local,
+        })
+    }
+
+    /// Where its connections end, where it takes those for one address only.
+    pub fn local(&self) -> Option<Address> {
+        self.local
+    }
+
     /// Whether it is a Unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self.kind, Kind::Unix | Kind::Handed { is_tcp: false })
@@ -87,36 +120,10 @@ impl Listener {
             (false, false) => Kind::Unix,
         };
         let path = Some(letter.text("path")?).filter(|path| !path.is_empty());
-        let listener = Self {
-            socket,
-            place: letter.text("place")?.to_owned(),
-            path: path.map(PathBuf::from),
-            kind,
-        };
+        let place = letter.text("place")?.to_owned();
+        let listener = Self::new(socket, place, path.map(PathBuf::from), kind)?;
         tracing::info!("listening on {}", listener.place);
         Ok(listener)
-    }
-
-    /// Has the thread look up that waits for a client here: it gets one.
-    pub fn wake(&self) {
-        let probe = || -> io::Result<()> {
-            let address = self.socket.local_addr()?;
-            let address = match address.as_socket() {
-                Some(mut place) if place.ip().is_unspecified() => {
-                    place.set_ip(match place {
-                        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-                    });
-                    place.into()
-                }
-                _ => address,
-            };
-            let probe = Socket::new(address.domain(), Type::STREAM, None)?;
-            probe.set_nonblocking(true)?;
-            probe.connect(&address)
-        };
-        // Whatever comes of it: another client will do.
-        let _ = probe();
     }
 
     /// Removes the file of a Unix socket that is ours.
@@ -177,7 +184,6 @@ fn take_over(handed: Vec<Socket>) -> Result<Vec<Listener>, String> {
     let problem = |error: io::Error| format!("a socket passed by systemd: {error}");
     let mut listeners = Vec::new();
     for socket in handed {
-        socket.set_nonblocking(true).map_err(problem)?;
         let address = socket.local_addr().map_err(problem)?;
         let place = match address.as_socket() {
             Some(address) => address.to_string(),
@@ -188,12 +194,8 @@ fn take_over(handed: Vec<Socket>) -> Result<Vec<Listener>, String> {
         };
         tracing::info!("listening on {place}");
         let is_tcp = address.as_socket().is_some();
-        listeners.push(Listener {
-            socket,
-            place,
-            path: None,
-            kind: Kind::Handed { is_tcp },
-        });
+        let listener = Listener::new(socket, place, None, Kind::Handed { is_tcp });
+        listeners.push(listener.map_err(problem)?);
     }
     Ok(listeners)
 }
@@ -284,10 +286,5 @@ fn listen(
         Some(_) => Kind::Unix,
         None => Kind::Tcp,
     };
-    Ok(Listener {
-        socket,
-        place,
-        path,
-        kind,
-    })
+    Listener::new(socket, place, path, kind)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clients::entrance::{self, Accepted};
@@ -17,6 +17,7 @@ use crate::thread;
 pub struct Worker {
     clients: Arc<AtomicUsize>,
     door: mpsc::UnboundedSender<Errand>,
+    runtime: Handle,
 }
 
 /// What a worker is asked to do.
@@ -41,6 +42,7 @@ impl Worker {
             .enable_all()
             .max_blocking_threads(4)
             .build()?;
+        let handle = runtime.handle().clone();
         let work = move || {
             thread::become_worker(number);
             let serve = async move {
@@ -65,7 +67,16 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(work)?;
-        Ok(Self { clients, door })
+        Ok(Self {
+            clients,
+            door,
+            runtime: handle,
+        })
+    }
+
+    /// Its runtime.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// How many clients it has.

@@ -68,6 +68,9 @@ impl Login<'_> {
         pool: &Arc<Pool>,
         settings: &Settings,
     ) -> Result<Reported, Error> {
+        if let Some(welcome) = pool.group.welcome() {
+            return Ok(welcome);
+        }
         let queue = settings.effective_query_wait_timeout(&pool.database.name, &self.startup.user);
         let query = settings.effective_query_timeout(&pool.user);
         let is_set = |limit: &Duration| !limit.is_zero();

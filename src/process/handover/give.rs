@@ -325,7 +325,8 @@ impl Giving {
         let (number, key) = (letter.number("number")?, letter.bytes("key")?);
         let (registry, done) = (Arc::clone(&self.registry), done.clone());
         tokio::spawn(async move {
-            let arrival = Arrival::new(registry.census.next_id(), ClientFacts::default());
+            let id = registry.census.next_id();
+            let arrival = Arrival::new(id, ClientFacts::default(), clock::now());
             let was_here = cancel::deliver_here(&registry, &key, &arrival).await;
             let _ = done.send((number, was_here));
         });
