@@ -1,4 +1,5 @@
-//! Who takes part, and with which settings: the pooler with one thread, for PgBouncer has one, and else both's defaults.
+//! Who takes part, and with which settings: the pooler with one thread, for PgBouncer has one, unless it is asked for more, and
+//! else both's defaults.
 
 use std::env;
 use std::fmt::Write as _;
@@ -28,6 +29,8 @@ pub enum Entry {
     Scram,
     /// Without a proof, under TLS.
     Tls,
+    /// Without a proof, reads split off to a replica where the pooler can do that.
+    Split,
 }
 
 /// A certificate for this run, and its key, where every candidate can read them.
@@ -68,6 +71,8 @@ pub struct Stage<'a> {
     pub clients: usize,
     /// How many databases there are beside [`DATABASE`]: `bench1`, `bench2` and so on, all of them the same one.
     pub databases: usize,
+    /// How many threads the pooler has.
+    pub threads: u16,
     /// What it shows under TLS.
     pub identity: &'a Identity,
 }
@@ -125,7 +130,7 @@ impl Candidate {
                 write(&users, &format!("\"{SUPERUSER}\" \"{PASSWORD}\"\n"))?;
                 ini(cluster.port(0), port, stage, &users, *can_prepare)
             }
-            Kind::Pooler => toml(cluster.port(0), port, stage),
+            Kind::Pooler => toml(cluster, port, stage),
         };
         write(&config, &text)?;
         let output = File::create(&log).map_err(Problem::io("making a log"))?;
@@ -197,10 +202,10 @@ fn write(path: &Path, text: &str) -> Result<(), Problem> {
     fs::write(path, text).map_err(Problem::io(format!("writing {}", path.display())))
 }
 
-fn toml(postgres: u16, port: u16, stage: Stage<'_>) -> String {
+fn toml(cluster: &Cluster, port: u16, stage: Stage<'_>) -> String {
     let auth = match stage.entry {
         Entry::Scram => "scram-sha-256",
-        Entry::Trust | Entry::Tls => "trust",
+        Entry::Trust | Entry::Tls | Entry::Split => "trust",
     };
     let mut text = format!(
         "[pooler]\n\
@@ -211,10 +216,11 @@ fn toml(postgres: u16, port: u16, stage: Stage<'_>) -> String {
          pool_mode = \"transaction\"\n\
          default_pool_size = {POOL_SIZE}\n\
          max_client_conn = {}\n\
-         threads = 1\n\
+         threads = {}\n\
          log_connections = false\n\
          log_disconnections = false\n",
-        stage.clients + 100
+        stage.clients + 300,
+        stage.threads
     );
     if stage.entry == Entry::Tls {
         let _ = writeln!(text, "client_tls_sslmode = \"require\"");
@@ -223,10 +229,22 @@ fn toml(postgres: u16, port: u16, stage: Stage<'_>) -> String {
         }
     }
     let _ = write!(text, "[users.{SUPERUSER}]\npassword = \"{PASSWORD}\"\n");
+    let (writer, reader) = (cluster.port(0), cluster.port(cluster.len() - 1));
+    let place = if stage.entry == Entry::Split {
+        let _ = write!(
+            text,
+            "[clusters.both]\n\
+             nodes = [\"127.0.0.1:{writer}\", \"127.0.0.1:{reader}\"]\n\
+             probe_user = \"{SUPERUSER}\"\n"
+        );
+        "cluster = \"both\"\nroute = \"auto\"".to_owned()
+    } else {
+        format!("host = \"127.0.0.1\"\nport = {writer}")
+    };
     for name in names(stage) {
         let _ = write!(
             text,
-            "[databases.{name}]\nhost = \"127.0.0.1\"\nport = {postgres}\ndbname = \"{DATABASE}\"\n"
+            "[databases.{name}]\n{place}\ndbname = \"{DATABASE}\"\n"
         );
     }
     text
@@ -235,7 +253,7 @@ fn toml(postgres: u16, port: u16, stage: Stage<'_>) -> String {
 fn ini(postgres: u16, port: u16, stage: Stage<'_>, users: &Path, can_prepare: bool) -> String {
     let auth = match stage.entry {
         Entry::Scram => "scram-sha-256",
-        Entry::Trust | Entry::Tls => "trust",
+        Entry::Trust | Entry::Tls | Entry::Split => "trust",
     };
     let mut text = "[databases]\n".to_owned();
     for name in names(stage) {
@@ -258,7 +276,7 @@ fn ini(postgres: u16, port: u16, stage: Stage<'_>, users: &Path, can_prepare: bo
          log_connections = 0\n\
          log_disconnections = 0\n",
         users.display(),
-        stage.clients + 100
+        stage.clients + 300
     );
     if can_prepare {
         text.push_str("max_prepared_statements = 200\n");

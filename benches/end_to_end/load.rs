@@ -82,8 +82,8 @@ const TPCB: &str = "tpcb-like";
 
 /// All of them, those that come in by the same way together.
 #[rustfmt::skip]
-pub const SCENARIOS: [Scenario; 14] = {
-    use Entry::{Scram, Tls, Trust};
+pub const SCENARIOS: [Scenario; 17] = {
+    use Entry::{Scram, Split, Tls, Trust};
     use Target::{AtMost, Ratio};
     [
         scenario("select, simple", Trust, transactions(SELECT, "simple", 16), Ratio(1.0)),
@@ -100,6 +100,9 @@ pub const SCENARIOS: [Scenario; 14] = {
         scenario("connections, SCRAM", Scram, Job::Connections, AtMost(300.0)),
         scenario("connections, TLS", Tls, Job::Connections, Ratio(1.0)),
         scenario("select, TLS", Tls, transactions(SELECT, "simple", 16), Ratio(1.1)),
+        scenario("split, simple", Split, transactions(SELECT, "simple", 16), Ratio(1.25)),
+        scenario("split, extended", Split, transactions(SELECT, "extended", 16), Ratio(1.25)),
+        scenario("split, prepared", Split, transactions(SELECT, "prepared", 16), Ratio(1.2)),
     ]
 };
 
