@@ -96,6 +96,7 @@ pub(super) fn facts_of(stream: &Stream, registry: &Registry) -> ClientFacts {
         local_address,
         local_port,
         connected: clock::wall_seconds(),
+        came: clock::now(),
         remote_pid: pid.unwrap_or(0),
         descriptor: stream.number(),
         ..ClientFacts::default()
@@ -191,7 +192,7 @@ fn tell_refusal(arrival: &Arrival, error: &Error, settings: &Settings) {
         user,
         ..Who::client(arrival.id, &arrival.facts)
     };
-    let age = age(arrival.facts.connected);
+    let age = age(&arrival.facts);
     events::login_refused(who, error, age, log_wishes(settings));
 }
 
