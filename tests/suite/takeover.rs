@@ -308,9 +308,8 @@ fn who_has_not_come_over_heeds_the_new_process_operator() {
     busy.query("begin").good();
     let mut console = pooler.console();
     console.send(batch().query("PAUSE"));
-    eventually(PATIENCE, "everything is paused", || {
-        let state = pooler.show("SHOW STATE").row_where("key", "paused");
-        state.unwrap()["value"] == "yes"
+    eventually(PATIENCE, "both are paused", || {
+        pooler.log().matches("PAUSE command issued").count() == 2
     });
     busy.query("select 'a transaction is not disturbed'").good();
     hidden.send(batch().query("select 'later'"));
