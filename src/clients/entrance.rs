@@ -64,7 +64,8 @@ struct Knock<'a> {
 impl<'a> Knock<'a> {
     fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
         let facts = facts_of(stream, registry);
-        let arrival = Arc::new(Arrival::new(id, facts, clock::now()));
+        let since = facts.came;
+        let arrival = Arc::new(Arrival::new(id, facts, since));
         let arrivals = &registry.census.arrivals;
         arrivals.insert(arrival.id, Arc::clone(&arrival));
         Self { registry, arrival }
