@@ -428,6 +428,7 @@ fn with_a_pooler_toml_what_follows_a_client_comes_over_and_who_is_pinned_stays()
     let pooler = config()
         .pooler("unix_socket_dir", "{folder}")
         .pooler("pool_mode", "transaction")
+        .pooler("threads", 3)
         .start();
     let (mut client, mut pinned) = (pooler.connect(), pooler.connect());
     client.query("set search_path to pg_catalog").good();
