@@ -1,20 +1,24 @@
-//! What the pure rooms cost: judging, gathering, parameters, statements, proofs, counting.
+//! What the pure rooms cost: judging, gathering, reading for traces, parameters, statements, proofs, the line, counting.
 //!
 //! `cargo bench --bench judge`, or `cargo bench --bench judge -- prepared` for those whose name says so. The allocator counts,
 //! so a line that says `alloc` allocates for each time it ran, and one that does not allocates nothing: so it should be for a
 //! query that passes as it is.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use pooler::auth::scram;
+use pooler::clock::Moment;
 use pooler::config::value::{Dialect, PoolMode, SessionState};
+use pooler::pools::line::{Lines, Spot};
 use pooler::protocol::dialogue::{Dialogue, Rules};
 use pooler::protocol::parameters::{Interner, Parameters};
 use pooler::protocol::prepared::{Dictionary, OnServer};
 use pooler::protocol::run::Run;
 use pooler::protocol::sides::{ClientSide, ServerSide};
+use pooler::protocol::traces::traces;
 use pooler::stats::counters::{Histogram, Tally};
 
 #[global_allocator]
@@ -281,4 +285,29 @@ fn scram_derive() -> scram::Keys {
 fn histogram_record(bencher: Bencher<'_, '_>) {
     let histogram = Histogram::default();
     bencher.bench_local(|| histogram.record(black_box(1_234)));
+}
+
+/// What a text may leave behind in its session.
+#[divan::bench]
+fn reading_for_traces(bencher: Bencher) {
+    bencher
+        .counter(BytesCount::of_str(SQL))
+        .bench_local(|| traces(black_box(SQL.as_bytes())));
+}
+
+/// A client lines up behind so many others, and the first of them gets a server.
+#[divan::bench(args = [1, 256, 10_000])]
+fn a_place_in_line(bencher: Bencher, others: u64) {
+    let mut lines: Lines<u64> = Lines::new(1);
+    let spot = |number| Arc::new(Spot::new(Waker::noop(), Moment::from_micros(number)));
+    (0..others).for_each(|number| lines.join(0, spot(number)));
+    let (mut number, mut cx) = (others, Context::from_waker(Waker::noop()));
+    let mut last = spot(number);
+    bencher.bench_local(|| {
+        number += 1;
+        last = spot(number);
+        lines.join(0, Arc::clone(&last));
+        let rest = lines.give(0, Box::new(number));
+        (rest, black_box(&last).poll(&mut cx).is_ready())
+    });
 }

@@ -47,22 +47,26 @@ impl Bench {
              AND backend_type = 'client backend'"
         );
         let servers = self.cluster.query(0, "postgres", &servers)?;
-        let (count, longest) = read_logs(&logs)?;
+        let mut took = read_logs(&logs)?;
+        took.sort_by(f64::total_cmp);
+        let count = took.len() as f64;
+        let slow = took.get(took.len() * 999 / 1_000).copied().unwrap_or(0.0);
+        let slowest = took.last().copied().unwrap_or(0.0);
         running.stop(&mut self.cluster)?;
         Ok(format!(
-            "{:>8.0} tx/s  {:>5.1} us/tx  longest wait {:>6.1} ms  {} servers",
+            "{:>8.0} tx/s  {:>5.1} us/tx  99.9 % within {:>5.1} ms, all within {:>6.1} ms  {} servers",
             count / f64::from(seconds),
             used.cpu_micros / count,
-            longest / 1e3,
+            slow / 1e3,
+            slowest / 1e3,
             servers.first().unwrap_or("?"),
         ))
     }
 }
 
-/// How many transactions pgbench has noted in files that begin with `prefix`, and how many microseconds the longest of them took.
-/// The files are removed.
-fn read_logs(prefix: &Path) -> Result<(f64, f64), Problem> {
-    let (mut count, mut longest) = (0.0, 0.0_f64);
+/// How long each transaction took that pgbench has noted in files that begin with `prefix`, in microseconds. The files are removed.
+fn read_logs(prefix: &Path) -> Result<Vec<f64>, Problem> {
+    let mut all = Vec::new();
     let mut read = || -> std::io::Result<()> {
         let folder = prefix.parent().unwrap_or(Path::new("."));
         for entry in fs::read_dir(folder)? {
@@ -72,14 +76,16 @@ fn read_logs(prefix: &Path) -> Result<(f64, f64), Problem> {
                 continue;
             }
             for line in fs::read_to_string(&path)?.lines() {
-                let took = line.split(' ').nth(2).and_then(|took| took.parse().ok());
-                longest = longest.max(took.unwrap_or(0.0));
-                count += 1.0;
+                all.extend(
+                    line.split(' ')
+                        .nth(2)
+                        .and_then(|took| took.parse::<f64>().ok()),
+                );
             }
             fs::remove_file(&path)?;
         }
         Ok(())
     };
     read().map_err(Problem::io("the log of pgbench"))?;
-    Ok((count, longest))
+    Ok(all)
 }
