@@ -111,7 +111,8 @@ pub async fn welcome(accepted: Accepted, gate: Arc<Gate>) {
     let _socket = Socket(Arc::clone(&registry));
     let (fresh, id) = match accepted {
         Accepted::Fresh(fresh, id) => (fresh, id),
-        Accepted::Moved(packet) => return take_over(packet, &gate).await,
+        // Boxed, for this future lives as long as its client.
+        Accepted::Moved(packet) => return Box::pin(take_over(packet, &gate)).await,
     };
     let Ok(stream) = Stream::from_fresh(fresh) else {
         return;
@@ -393,4 +394,20 @@ fn why_refused(error: &StartupError, dialect: Dialect) -> Result<Option<Wish>, E
             Error::Protocol(format!("invalid startup packet: {what} is not UTF-8"))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::welcome;
+
+    /// How many bytes the future takes that `make` returns.
+    fn size_of_task<A, B, F>(_make: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn every_idle_client_has_a_task_and_it_is_small() {
+        let bytes = size_of_task(welcome);
+        assert!(bytes <= 1024, "{bytes} bytes: box what is rare");
+    }
 }
