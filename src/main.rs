@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use pooler::cli::{convert, demo, route};
+use pooler::cli::{convert, demo, drill, route};
 use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
@@ -69,6 +69,8 @@ enum Verb {
     Convert(convert::ConvertArgs),
     /// Start three PostgreSQL servers, a pooler and a load, and watch them.
     Demo(demo::DemoArgs),
+    /// Have Patroni switch over a cluster behind the pooler that runs, and say what an application saw of it. Asks first.
+    Drill(drill::DrillArgs),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Some(Verb::Route { file }) => route::run(&file),
         Some(Verb::Convert(args)) => convert::run(&args),
         Some(Verb::Demo(demo)) => demo::run(&demo),
+        Some(Verb::Drill(args)) => drill_with(&args),
     }
 }
 
@@ -136,6 +139,16 @@ fn serve(run: Run) -> ExitCode {
             verbose: run.verbose.into(),
         },
     })
+}
+
+fn drill_with(args: &drill::DrillArgs) -> ExitCode {
+    match reload::read(&source(Some(args.file.clone()))) {
+        Ok(loaded) => drill::run(args, &loaded.settings, &loaded.users),
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn check(file: Option<PathBuf>) -> ExitCode {

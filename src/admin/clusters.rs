@@ -332,11 +332,11 @@ pub fn switch_over(
 }
 
 /// Why a switchover did not come about.
-pub fn not_switched(why: String) -> Complaint {
+pub fn not_switched(why: &str) -> Complaint {
+    let message = format!("the switchover did not come about: {why}");
     Complaint {
-        detail: Some(why),
         hint: Some("SHOW NODES and \"patronictl list\" tell how the nodes are."),
-        ..Complaint::new(About::WrongState, "the switchover did not come about")
+        ..Complaint::new(About::WrongState, message)
     }
 }
 

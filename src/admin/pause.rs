@@ -99,7 +99,7 @@ impl Wait {
             Self::Switchover(wish) => wish.outcome().and_then(Result::err),
             Self::Paused { .. } | Self::Replaced(_) | Self::Still(_) => None,
         };
-        clusters::not_switched(why.unwrap_or_default())
+        clusters::not_switched(&why.unwrap_or_default())
     }
 
     /// Gives up: what the command paused goes on.

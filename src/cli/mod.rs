@@ -7,6 +7,7 @@ pub mod ask;
 pub mod cluster;
 pub mod convert;
 pub mod demo;
+pub mod drill;
 pub mod driver;
 pub mod failover;
 pub mod fetch;

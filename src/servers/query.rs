@@ -1,5 +1,6 @@
 //! The pooler asks a server something itself: reset and check queries, `connect_query`, `auth_query`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -28,6 +29,27 @@ pub async fn ask(server: &mut Server, interner: &Interner, sql: &str) -> Result<
     converse(server, interner, &out).await
 }
 
+/// Runs `sql` as a simple query; each row of its results by the names of their columns, without what is NULL.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn look(
+    server: &mut Server,
+    interner: &Interner,
+    sql: &str,
+) -> Result<Vec<BTreeMap<String, String>>, Error> {
+    let mut out = BytesMut::new();
+    message::query(&mut out, sql.as_bytes());
+    let (columns, rows) = hear(server, interner, &out).await?;
+    let named = |row: Row| {
+        let cells = columns.iter().cloned().zip(row);
+        cells
+            .filter_map(|(name, cell)| Some((name, cell?)))
+            .collect()
+    };
+    Ok(rows.into_iter().map(named).collect())
+}
+
 /// Runs `sql` with one text parameter as an extended query.
 ///
 /// # Errors
@@ -51,17 +73,29 @@ async fn converse(
     interner: &Interner,
     question: &[u8],
 ) -> Result<Vec<Row>, Error> {
+    let (_, rows) = hear(server, interner, question).await?;
+    Ok(rows)
+}
+
+/// The names of the last result's columns, and the rows of all.
+async fn hear(
+    server: &mut Server,
+    interner: &Interner,
+    question: &[u8],
+) -> Result<(Vec<String>, Vec<Row>), Error> {
     const LOST: Error = Error::ServerLost("while the pooler asked it something");
     // Whoever gives up waiting leaves an answer behind, which must not be taken for the answer to the next question.
     server.side.doomed = Some("a question of the pooler's was not answered");
     server.stream.write_all(question).await.map_err(|_| LOST)?;
     let (mut frames, mut rows, mut refusal) = (Frames::default(), Vec::new(), None);
+    let mut columns = Vec::new();
     loop {
         let frame = frames
             .next(&mut server.stream, LARGEST)
             .await
             .map_err(|_| LOST)?;
         match frame.tag {
+            b'T' => columns = column_names(&frame.body)?,
             b'D' => rows.push(row(&frame.body)?),
             b'E' => refusal = Some(refusal_of(&frame.body)),
             b'S' => note_parameter(server, interner, &frame.body),
@@ -86,7 +120,17 @@ async fn converse(
         return Err(Error::ServerProtocol("more than was asked for"));
     }
     server.side.doomed = None;
-    refusal.map_or(Ok(rows), |refusal| Err(Error::ServerRefused(refusal)))
+    refusal.map_or(Ok((columns, rows)), |refusal| {
+        Err(Error::ServerRefused(refusal))
+    })
+}
+
+/// The names in a RowDescription.
+fn column_names(body: &[u8]) -> Result<Vec<String>, Error> {
+    let columns = fields::row_description(body);
+    let columns = columns.ok_or(Error::ServerProtocol("a broken description of rows"))?;
+    let name = |(name, _): (&[u8], u32)| String::from_utf8_lossy(name).into_owned();
+    Ok(columns.into_iter().map(name).collect())
 }
 
 fn row(body: &[u8]) -> Result<Row, Error> {
