@@ -253,6 +253,8 @@ pub enum Error {
     OutcomeUnknown,
     /// The server was lost inside a transaction, of which nothing is committed.
     TransactionLost,
+    /// A statement is the primary's, and its transaction has promised on a replica what only that has.
+    SnapshotOnReplica,
     /// The client went away.
     ClientGone,
     /// A panic, stopped at the client's border.
@@ -279,7 +281,7 @@ impl Error {
             Self::NoSuchDatabase(_) => "3D000",
             Self::DatabaseDisabled(_) | Self::NoPrimary { .. } | Self::NoReplica { .. } => "57P03",
             Self::OutcomeUnknown => "08007",
-            Self::TransactionLost => "40001",
+            Self::TransactionLost | Self::SnapshotOnReplica => "40001",
             Self::DatabaseRemoved(_)
             | Self::ServersReplaced
             | Self::ShuttingDown
@@ -331,6 +333,7 @@ impl Error {
                 | Self::NoReplica { .. }
                 | Self::OutcomeUnknown
                 | Self::TransactionLost
+                | Self::SnapshotOnReplica
         );
         if is_survived {
             Severity::Error
@@ -393,7 +396,8 @@ impl Error {
             Self::NoPrimary { .. }
             | Self::NoReplica { .. }
             | Self::OutcomeUnknown
-            | Self::TransactionLost => Blame::Server,
+            | Self::TransactionLost
+            | Self::SnapshotOnReplica => Blame::Server,
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
             | Self::AuthDatabaseDisabled(_)

@@ -40,10 +40,14 @@ impl Session {
         }
         let mut reason = Vec::new();
         answer::tell(&mut reason, error, self.rules.dialect);
-        let bereft = Bereft {
-            side: ServerSide::new(self.side.params.clone()),
-            phantom: Phantom::refusing(reason),
+        let mut side = ServerSide::new(self.side.params.clone());
+        let phantom = if self.late.take().is_some() {
+            side.status = b'E';
+            Phantom::in_lost_transaction(Some(reason))
+        } else {
+            Phantom::refusing(reason)
         };
+        let bereft = Bereft { side, phantom };
         if let Some(course) = &mut self.course {
             course.gave_up();
         }
@@ -66,8 +70,13 @@ impl Session {
         if self.server().side.doubt.is_unseen() {
             return Ok(false);
         }
+        if self.may_unbind() {
+            self.unbind();
+            return Ok(true);
+        }
         // What it answered before it went is the client's.
         self.hear_out(cx);
+        self.late = None;
         if self.is_within_frame() || !matches!(self.standing, Standing::Linked(_)) {
             return Ok(!matches!(self.standing, Standing::Linked(_)));
         }

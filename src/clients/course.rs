@@ -49,6 +49,8 @@ pub(super) enum Way {
     Nowhere,
     /// There may be a better one in a moment.
     Soon,
+    /// None is needed yet: the transaction's first statement decides.
+    Later,
     /// There is none, and nobody waits for one.
     Refused(Error),
 }

@@ -51,6 +51,8 @@ impl Session {
         let Some(splitting) = self.pool.plan.load().split.clone() else {
             return Ok(false);
         };
+        let status = self.status_at_rest().unwrap_or(b'I');
+        let transaction = self.transaction();
         self.ensure_split();
         let (params, user) = (Arc::clone(&self.side.params), self.pool.user.clone());
         let Some(course) = &mut self.course else {
@@ -75,8 +77,11 @@ impl Session {
             intent: verdict.intent,
             hint: verdict.hint,
             begins: verdict.begins,
+            bond: verdict.bond,
+            is_lone: verdict.begins.is_some(),
         };
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());
+        standing.transaction = transaction;
         let outcome = route(ask, &mut standing, &around, &mut dice);
         let rows = explain::route(&facts, &split.standing, &around, outcome);
         let mut out = BytesMut::new();
@@ -86,7 +91,7 @@ impl Session {
             message::data_row(&mut out, &cells.map(|cell| Some(cell.as_bytes())));
         }
         message::command_complete(&mut out, "EXPLAIN");
-        message::ready_for_query(&mut out, b'I');
+        message::ready_for_query(&mut out, status);
         self.count_answer(chunk.len(), out.len());
         self.send_to_client(cx, &out)?;
         Ok(true)

@@ -120,6 +120,9 @@ impl Session {
             return Ok(Poll::Pending);
         }
         if self.course.is_some() && self.split().is_some() {
+            if self.is_judging() {
+                return self.poll_judging(cx);
+            }
             if self.is_held_back() {
                 return self.poll_gate(cx);
             }
@@ -169,8 +172,11 @@ impl Session {
                 chunk
             };
             let is_first = self.server().kept.is_awaited();
-            if self.course.is_some() && is_first {
+            if self.course.is_some() {
                 self.begin_trial(chunk);
+            }
+            if is_first && (self.course.is_some() || self.late.is_some()) {
+                self.put_begin(gathered);
             }
             self.keep_request(chunk);
             let mut run = Run::new(chunk, gathered);
@@ -245,11 +251,16 @@ impl Session {
     /// Lets cancel requests reach the server, from when it runs the client's query and not one of the pooler's own.
     fn let_cancels_in(&mut self) {
         if self.query.is_some() && !self.ours_is_under_way() {
-            let client = self.card.id;
-            let card = &self.server().card;
-            if card.serving() == 0 {
-                card.serve(client);
-            }
+            self.may_be_cancelled();
+        }
+    }
+
+    /// The server runs the client's query: a cancel request is for it.
+    pub(super) fn may_be_cancelled(&mut self) {
+        let client = self.card.id;
+        let card = &self.server().card;
+        if card.serving() == 0 {
+            card.serve(client);
         }
     }
 
@@ -316,7 +327,10 @@ impl Session {
             }
             self.let_cancels_in();
         }
-        let ended = self.query.is_some() && self.has_said_all() && self.server().side.is_quiet();
+        let ended = self.query.is_some()
+            && self.has_said_all()
+            && !self.rolls_back_there()
+            && self.server().side.is_quiet();
         let ended = ended.then(|| self.query_ends());
         self.end_if_over(cx, ended)
     }
@@ -336,6 +350,7 @@ impl Session {
             self.card.enter(ClientState::Holding, now);
             return now;
         }
+        self.late = None;
         self.card.enter(ClientState::Idle, now);
         if self.course.is_some() {
             self.note_written(now);
@@ -387,7 +402,7 @@ impl Session {
         if !is_over {
             return Ok(());
         }
-        let now = if self.query.is_some() {
+        let now = if self.query.is_some() && !self.rolls_back_there() {
             self.query_ends()
         } else {
             ended.unwrap_or_else(clock::now)
@@ -401,6 +416,7 @@ impl Session {
         if self.course.is_some() {
             self.note_link_over(now);
         }
+        self.note_late_over();
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
             lease.release_at(now);
         }

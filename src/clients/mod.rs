@@ -11,6 +11,8 @@ pub mod ears;
 pub mod entrance;
 mod explain;
 pub mod gate;
+mod judging;
+mod late;
 pub mod link;
 pub mod login;
 mod own;

@@ -22,8 +22,9 @@ impl Session {
     }
 
     /// What ReadyForQuery said last, where nothing is owed to the client.
-    fn status_at_rest(&mut self) -> Option<u8> {
+    pub(super) fn status_at_rest(&mut self) -> Option<u8> {
         match &mut self.standing {
+            Standing::Idle if self.late.is_some() => Some(b'T'),
             Standing::Idle => Some(b'I'),
             Standing::Linked(lease) => {
                 let side = &lease.server().side;
@@ -37,7 +38,7 @@ impl Session {
     pub(super) fn count_answer(&self, received: usize, sent: usize) {
         let tally = self.pool.tally();
         tally.queries.add(1);
-        if matches!(self.standing, Standing::Idle) {
+        if matches!(self.standing, Standing::Idle) && self.late.is_none() {
             tally.xacts.add(1);
         }
         tally.received.add(received as u64);

@@ -77,7 +77,10 @@ impl Session {
         let side = &self.side;
         let is_between = side.walk.is_between() && !side.copy_tail && self.out.is_empty();
         let is_plain = side.keeps.is_plain() && !side.params.has_prepared();
-        let is_ordinary = self.course.is_none() && self.ears.is_none() && self.pool.guest.is_none();
+        let is_ordinary = self.course.is_none()
+            && self.late.is_none()
+            && self.ears.is_none()
+            && self.pool.guest.is_none();
         is_between && is_plain && is_ordinary && !self.stream.is_tls()
     }
 

@@ -15,6 +15,7 @@ use crate::clients::bereft::Bereft;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::{Course, Way};
 use crate::clients::ears::Ears;
+use crate::clients::late::Late;
 use crate::clients::presence::{is_cut_off, tell_end};
 use crate::clock::{self, Moment};
 use crate::error::Error;
@@ -87,6 +88,8 @@ pub struct Session {
     pub(super) xact: Option<Moment>,
     /// Which node to go to, where there are several.
     pub(super) course: Option<Box<Course>>,
+    /// The transaction that the client is in, where its server may not know of it.
+    pub(super) late: Option<Box<Late>>,
     /// What is under way may end the transaction with a COMMIT.
     pub(super) may_have_committed: bool,
     /// Once it has listened.
@@ -132,6 +135,7 @@ impl Session {
             query: None,
             xact: None,
             course: course.map(Box::new),
+            late: None,
             may_have_committed: false,
             ears: None,
             before: None,
@@ -310,7 +314,7 @@ impl Session {
             Order::FastClose => return self.close_fast(),
             Order::Drain => {
                 let is_at_rest = match &mut self.standing {
-                    Standing::Idle => self.side.walk.is_between(),
+                    Standing::Idle => self.side.walk.is_between() && self.late.is_none(),
                     Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => false,
                     Standing::Linked(lease) => {
                         lease.server().side.is_free() && self.side.walk.is_between()
@@ -426,7 +430,9 @@ impl Session {
             {
                 return Ok(Next::On);
             }
-            Some(b'P' | b'C') if self.answer_offhand(cx, chunk)? => return Ok(Next::On),
+            Some(b'P' | b'C') if self.late.is_none() && self.answer_offhand(cx, chunk)? => {
+                return Ok(Next::On);
+            }
             Some(b'Q') if self.course.is_some() && self.answer_explain(cx, chunk)? => {
                 return Ok(Next::On);
             }
@@ -435,12 +441,22 @@ impl Session {
         if self.course.is_some() && !self.read_ahead(chunk) {
             return Ok(Next::On);
         }
+        if self.late.is_some() {
+            if let Some(error) = self.take_refusal() {
+                self.held.extend_from_slice(chunk);
+                return self.refuse(cx, &error);
+            }
+            if self.answer_end(cx, chunk)? {
+                return Ok(Next::On);
+            }
+        }
         let now = clock::now();
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
         match self.steer(now)? {
             Way::There => {}
+            Way::Later => return self.answer_begin(cx, chunk, now),
             Way::Nowhere => {
                 self.held.extend_from_slice(chunk);
                 return self.hold(cx, now);
@@ -571,6 +587,7 @@ impl Session {
             course.arrived();
             server.side.settled = Some(Arc::clone(&self.side.params));
         }
+        self.late_is_due();
         self.may_have_committed = false;
         self.is_fresh = true;
         self.standing = Standing::Linked(Lease::new(&self.pool, server));

@@ -37,6 +37,8 @@ pub(super) enum Gate {
     One(Cutter),
     /// Nothing until what passed is answered.
     Closed,
+    /// What the next request is, once it is read.
+    Judging,
 }
 
 /// What a session needs whose reads are split off.
@@ -68,6 +70,10 @@ pub(super) struct Split {
     pub(super) strays: u32,
     /// Until when the request may wait for a sample.
     pub(super) waits_until: Option<Moment>,
+    /// How its server isolates transactions by itself, once it was asked.
+    pub(super) told: Option<Isolation>,
+    /// A READ ONLY transaction of this session has needed the primary: the next ones go there.
+    pub(super) avoids_replicas: bool,
 }
 
 /// So many reads in a row go to the primary before one waits for the sample that would end this: a client that reads without a
@@ -89,6 +95,7 @@ impl Split {
             asked: Asked {
                 ask: Ask::of(Intent::Unknown),
                 size: 0,
+                is_whole: false,
             },
             gathered: 0,
             gate: Gate::Open,
@@ -100,6 +107,8 @@ impl Split {
             is_asked_again: false,
             strays: 0,
             waits_until: None,
+            told: None,
+            avoids_replicas: false,
         }
     }
 
@@ -151,8 +160,9 @@ impl Split {
         // A standby refuses SERIALIZABLE.
         let is_serializable = self.standing.defaults.isolation == Some(Isolation::Serializable)
             && self.asked.ask.begins.is_none();
-        if self.must_be_primary || is_serializable {
-            return Ask::of(Intent::Unknown);
+        let is_avoiding = self.avoids_replicas && self.asked.ask.begins.is_some();
+        if self.must_be_primary || is_serializable || is_avoiding {
+            return Ask::of_primary();
         }
         self.asked.ask
     }
@@ -165,10 +175,15 @@ impl Split {
         self.share = (route.why == Reason::Share).then(|| self.routes.takes_off(route.node, now));
         self.gate = Gate::Open;
         if route.role == Role::Replica {
-            self.gate = Gate::Judged(self.asked.size);
+            self.gate = if self.asked.is_whole {
+                Gate::Judged(self.asked.size)
+            } else {
+                Gate::One(Cutter::default())
+            };
             self.flight = Some(self.routes.takes_off(route.node, now));
             // Who asked for a replica hears what it says.
-            self.trial = (route.why != Reason::Asked).then(Trial::default);
+            let is_tried = self.asked.is_whole && route.why != Reason::Asked;
+            self.trial = is_tried.then(Trial::default);
         } else if self.may_be_asked_again() {
             self.gate = Gate::Judged(self.asked.size);
             self.trial = Some(Trial::on_primary());
@@ -178,13 +193,14 @@ impl Split {
     /// Whether what goes to the primary now is known to read, and nothing else, and may so be asked for once more.
     fn may_be_asked_again(&self) -> bool {
         let asked = &self.asked.ask;
-        let is_read = asked.intent == Intent::Read && asked.begins.is_none();
+        let is_read = asked.intent == Intent::Read && asked.begins.is_none() && self.asked.is_whole;
         is_read && !self.must_be_primary && !self.is_asked_again
     }
 
     /// Whether all that the client said on the link is known to read.
     pub(super) fn has_only_read(&self) -> bool {
-        self.said <= 1 && self.asked.ask.intent <= Intent::NodeLocal
+        let ask = &self.asked.ask;
+        self.said <= 1 && ask.intent <= Intent::NodeLocal && ask.begins.is_none()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -247,14 +263,14 @@ impl Known for Knowledge<'_> {
     }
 }
 
-/// Reads what is asked. `offends_until`: a replica has refused it.
+/// Reads what is asked: all of it, or the first request alone, of a client in a transaction. `offends_until`: a replica has refused it.
 pub(super) fn judge(
     split: &mut Split,
     params: &Arc<Parameters>,
     user: &str,
     names: &Names,
     bytes: &[u8],
-    offends_until: Option<Moment>,
+    (is_first, offends_until): (bool, Option<Moment>),
 ) -> Option<Asked> {
     let texts = split.routes.texts.load_full();
     let scope = split.scope(&texts, params, user);
@@ -267,7 +283,11 @@ pub(super) fn judge(
             now: clock::now(),
             offends_until,
         };
-        request::read(bytes, &mut known)
+        if is_first {
+            request::read_first(bytes, &mut known)
+        } else {
+            request::read(bytes, &mut known)
+        }
     })
 }
 

@@ -20,8 +20,7 @@ use crate::pools::plan::Splitting;
 use crate::pools::routes::Went;
 use crate::routing::balance::Ejected;
 use crate::routing::intent::Intent;
-use crate::routing::request::Cutter;
-use crate::routing::route::{Circumstances, Outcome, Reason, Route, route};
+use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, route};
 use crate::routing::standing::Mark;
 use crate::topology::board::Board;
 use crate::topology::node::{NodeId, Role};
@@ -79,10 +78,11 @@ impl Session {
             &self.pool.user,
             &self.side.names,
             chunk,
-            None,
+            (self.late.is_some(), None),
         ) {
             Some(asked) => {
                 split.asked = asked;
+                self.note_lone(chunk);
                 true
             }
             None => {
@@ -104,6 +104,7 @@ impl Session {
 
     /// Chooses the node for what the client asks.
     pub(super) fn steer_by(&mut self, splitting: &Splitting, now: Moment) -> Result<Way, Error> {
+        let transaction = self.transaction();
         let Some(course) = &mut self.course else {
             return Ok(Way::There);
         };
@@ -123,8 +124,19 @@ impl Session {
             load: &|node| routes.load(node),
             now,
         };
+        split.standing.transaction = transaction;
         let outcome = route(split.ask(), &mut split.standing, &around, &mut split.dice);
+        if outcome == Outcome::Later && !splitting.is_observed {
+            return Ok(Way::Later);
+        }
         let outcome = match outcome {
+            Outcome::Later => {
+                let ask = Ask {
+                    is_lone: false,
+                    ..split.ask()
+                };
+                route(ask, &mut split.standing, &around, &mut split.dice)
+            }
             Outcome::Refuse(why) if policy.no_replica != NoReplica::Error => {
                 course.board.want_sample(now);
                 match view.primary_at(now) {
@@ -158,7 +170,7 @@ impl Session {
         split.waits_until = None;
         let route = match outcome {
             Outcome::To(route) | Outcome::Move(route) => Ok(route),
-            Outcome::Later | Outcome::Wait(_) => Err(Way::Nowhere),
+            Outcome::Later | Outcome::Stuck | Outcome::Wait(_) => Err(Way::Nowhere),
             Outcome::Refuse(_) => Err(Way::Refused(no_replica(&view))),
         };
         if let Ok(route) = &route {
@@ -205,7 +217,7 @@ impl Session {
         split.said += 1;
         let count = match &mut split.gate {
             Gate::Open => return chunk,
-            Gate::Closed => 0,
+            Gate::Closed | Gate::Judging => 0,
             Gate::Judged(count) => {
                 let count = (*count).min(chunk.len());
                 split.gate = Gate::Closed;
@@ -233,19 +245,25 @@ impl Session {
         split.is_some_and(|split| split.is_closed())
     }
 
+    /// Whether the next request is judged before it passes.
+    pub(super) fn is_judging(&self) -> bool {
+        let split = self
+            .course
+            .as_ref()
+            .and_then(|course| course.split.as_ref());
+        split.is_some_and(|split| matches!(split.gate, Gate::Judging))
+    }
+
     /// The gate is closed: opens it for the next request of a transaction, or takes in what the client sends meanwhile. True when
     /// something moved.
     pub(super) fn poll_gate(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Error> {
-        let (is_quiet, is_outside) = {
-            let side = &self.server().side;
-            (side.is_quiet(), side.status == b'I')
-        };
+        let is_quiet = self.server().side.is_quiet();
         if is_quiet && let Some(split) = self.split() {
-            // Outside a transaction it is tied to its server, and stays as it is.
-            split.gate = if is_outside {
-                Gate::Open
+            // In a transaction, or tied to its server: on a replica nothing passes that was not judged.
+            split.gate = if split.flight.is_some() {
+                Gate::Judging
             } else {
-                Gate::One(Cutter::default())
+                Gate::Open
             };
             return Ok(Poll::Ready(Next::On));
         }
@@ -334,7 +352,14 @@ impl Session {
         };
         let (params, names) = (&self.side.params, &self.side.names);
         let until = Some(now.after(lasts));
-        judge(split, params, &self.pool.user, names, request, until);
+        judge(
+            split,
+            params,
+            &self.pool.user,
+            names,
+            request,
+            (false, until),
+        );
         let counts = &split.routes.counts;
         counts.offences.fetch_add(1, Relaxed);
     }

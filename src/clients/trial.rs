@@ -14,7 +14,8 @@ use crate::clients::session::{Session, Standing};
 use crate::clock;
 use crate::error::Error;
 use crate::pools::policy::Reason;
-use crate::protocol::fields::Heard;
+use crate::protocol::effects::Isolation;
+use crate::protocol::fields::{self, Heard};
 use crate::protocol::frame;
 use crate::protocol::message::Severity;
 use crate::protocol::prepared::Statement;
@@ -43,6 +44,9 @@ pub(super) struct Trial {
     early: Vec<u8>,
     said: Vec<u8>,
     read: usize,
+    /// The server must isolate transactions by READ COMMITTED, where it is asked.
+    pub(super) must_be_read_committed: bool,
+    told: Option<Isolation>,
     /// So many queries of the pooler's own are answered first.
     ours: Option<usize>,
     is_texts_fault: bool,
@@ -72,6 +76,8 @@ pub(super) enum Fault {
     Unknown,
     /// The node's.
     Node,
+    /// Nobody's: the transaction would have one snapshot, on a node that it may have to leave.
+    Snapshot,
 }
 
 impl Trial {
@@ -111,6 +117,15 @@ impl Trial {
             }
             if ours > 0 {
                 ours -= usize::from(tag == b'Z');
+                if tag == b'D' {
+                    let told = isolation(body);
+                    self.told = Some(told);
+                    if self.must_be_read_committed && told != Isolation::ReadCommitted {
+                        break Fate::Failed(Fault::Snapshot);
+                    }
+                }
+            } else if tag == b'C' && matches!(body, b"BEGIN\0" | b"START TRANSACTION\0") {
+                // What matters stands behind it.
             } else if is_answer(tag) {
                 break Fate::Answered;
             }
@@ -118,6 +133,16 @@ impl Trial {
         self.read = self.said.len() - rest.len();
         self.ours = Some(ours);
         fate
+    }
+}
+
+/// The level of isolation that a server names in its only row.
+fn isolation(row: &[u8]) -> Isolation {
+    let values = fields::data_row(row).unwrap_or_default();
+    match values.first().copied().flatten() {
+        Some(b"read committed" | b"read uncommitted") => Isolation::ReadCommitted,
+        Some(b"repeatable read") => Isolation::RepeatableRead,
+        _ => Isolation::Serializable,
     }
 }
 
@@ -173,7 +198,8 @@ impl Session {
             .course
             .as_mut()
             .and_then(|course| course.split.as_mut());
-        let Some(trial) = split.and_then(|split| split.trial.as_mut()) else {
+        let trial = split.and_then(|split| split.trial.as_mut());
+        let Some(trial) = trial.filter(|trial| trial.request.is_empty()) else {
             return;
         };
         trial.request.extend_from_slice(request);
@@ -214,7 +240,7 @@ impl Session {
             return Ok(Some(chunk.to_vec()));
         };
         if trial.has_failed {
-            self.hear_failed(chunk)?;
+            self.hear_failed(cx, chunk)?;
             return Ok(None);
         }
         trial.ours.get_or_insert(ours);
@@ -227,7 +253,13 @@ impl Session {
             return Ok(None);
         };
         match fate {
-            Fate::Open => Ok(None),
+            Fate::Open => {
+                if trial.ours == Some(0) {
+                    // What it runs now is the client's.
+                    self.may_be_cancelled();
+                }
+                Ok(None)
+            }
             Fate::Failed(fault) => {
                 let request = std::mem::take(&mut trial.request);
                 trial.is_texts_fault = fault != Fault::Node;
@@ -243,7 +275,7 @@ impl Session {
                 }
                 trial.has_failed = true;
                 let said = std::mem::take(&mut trial.said);
-                self.hear_failed(&said)?;
+                self.hear_failed(cx, &said)?;
                 Ok(None)
             }
             Fate::Answered => {
@@ -251,7 +283,9 @@ impl Session {
                     std::mem::take(&mut trial.early),
                     std::mem::take(&mut trial.said),
                 );
+                let told = trial.told;
                 self.end_trial();
+                self.note_isolation(told);
                 self.send_to_client(cx, &early)?;
                 Ok(Some(said))
             }
@@ -259,7 +293,7 @@ impl Session {
     }
 
     /// Hears the rest of an answer that is for nobody, and gives the replica's server back when it has said all.
-    fn hear_failed(&mut self, said: &[u8]) -> Result<(), Error> {
+    fn hear_failed(&mut self, cx: &mut Context<'_>, said: &[u8]) -> Result<(), Error> {
         let heard = with_gathered(|gathered| {
             let mut run = Run::new(said, gathered);
             self.dialogue(|dialogue| dialogue.from_server(said, &mut run))
@@ -268,8 +302,14 @@ impl Session {
         if heard.is_err() || server.side.refused_ours.is_some() || server.side.doomed.is_some() {
             return Err(LOST);
         }
-        if server.side.is_quiet() && server.out.is_empty() {
+        if !server.side.is_quiet() || !server.out.is_empty() {
+            return Ok(());
+        }
+        if server.side.status == b'I' || self.late.is_none() {
             self.take_read_back();
+        } else if let Some(trial) = self.split().and_then(|split| split.trial.take()) {
+            self.put_back(trial);
+            self.move_away(cx)?;
         }
         Ok(())
     }
@@ -285,6 +325,23 @@ impl Session {
     fn blame_node(&mut self) {
         if let Some((node, _)) = self.course.as_ref().map(|course| course.bound()) {
             self.blame(node, clock::now());
+        }
+    }
+
+    /// The request of a trial is one that no server has read: names mean what they meant before it.
+    fn put_back(&mut self, trial: Trial) {
+        for (name, meant) in trial.before {
+            match meant {
+                Some(statement) => self.side.names.insert(name, statement),
+                None => self.side.names.remove(&name),
+            };
+        }
+        self.side.walk = Walk::default();
+        let mut request = trial.request;
+        request.append(&mut self.held);
+        self.held = request;
+        if let Some(split) = self.split() {
+            split.routes.counts.again.fetch_add(1, Relaxed);
         }
     }
 
@@ -308,22 +365,13 @@ impl Session {
         if !is_fit {
             self.dialogue(|dialogue| dialogue.take_back());
         }
-        for (name, meant) in trial.before {
-            match meant {
-                Some(statement) => self.side.names.insert(name, statement),
-                None => self.side.names.remove(&name),
-            };
-        }
-        self.side.walk = Walk::default();
-        let mut request = trial.request;
-        request.append(&mut self.held);
-        self.held = request;
+        let is_on_primary = trial.is_on_primary;
+        self.put_back(trial);
         self.is_trying = false;
         self.card.link_to(0);
         if let Some(split) = self.split() {
-            split.must_be_primary = !trial.is_on_primary;
-            split.is_asked_again |= trial.is_on_primary;
-            split.routes.counts.again.fetch_add(1, Relaxed);
+            split.must_be_primary = !is_on_primary;
+            split.is_asked_again |= is_on_primary;
         }
         if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
             if is_fit {

@@ -311,6 +311,7 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
                 ("max_lag", database.max_lag.is_some()),
                 ("max_lag_bytes", database.max_lag_bytes.is_some()),
                 ("consistency", database.consistency.is_some()),
+                ("transactions", database.transactions.is_some()),
             ];
             for (what, _) in alone.iter().filter(|(_, is_set)| *is_set) {
                 let refusal = Refusal::new("needs a cluster: one server has no replicas");

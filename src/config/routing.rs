@@ -127,8 +127,7 @@ impl Word for Consistency {
 }
 
 impl Word for Transactions {
-    const ALL: &'static [Self] = &[Self::Primary, Self::ReadOnly];
-    const UNBUILT: &'static [&'static str] = &["late"];
+    const ALL: &'static [Self] = &[Self::Primary, Self::ReadOnly, Self::Late];
 
     fn word(self) -> &'static str {
         match self {
@@ -191,6 +190,13 @@ impl Settings {
         let wish = self.user(user).and_then(|user| user.consistency);
         let wish = wish.or_else(|| self.database(database)?.consistency);
         wish.unwrap_or_default()
+    }
+
+    /// Which transactions of `user` in `database` may go to a replica: user, then database, then `[routing]`.
+    pub fn effective_transactions(&self, database: &str, user: &str) -> Transactions {
+        let wish = self.user(user).and_then(|user| user.transactions);
+        let wish = wish.or_else(|| self.database(database)?.transactions);
+        wish.unwrap_or(self.routing.transactions)
     }
 
     /// How old the data may be that `user` reads in `database`, where that is another bound than the cluster's.

@@ -336,6 +336,7 @@ pub static DATABASE: Section<DatabaseSettings> = Section {
         }),
         key("session_state", |s| Slot::Word(&mut s.session_state)),
         key("timezone", |s| Slot::MaybeText(&mut s.timezone)),
+        key("transactions", |s| Slot::Word(&mut s.transactions)),
         key("user", |s| Slot::MaybeText(&mut s.user)),
     ],
     unbuilt: &[],
@@ -374,6 +375,7 @@ pub static USER: Section<UserSettings> = Section {
         key("transaction_timeout", |s| {
             Slot::MaybeSpan(&mut s.transaction_timeout)
         }),
+        key("transactions", |s| Slot::Word(&mut s.transactions)),
     ],
     unbuilt: &[],
     has_password: true,

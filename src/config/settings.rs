@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::clusters::ClusterSettings;
-use crate::config::routing::{Consistency, RoutingSettings};
+use crate::config::routing::{Consistency, RoutingSettings, Transactions};
 use crate::config::value::{
     AuthType, Dialect, LoadBalance, LogFormat, PoolMode, Route, SessionState, TlsMode, TlsProtocols,
 };
@@ -312,6 +312,8 @@ pub struct DatabaseSettings {
     pub max_lag_bytes: Option<usize>,
     /// How fresh reads must be that are split off by `route = "auto"`. Default `session`.
     pub consistency: Option<Consistency>,
+    /// Which transactions may go to a replica. Default as `[routing]` says.
+    pub transactions: Option<Transactions>,
     /// The password of `user`. `None`: the one of `[users]` or `auth_file`.
     pub password: Option<Secret>,
     /// Who runs `auth_query` here.
@@ -381,6 +383,8 @@ pub struct UserSettings {
     pub route: Option<Route>,
     /// How fresh reads must be that are split off.
     pub consistency: Option<Consistency>,
+    /// Which transactions may go to a replica.
+    pub transactions: Option<Transactions>,
     /// How old the data of a replica may be.
     pub max_lag: Option<Duration>,
 }

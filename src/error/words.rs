@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Proof};
 
+const ELSEWHERE: &str = "this statement needs the primary, and its transaction has a snapshot, or what is like it, on a replica";
+const UNKNOWN: &str =
+    "the server was lost before it answered: whether this was committed is not known";
+
 impl Error {
     /// What happened, in a sentence.
     pub fn message(&self) -> String {
@@ -96,13 +100,11 @@ impl Error {
             Self::AuthQuery(_) => "auth_query failed".into(),
             Self::NoPrimary { cluster, .. } => no_node(cluster, "takes writes"),
             Self::NoReplica { cluster } => no_node(cluster, "may serve reads"),
-            Self::OutcomeUnknown => {
-                "the server was lost before it answered: whether this was committed is not known"
-                    .into()
-            }
+            Self::OutcomeUnknown => UNKNOWN.into(),
             Self::TransactionLost => {
                 "the server was lost: nothing of this transaction was committed".into()
             }
+            Self::SnapshotOnReplica => ELSEWHERE.into(),
             Self::ClientGone => "client unexpected eof".into(),
             Self::Internal => "internal error of the pooler".into(),
         }
@@ -177,6 +179,9 @@ impl Error {
             ),
             Self::OutcomeUnknown => Some("Check whether it was done before it is done again."),
             Self::TransactionLost => Some("Roll it back and run it again."),
+            Self::SnapshotOnReplica => Some(
+                "Roll it back and run it again: this session's READ ONLY transactions go to the primary from now on.",
+            ),
             Self::TlsRequired => Some("Connect with sslmode=require."),
             Self::TransactionInStatementMode => {
                 Some("Use pool_mode = \"transaction\" for this database.")

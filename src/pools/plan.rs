@@ -171,7 +171,7 @@ fn splitting(
         policy: Policy {
             target: Target::Auto,
             consistency: settings.effective_consistency(name, user),
-            transactions: routing.transactions,
+            transactions: settings.effective_transactions(name, user),
             primary_reads: routing.primary_reads,
             no_replica: routing.no_replica,
             max_lag: settings.effective_max_lag(name, user),

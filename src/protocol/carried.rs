@@ -304,6 +304,14 @@ impl Dialogue<'_> {
         self.rules.keeps() && (may_be || !self.client.keeps.pins.is_empty())
     }
 
+    /// The client goes on without what ties it to its server.
+    pub fn give_up_ties(&mut self) {
+        self.leave_behind();
+        let keeps = &mut self.client.keeps;
+        keeps.pins = Pins::NONE;
+        keeps.lasting = Pins::NONE;
+    }
+
     /// The client leaves: notes what is to be done about what it left on the server.
     pub fn leave_behind(&mut self) {
         if self.is_tied() {

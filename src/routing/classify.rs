@@ -53,6 +53,8 @@ pub struct Facts {
     pub why: Why,
     /// What it does to the session.
     pub effects: Effects,
+    /// It tells what is the same for a whole transaction: when it began, its snapshot.
+    pub tells_of_transaction: bool,
     /// Where a comment in it asks to go.
     pub hint: Option<Hint>,
     /// Whether a replica has refused it.
@@ -97,6 +99,7 @@ impl Facts {
             intent: Intent::Unknown,
             why: Why::Unreadable(reason),
             effects: Effects::unknown(),
+            tells_of_transaction: false,
             hint: None,
             offence: Offence::default(),
         }
@@ -172,9 +175,38 @@ pub fn classify_tokens(
         intent,
         why,
         effects,
+        tells_of_transaction: tells_of_transaction(text, tokens),
         hint,
         offence: Offence::default(),
     }
+}
+
+/// Words and constants that mean the same moment, or the same snapshot, throughout a transaction.
+const OF_TRANSACTION: &[&str] = &[
+    "now",
+    "transaction_timestamp",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "pg_export_snapshot",
+    "pg_current_snapshot",
+    "txid_current_snapshot",
+    "'now'",
+    "'today'",
+    "'tomorrow'",
+    "'yesterday'",
+];
+
+fn tells_of_transaction(text: &[u8], tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| {
+        let word = token.of(text);
+        (3..=24).contains(&word.len())
+            && OF_TRANSACTION
+                .iter()
+                .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+    })
 }
 
 /// Judges one statement; and whether a function or trigger of it may touch the session unseen.

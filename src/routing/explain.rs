@@ -85,6 +85,10 @@ pub fn route(
             "later".into(),
             "the transaction's first statement decides".into(),
         ),
+        Outcome::Stuck => (
+            "fails".into(),
+            "it is the primary's, and its transaction is on a replica".into(),
+        ),
         Outcome::Wait(why) => ("waits".into(), why.text()),
         Outcome::Refuse(why) => ("fails".into(), why.text()),
     };

@@ -4,6 +4,7 @@
 //! older than what it has itself written. What is not known to be a read is a write.
 
 pub mod balance;
+pub mod bond;
 pub mod builtin;
 pub mod cache;
 pub mod catalog;

@@ -6,6 +6,7 @@
 
 use crate::protocol::effects::{Access, Effect, Isolation, Modes};
 use crate::protocol::frame::{self, cstr};
+use crate::routing::bond::Bond;
 use crate::routing::classify::Facts;
 use crate::routing::intent::{Hint, Intent};
 use crate::routing::route::Ask;
@@ -22,6 +23,8 @@ pub struct Verdict {
     pub hint: Option<Hint>,
     /// It is a BEGIN and nothing else.
     pub begins: Option<Modes>,
+    /// How it stands to the transaction around it.
+    pub bond: Bond,
 }
 
 impl Verdict {
@@ -46,6 +49,7 @@ impl Verdict {
             intent,
             hint: facts.hint.filter(|hint| is_led || *hint == Hint::Primary),
             begins,
+            bond: Bond::of(facts),
         }
     }
 
@@ -63,7 +67,8 @@ impl Verdict {
             Some(Hint::Primary) => 1,
             Some(Hint::Replica) => 2,
         };
-        intent | hint << 3 | self.begins.map_or(0, modes_to_bits) << 5
+        let bond = self.bond.to_bits() << 11;
+        intent | hint << 3 | self.begins.map_or(0, modes_to_bits) << 5 | bond
     }
 
     /// What [`Verdict::to_bits`] made a number of.
@@ -84,6 +89,7 @@ impl Verdict {
             intent,
             hint,
             begins: modes_from_bits(bits >> 5),
+            bond: Bond::from_bits(bits >> 11),
         }
     }
 }
@@ -139,13 +145,19 @@ pub struct Asked {
     pub ask: Ask,
     /// How many bytes those requests are.
     pub size: usize,
+    /// They are whole; else it could not be found where they end.
+    pub is_whole: bool,
 }
 
 impl Asked {
     const fn unknown(size: usize) -> Self {
         Self {
-            ask: Ask::of(Intent::Unknown),
+            ask: Ask {
+                bond: Bond::Lives,
+                ..Ask::of(Intent::Unknown)
+            },
             size,
+            is_whole: false,
         }
     }
 }
@@ -167,8 +179,13 @@ struct Batch<'a> {
     hint: Option<Option<Hint>>,
     begins: Option<Modes>,
     has_more_than_begin: bool,
+    /// `None` before the first text that is no BEGIN.
+    bond: Option<Bond>,
+    /// A portal may be run again by a later request of the transaction.
+    keeps_portal: bool,
     /// Names given within the request.
     names: Vec<(&'a [u8], Verdict)>,
+    is_bound: bool,
     /// The unnamed statement was parsed and not bound yet.
     is_fresh: bool,
     has_unnamed: bool,
@@ -186,6 +203,12 @@ impl<'a> Batch<'a> {
             _ => {
                 self.has_more_than_begin = true;
                 self.strictest = self.strictest.max(Some(verdict.intent));
+                // Several statements in one text are refused here.
+                let own = match verdict.bond {
+                    Bond::Leaves => Bond::Lives,
+                    bond => bond,
+                };
+                self.bond = Some(self.bond.map_or(own, |bond| bond.and(own)));
             }
         }
     }
@@ -207,9 +230,11 @@ impl<'a> Batch<'a> {
                 true
             }
             b'B' => {
-                let (Some(_), Some(name)) = (cstr(&mut body), cstr(&mut body)) else {
+                let (Some(portal), Some(name)) = (cstr(&mut body), cstr(&mut body)) else {
                     return false;
                 };
+                self.keeps_portal |= !portal.is_empty();
+                self.is_bound |= portal.is_empty();
                 if name.is_empty() {
                     self.is_fresh = false;
                     return self.has_unnamed;
@@ -222,7 +247,15 @@ impl<'a> Batch<'a> {
                 self.add(verdict);
                 true
             }
-            b'D' | b'E' | b'C' => true,
+            b'E' => {
+                // All rows of the unnamed portal, which was bound just now, or it is one that lives on.
+                self.keeps_portal |= !self.is_bound || *body != [0; 5];
+                true
+            }
+            b'D' | b'C' => {
+                self.keeps_portal |= body.first() == Some(&b'P') && *body != *b"P\0";
+                true
+            }
             _ => false,
         }
     }
@@ -230,24 +263,41 @@ impl<'a> Batch<'a> {
     /// What it asks for, at its Sync.
     fn ask(&self) -> Ask {
         let strictest = self.strictest.unwrap_or(Intent::Read);
+        let mut bond = self.bond.unwrap_or_default();
+        if self.keeps_portal || self.is_fresh {
+            bond = bond.and(Bond::Lives);
+        }
+        if self.begins.is_some() && bond != Bond::None {
+            // Whichever comes first.
+            bond = bond.and(Bond::Lives);
+        }
+        let ask = Ask {
+            hint: self.hint.flatten(),
+            bond,
+            ..Ask::of(strictest)
+        };
         if self.is_fresh {
             // It is bound later, and must then still be where it was parsed.
-            return Ask::of(strictest.max(Intent::Session));
+            return Ask {
+                intent: strictest.max(Intent::Session),
+                hint: None,
+                ..ask
+            };
         }
         match self.begins {
+            None => ask,
             Some(modes) if strictest == Intent::Read => Ask {
-                intent: Intent::Session,
-                hint: self.hint.flatten(),
-                begins: Some(modes),
-            },
-            begins => Ask {
-                intent: if begins.is_some() {
-                    strictest.max(Intent::Session)
+                intent: if self.has_more_than_begin {
+                    Intent::Read
                 } else {
-                    strictest
+                    Intent::Session
                 },
-                hint: self.hint.flatten(),
-                begins: None,
+                begins: Some(modes),
+                ..ask
+            },
+            Some(_) => Ask {
+                intent: strictest.max(Intent::Session),
+                ..ask
             },
         }
     }
@@ -257,6 +307,15 @@ impl<'a> Batch<'a> {
 ///
 /// A BEGIN that may go to a replica is a request by itself, whatever follows.
 pub fn read(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
+    read_some(bytes, known, false)
+}
+
+/// Reads the first request alone of what a client has sent that is in a transaction.
+pub fn read_first(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
+    read_some(bytes, known, true)
+}
+
+fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Asked> {
     let mut rest = bytes;
     let mut batch = Batch::default();
     let mut asked: Option<Asked> = None;
@@ -275,6 +334,8 @@ pub fn read(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
                     intent: verdict.intent,
                     hint: verdict.hint,
                     begins: verdict.begins,
+                    bond: verdict.bond,
+                    is_lone: false,
                 }
             }
             b'S' => std::mem::take(&mut batch).ask(),
@@ -284,8 +345,12 @@ pub fn read(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
         };
         let size = bytes.len() - rest.len();
         let Some(before) = asked else {
-            asked = Some(Asked { ask: one, size });
-            if one.begins.is_some() {
+            asked = Some(Asked {
+                ask: one,
+                size,
+                is_whole: true,
+            });
+            if one.begins.is_some() || is_first {
                 return asked;
             }
             continue;
@@ -299,8 +364,11 @@ pub fn read(bytes: &[u8], known: &mut impl Known) -> Option<Asked> {
                 intent: before.ask.intent.max(one.intent),
                 hint: both(one.hint, before.ask.hint),
                 begins: None,
+                bond: before.ask.bond.and(one.bond),
+                is_lone: false,
             },
             size,
+            is_whole: true,
         });
     }
 }

@@ -9,6 +9,7 @@ use crate::clock::Moment;
 use crate::config::routing::{Consistency, NoReplica, PrimaryReads, Transactions};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::routing::balance::{Candidate, Load, choose, left_out};
+use crate::routing::bond::Bond;
 use crate::routing::dice::Dice;
 use crate::routing::intent::{Hint, Intent};
 use crate::routing::standing::{Mark, Standing, Transaction};
@@ -66,6 +67,13 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Whether everything goes to a replica.
+    pub fn is_led_to_replicas(&self) -> bool {
+        self.target == Target::Replica
+    }
+}
+
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
@@ -73,8 +81,12 @@ pub struct Ask {
     pub intent: Intent,
     /// The hint in them.
     pub hint: Option<Hint>,
-    /// It is a BEGIN and nothing else.
+    /// It is a BEGIN, and perhaps reads behind it: then [`Ask::intent`] is a read.
     pub begins: Option<Modes>,
+    /// How it stands to the transaction around it.
+    pub bond: Bond,
+    /// It is one statement by itself, which the pooler can answer.
+    pub is_lone: bool,
 }
 
 impl Ask {
@@ -84,6 +96,16 @@ impl Ask {
             intent,
             hint: None,
             begins: None,
+            bond: Bond::None,
+            is_lone: false,
+        }
+    }
+
+    /// Of what only the primary can answer, whatever it is.
+    pub const fn of_primary() -> Self {
+        Self {
+            bond: Bond::Primary,
+            ..Self::of(Intent::Unknown)
         }
     }
 }
@@ -114,7 +136,7 @@ pub enum Reason {
     Intent(Intent),
     /// A transaction that may write.
     ReadWriteTransaction,
-    /// The first write of a transaction that began on a replica.
+    /// A transaction that began on a replica writes for the first time, or cannot stay there.
     FirstWrite,
     /// A read, and this replica qualifies.
     Read,
@@ -179,7 +201,7 @@ impl Reason {
             Self::Asked => "a hint or a setting asks for it".into(),
             Self::Intent(intent) => format!("{intent} goes to the primary"),
             Self::ReadWriteTransaction => "the transaction may write".into(),
-            Self::FirstWrite => "the transaction's first write".into(),
+            Self::FirstWrite => "the transaction leaves its replica".into(),
             Self::Read => "a read, and the replica qualifies".into(),
             Self::Share => "a read, and the primary takes its share".into(),
             Self::NoReplica => "a read, but no replica qualifies".into(),
@@ -206,6 +228,8 @@ pub enum Outcome {
     To(Route),
     /// BEGIN is answered by the pooler; the next statement decides.
     Later,
+    /// It is the primary's, and its transaction has promised on a replica what only that has.
+    Stuck,
     /// The transaction's part on the replica is rolled back, and it goes there.
     Move(Route),
     /// It waits for the next view: there is no primary, or no replica qualifies yet.
@@ -263,16 +287,21 @@ pub fn route(
     };
     let needs_primary =
         target != Target::Replica && ask.intent != Intent::Read && ask.begins.is_none();
-    match standing.transaction {
-        Transaction::At(node) => return within(node, around),
-        Transaction::Movable(_) if needs_primary => {
-            return match primary(around, Reason::FirstWrite) {
-                Outcome::To(route) => Outcome::Move(route),
-                other => other,
-            };
-        }
-        Transaction::Movable(node) => return within(node, around),
-        Transaction::None | Transaction::Unbound => {}
+    if let Transaction::On {
+        node,
+        is_read_only,
+        is_fixed,
+    } = standing.transaction
+    {
+        let is_led = target == Target::Replica;
+        return match next(ask, target, is_read_only, is_fixed) {
+            Next::Stuck if !is_led => Outcome::Stuck,
+            Next::Elsewhere if !is_led => movement(around),
+            Next::Here if !is_fixed && !is_led && !is_fit(node, standing, around) => {
+                movement(around)
+            }
+            Next::Here | Next::Elsewhere | Next::Stuck => within(node, around),
+        };
     }
     if target == Target::Primary {
         return primary(around, Reason::Asked);
@@ -280,8 +309,17 @@ pub fn route(
     if target == Target::Replica {
         return read(Reason::Asked, standing, around, dice);
     }
+    if let Transaction::Unbound { is_read_only } = standing.transaction {
+        return if may_begin_with(ask, is_read_only) {
+            read(Reason::Read, standing, around, dice)
+        } else if ask == Ask::of_primary() {
+            primary(around, Reason::FirstWrite)
+        } else {
+            primary(around, Reason::ReadWriteTransaction)
+        };
+    }
     if let Some(modes) = ask.begins {
-        return begin(modes, standing, around, dice);
+        return begin(modes, ask, standing, around, dice);
     }
     if needs_primary {
         return primary(around, Reason::Intent(ask.intent));
@@ -307,8 +345,58 @@ fn primary(around: &Circumstances<'_>, why: Reason) -> Outcome {
     })
 }
 
+/// Where the next statement of a transaction on a replica belongs.
+enum Next {
+    Here,
+    Elsewhere,
+    Stuck,
+}
+
+fn next(ask: Ask, target: Target, is_read_only: bool, is_fixed: bool) -> Next {
+    if ask.bond.is_end() {
+        return Next::Here;
+    }
+    if ask.bond == Bond::Leaves {
+        // Nothing of what it has there is needed any more.
+        return Next::Elsewhere;
+    }
+    let is_primarys = if is_read_only {
+        // What else it cannot do there the replica says itself, and would the primary, too.
+        ask.bond == Bond::Primary
+    } else {
+        target == Target::Primary || !may_begin_with(ask, is_read_only)
+    };
+    match (is_primarys, is_fixed) {
+        (false, _) => Next::Here,
+        (true, false) => Next::Elsewhere,
+        (true, true) => Next::Stuck,
+    }
+}
+
+/// Whether a transaction may be on a replica after `ask`, and still move.
+fn may_begin_with(ask: Ask, is_read_only: bool) -> bool {
+    if is_read_only {
+        !matches!(ask.bond, Bond::Primary | Bond::Leaves)
+    } else {
+        ask.intent == Intent::Read && ask.bond == Bond::None && ask.begins.is_none()
+    }
+}
+
+fn is_fit(node: NodeId, standing: &Standing, around: &Circumstances<'_>) -> bool {
+    let node = around.view.node(node);
+    node.is_some_and(|node| fitness(node, standing, around).is_ok())
+}
+
+fn movement(around: &Circumstances<'_>) -> Outcome {
+    match primary(around, Reason::FirstWrite) {
+        Outcome::To(route) => Outcome::Move(route),
+        other => other,
+    }
+}
+
 fn begin(
     modes: Modes,
+    ask: Ask,
     standing: &Standing,
     around: &Circumstances<'_>,
     dice: &mut Dice,
@@ -320,13 +408,17 @@ fn begin(
     if allowed == Transactions::Primary || is_serializable || modes.is_shared_snapshot {
         return primary(around, Reason::ReadWriteTransaction);
     }
-    if access == Some(Access::ReadOnly) {
-        return read(Reason::Read, standing, around, dice);
+    let has_more = ask.intent == Intent::Read;
+    let is_read_only = access == Some(Access::ReadOnly);
+    let is_plain = matches!(isolation, None | Some(Isolation::ReadCommitted));
+    if !is_read_only && (allowed != Transactions::Late || !is_plain) {
+        return primary(around, Reason::ReadWriteTransaction);
     }
-    let is_plain =
-        modes.access.is_none() && matches!(isolation, None | Some(Isolation::ReadCommitted));
-    if allowed == Transactions::Late && is_plain {
+    if ask.is_lone {
         return Outcome::Later;
+    }
+    if is_read_only || (has_more && ask.bond == Bond::None && modes.access.is_none()) {
+        return read(Reason::Read, standing, around, dice);
     }
     primary(around, Reason::ReadWriteTransaction)
 }

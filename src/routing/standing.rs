@@ -52,17 +52,25 @@ impl Mark {
     }
 }
 
-/// The transaction a session is in.
+/// The transaction a session is in, as far as its next statement may go elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transaction {
-    /// None.
+    /// None, or one that stays where it is.
     None,
-    /// One that began at this node.
-    At(NodeId),
-    /// BEGIN was answered by the pooler; the first statement decides. Only under READ COMMITTED.
-    Unbound,
-    /// It began late, with reads on this replica, and may still move to the primary: no snapshot was promised, no lock taken.
-    Movable(NodeId),
+    /// BEGIN was answered by the pooler; the first statement decides.
+    Unbound {
+        /// It is READ ONLY.
+        is_read_only: bool,
+    },
+    /// It is on this replica.
+    On {
+        /// The replica.
+        node: NodeId,
+        /// It is READ ONLY.
+        is_read_only: bool,
+        /// It has a snapshot there, or something else that is nowhere else.
+        is_fixed: bool,
+    },
 }
 
 /// What a session has done.

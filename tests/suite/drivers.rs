@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use crate::support::eventually;
 use crate::support::languages::script;
 use crate::support::pooler::config;
 use crate::support::postgres::{postgres, program};
+use crate::support::scene::Scene;
+use crate::support::{eventually, long};
 
 /// How many clients run every check at the same time, over fewer servers.
 const CLIENTS: &str = "6";
@@ -56,6 +57,34 @@ fn passes(name: &str) {
         .start();
     run(name, pooler.port, &database)
         .unwrap_or_else(|said| panic!("{name} fails through the pooler:\n{said}"));
+}
+
+/// The same where reads go to replicas, and transactions begin with their first statement.
+#[track_caller]
+fn pass_late(names: &[&str]) {
+    let scene = Scene::with(&[], "id bigint", [0, 1, 2]);
+    let pooler = scene
+        .config()
+        .user("postgres", "password", "any")
+        .database("app", "route", "auto")
+        .database("app", "transactions", "late")
+        .database("app", "pool_size", SERVERS)
+        .start();
+    for name in names {
+        run(name, pooler.port, "app")
+            .unwrap_or_else(|said| panic!("{name} fails where transactions begin late:\n{said}"));
+    }
+    let routed = pooler.show("SHOW ROUTING");
+    let to_replicas = routed.column("went_to").contains(&"replica".to_owned());
+    assert!(to_replicas, "some of it went to replicas");
+}
+
+#[test]
+fn drivers_and_frameworks_work_where_transactions_begin_with_reads_on_replicas() {
+    pass_late(&["with_psycopg.py", "with_sqlalchemy.py", "with_asyncpg.py"]);
+    if long() {
+        pass_late(&["with_django.py", "with_node.js", "job_queue.py"]);
+    }
 }
 
 #[test]

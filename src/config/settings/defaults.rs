@@ -134,6 +134,7 @@ impl Default for DatabaseSettings {
             max_lag: None,
             max_lag_bytes: None,
             consistency: None,
+            transactions: None,
             password: None,
             auth_user: None,
             auth_query: None,

@@ -36,6 +36,34 @@ pub struct Modes {
     pub is_shared_snapshot: bool,
 }
 
+impl Modes {
+    /// A BEGIN that says this.
+    pub fn begin(&self) -> String {
+        let mut sql = String::from("BEGIN");
+        if let Some(isolation) = self.isolation {
+            sql.push_str(match isolation {
+                Isolation::ReadCommitted => " ISOLATION LEVEL READ COMMITTED",
+                Isolation::RepeatableRead => " ISOLATION LEVEL REPEATABLE READ",
+                Isolation::Serializable => " ISOLATION LEVEL SERIALIZABLE",
+            });
+        }
+        if let Some(access) = self.access {
+            sql.push_str(match access {
+                Access::ReadOnly => " READ ONLY",
+                Access::ReadWrite => " READ WRITE",
+            });
+        }
+        if let Some(deferrable) = self.deferrable {
+            sql.push_str(if deferrable {
+                " DEFERRABLE"
+            } else {
+                " NOT DEFERRABLE"
+            });
+        }
+        sql
+    }
+}
+
 /// The effects of BEGIN, START, COMMIT, END, ROLLBACK, ABORT, SAVEPOINT, RELEASE; the cursor stands behind `word`.
 pub(super) fn of(word: &[u8], mut cursor: Cursor<'_>, found: &mut Vec<Effect>) {
     match word {

@@ -20,13 +20,22 @@ fn verdict(text: &[u8]) -> Verdict {
         b"begin" => (Intent::Session, Some(modes(None))),
         b"begin read only" => (Intent::Session, Some(modes(Some(Access::ReadOnly)))),
         _ if text.starts_with(b"select") => (Intent::Read, None),
-        _ if text.starts_with(b"set") => (Intent::Session, None),
+        b"commit" | b"rollback" => (Intent::Session, None),
+        _ if text.starts_with(b"set") || text.starts_with(b"listen") => (Intent::Session, None),
         _ => (Intent::Write, None),
+    };
+    let bond = match text {
+        b"commit" => Bond::Commit,
+        b"rollback" => Bond::Rollback,
+        _ if text.starts_with(b"listen") => Bond::Primary,
+        _ if intent == Intent::Session => Bond::Lives,
+        _ => Bond::None,
     };
     Verdict {
         intent,
         hint: text.ends_with(b"/* hint */").then_some(Hint::Primary),
         begins,
+        bond,
     }
 }
 
@@ -154,6 +163,10 @@ fn a_begin_is_a_request_of_its_own_with_the_reads_of_its_batch() {
     assert!(asks(&batch).unwrap().ask.begins.is_some());
     let batch = [run("", "begin read only"), run("", "insert"), sync()];
     assert_eq!(asks(&batch).unwrap().ask, Ask::of(Intent::Write));
+    let lone = [run("", "begin"), sync()];
+    assert_eq!(intent(&lone), Intent::Session);
+    let with_read = [run("", "begin"), run("", "select 1"), sync()];
+    assert_eq!(intent(&with_read), Intent::Read);
     let first = query("select 1");
     let asked = asks(&[first.clone(), begin]).unwrap();
     assert_eq!(
@@ -172,6 +185,9 @@ fn a_verdict_is_a_small_number_and_back() {
         "begin",
         "begin read only",
         "select /* hint */",
+        "commit",
+        "rollback",
+        "listen",
     ] {
         all.push(verdict(text.as_bytes()));
     }
@@ -196,5 +212,124 @@ fn the_end_of_a_request_is_found_wherever_the_bytes_are_cut() {
             }
         }
         assert_eq!(ends, [first.len(), all.len() - 5]);
+    }
+}
+
+fn bond(parts: &[Vec<u8>]) -> Bond {
+    let parts = parts.concat();
+    let asked = read_first(&parts, &mut Picture::default()).unwrap();
+    assert!(asked.is_whole);
+    asked.ask.bond
+}
+
+#[test]
+fn within_a_transaction_one_request_is_read_at_a_time() {
+    let all = [query("select 1"), query("insert"), query("commit")].concat();
+    let asked = read_first(&all, &mut Picture::default()).unwrap();
+    assert_eq!(
+        (asked.size, asked.ask.intent),
+        (query("select 1").len(), Intent::Read)
+    );
+    let flush = [run("", "select 1"), bytes(message::flush)].concat();
+    let asked = read_first(&flush, &mut Picture::default()).unwrap();
+    assert!(!asked.is_whole, "where it ends is not known");
+    assert_eq!(asked.ask.bond, Bond::Lives);
+}
+
+#[test]
+fn a_request_is_bound_to_its_transaction_by_the_strictest_of_its_texts() {
+    assert_eq!(bond(&[query("select 1")]), Bond::None);
+    assert_eq!(bond(&[query("commit")]), Bond::Commit);
+    assert_eq!(bond(&[run("", "commit"), sync()]), Bond::Commit);
+    assert_eq!(
+        bond(&[run("", "select 1"), run("", "commit"), sync()]),
+        Bond::Lives
+    );
+    assert_eq!(
+        bond(&[run("", "commit"), run("", "select 1"), sync()]),
+        Bond::Leaves,
+        "behind the end another may begin"
+    );
+    assert_eq!(
+        bond(&[run("", "select 1"), run("", "listen"), sync()]),
+        Bond::Primary
+    );
+}
+
+#[test]
+fn an_end_with_a_begin_in_one_request_is_no_mere_end() {
+    let both = [run("", "commit"), run("", "begin"), sync()];
+    assert_eq!(bond(&both), Bond::Leaves);
+}
+
+#[test]
+fn a_portal_that_may_be_run_again_lives_in_its_transaction() {
+    let portal = |name: &[u8], rows| {
+        bytes(|out| {
+            message::parse(out, b"", b"select 1", &[]);
+            message::bind(out, name, b"", &[]);
+            message::execute(out, name, rows);
+            message::sync(out);
+        })
+    };
+    assert_eq!(bond(&[portal(b"", 0)]), Bond::None);
+    assert_eq!(bond(&[portal(b"", 10)]), Bond::Lives);
+    assert_eq!(bond(&[portal(b"p", 0)]), Bond::Lives);
+    let again = bytes(|out| {
+        message::execute(out, b"", 0);
+        message::sync(out);
+    });
+    assert_eq!(bond(&[again]), Bond::Lives);
+    let parsed = bytes(|out| message::parse(out, b"", b"select 1", &[]));
+    assert_eq!(bond(&[parsed, sync()]), Bond::Lives, "bound later");
+}
+
+#[test]
+fn how_texts_stand_to_a_transaction() {
+    use crate::routing::catalog::{Catalog, Path};
+    use crate::routing::classify::{Reading, classify};
+    use crate::routing::judge::{Judge, Lists};
+
+    let judge = Judge {
+        catalog: &Catalog::default(),
+        path: &Path::default(),
+        lists: &Lists::default(),
+    };
+    for (sql, wanted) in [
+        ("select 1", Bond::None),
+        ("update t set a = 1", Bond::None),
+        ("select now()", Bond::Lives),
+        ("select * from t where at > current_date", Bond::Lives),
+        ("select 'now'::timestamptz", Bond::Lives),
+        ("select pg_export_snapshot()", Bond::Lives),
+        ("declare c cursor for select 1", Bond::Lives),
+        ("fetch 1 from c", Bond::Lives),
+        ("savepoint a", Bond::Lives),
+        ("rollback to a", Bond::Lives),
+        ("set local work_mem = '1MB'", Bond::Lives),
+        ("begin", Bond::Lives),
+        ("listen a", Bond::Primary),
+        ("notify a", Bond::Primary),
+        ("select pg_notify('a', 'b')", Bond::Primary),
+        ("declare c cursor with hold for select 1", Bond::Primary),
+        ("select pg_advisory_lock(1)", Bond::Primary),
+        ("select pg_advisory_xact_lock(1)", Bond::Primary),
+        (
+            "set transaction isolation level repeatable read",
+            Bond::Primary,
+        ),
+        ("commit", Bond::Commit),
+        ("END", Bond::Commit),
+        ("rollback", Bond::Rollback),
+        ("abort", Bond::Rollback),
+        ("commit and chain", Bond::Chains),
+        ("commit; select 1", Bond::Leaves),
+        ("select 1; commit", Bond::Lives),
+        ("select 1; commit; select 2", Bond::Primary),
+        ("select 1; begin; commit; listen a", Bond::Primary),
+        ("prepare transaction 'a'", Bond::Primary),
+    ] {
+        let facts = classify(sql.as_bytes(), Reading::default(), &judge, &mut Vec::new());
+        assert_eq!(Verdict::of(&facts).bond, wanted, "{sql}");
     }
 }

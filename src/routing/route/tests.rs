@@ -92,7 +92,7 @@ fn nodes(ask: Ask, standing: &Standing, view: &ClusterView, policy: &Policy) -> 
     let mut nodes: Vec<NodeId> = (0..100)
         .filter_map(|seed| match outcome(ask, standing, view, policy, seed) {
             Outcome::To(route) | Outcome::Move(route) => Some(route.node),
-            Outcome::Later | Outcome::Wait(_) | Outcome::Refuse(_) => None,
+            Outcome::Later | Outcome::Stuck | Outcome::Wait(_) | Outcome::Refuse(_) => None,
         })
         .collect();
     nodes.sort_unstable();
@@ -279,7 +279,7 @@ fn transactions_go_where_they_may_and_stay_there() {
         [B, C]
     );
     let within = Standing {
-        transaction: Transaction::At(C),
+        transaction: on(C, true, true),
         ..Standing::default()
     };
     assert_eq!(nodes(WRITE, &within, &view, &policy), [C]);
@@ -298,30 +298,172 @@ fn a_late_transaction_is_bound_by_its_first_statement_and_moves_at_its_first_wri
         ..Policy::default()
     };
     let fresh = Standing::default();
-    assert_eq!(
-        outcome(begin(Modes::default()), &fresh, &view, &late, 1),
-        Outcome::Later
-    );
     let strict = Modes {
         isolation: Some(Isolation::RepeatableRead),
         ..Modes::default()
     };
     assert_eq!(nodes(begin(strict), &fresh, &view, &late), [A]);
     let unbound = Standing {
-        transaction: Transaction::Unbound,
+        transaction: Transaction::Unbound {
+            is_read_only: false,
+        },
         ..Standing::default()
     };
     assert_eq!(nodes(READ, &unbound, &view, &late), [B, C]);
     assert_eq!(nodes(WRITE, &unbound, &view, &late), [A]);
     let movable = Standing {
-        transaction: Transaction::Movable(B),
+        transaction: on(B, false, false),
         ..Standing::default()
     };
     assert_eq!(nodes(READ, &movable, &view, &late), [B]);
-    assert!(matches!(
-        outcome(WRITE, &movable, &view, &late, 1),
-        Outcome::Move(Route { node: A, .. })
-    ));
+    assert_eq!(moves(WRITE, &movable, &view), Some(A));
+    let commit = bound(Intent::Session, Bond::Commit);
+    assert_eq!(nodes(commit, &movable, &view, &late), [B]);
+    assert_eq!(moves(commit, &movable, &view), None);
+}
+
+const fn on(node: NodeId, is_read_only: bool, is_fixed: bool) -> Transaction {
+    Transaction::On {
+        node,
+        is_read_only,
+        is_fixed,
+    }
+}
+
+const fn bound(intent: Intent, bond: Bond) -> Ask {
+    Ask {
+        bond,
+        ..Ask::of(intent)
+    }
+}
+
+/// Where the transaction moves, if it does.
+fn moves(ask: Ask, standing: &Standing, view: &ClusterView) -> Option<NodeId> {
+    match outcome(ask, standing, view, &Policy::default(), 1) {
+        Outcome::Move(route) => Some(route.node),
+        _ => None,
+    }
+}
+
+#[test]
+fn begin_is_answered_late_only_where_nothing_is_promised_by_it() {
+    let (view, fresh) = (view(), Standing::default());
+    let of = |transactions, modes, is_lone| {
+        let policy = Policy {
+            transactions,
+            ..Policy::default()
+        };
+        let ask = Ask {
+            is_lone,
+            ..begin(modes)
+        };
+        match outcome(ask, &fresh, &view, &policy, 1) {
+            Outcome::Later => "later",
+            Outcome::To(route) if route.role == Role::Replica => "replica",
+            _ => "primary",
+        }
+    };
+    let strict = |access| Modes {
+        isolation: Some(Isolation::RepeatableRead),
+        access,
+        ..Modes::default()
+    };
+    let serializable = Modes {
+        isolation: Some(Isolation::Serializable),
+        ..read_only()
+    };
+    let (only, late) = (Transactions::ReadOnly, Transactions::Late);
+    for (transactions, modes, is_lone, wanted) in [
+        (late, Modes::default(), true, "later"),
+        (late, Modes::default(), false, "primary"),
+        (late, read_only(), true, "later"),
+        (late, read_only(), false, "replica"),
+        (late, strict(None), true, "primary"),
+        (late, strict(Some(Access::ReadOnly)), true, "later"),
+        (late, serializable, true, "primary"),
+        (only, Modes::default(), true, "primary"),
+        (only, read_only(), true, "later"),
+        (Transactions::Primary, read_only(), true, "primary"),
+    ] {
+        assert_eq!(of(transactions, modes, is_lone), wanted, "{modes:?}");
+    }
+    // With its first read in one request there is nothing to wait for.
+    let both = Ask {
+        begins: Some(Modes::default()),
+        ..READ
+    };
+    let late = Policy {
+        transactions: late,
+        ..Policy::default()
+    };
+    assert_eq!(nodes(both, &fresh, &view, &late), [B, C]);
+    let read_write = Ask {
+        begins: Some(Modes {
+            access: Some(Access::ReadWrite),
+            ..Modes::default()
+        }),
+        ..READ
+    };
+    assert_eq!(
+        nodes(read_write, &fresh, &view, &late),
+        [A],
+        "a standby refuses the word"
+    );
+}
+
+#[test]
+fn what_lives_in_a_transaction_is_never_left_behind_on_a_replica() {
+    let view = view();
+    let at = |transaction| Standing {
+        transaction,
+        ..Standing::default()
+    };
+    let (lives, primarys) = (
+        bound(Intent::Read, Bond::Lives),
+        bound(Intent::Session, Bond::Primary),
+    );
+    // One that may write moves before it makes anything of its own.
+    let may_write = at(on(B, false, false));
+    for ask in [lives, primarys, WRITE, Ask::of(Intent::NodeLocal)] {
+        assert_eq!(moves(ask, &may_write, &view), Some(A), "{ask:?}");
+    }
+    // A READ ONLY one stays for all but what is the primary's.
+    let reads = at(on(B, true, false));
+    for ask in [lives, WRITE, Ask::of(Intent::NodeLocal), READ] {
+        assert_eq!(moves(ask, &reads, &view), None, "{ask:?}");
+    }
+    assert_eq!(moves(primarys, &reads, &view), Some(A));
+    // What is fixed does not move, and is told so.
+    let fixed = at(on(B, true, true));
+    let policy = Policy::default();
+    assert_eq!(outcome(primarys, &fixed, &view, &policy, 1), Outcome::Stuck);
+    assert_eq!(nodes(WRITE, &fixed, &view, &policy), [B]);
+    let leaves = bound(Intent::Write, Bond::Leaves);
+    assert_eq!(moves(leaves, &fixed, &view), Some(A), "it is over there");
+    let unbound = at(Transaction::Unbound { is_read_only: true });
+    assert_eq!(nodes(primarys, &unbound, &view, &policy), [A]);
+    assert_eq!(nodes(lives, &unbound, &view, &policy), [B, C]);
+}
+
+#[test]
+fn a_read_of_a_transaction_is_as_fresh_as_any_other() {
+    let mut view = view();
+    let standing = Standing {
+        transaction: on(B, false, false),
+        ..Standing::default()
+    };
+    assert_eq!(moves(READ, &standing, &view), None);
+    view.nodes[1].is_readable = false;
+    assert_eq!(
+        moves(READ, &standing, &view),
+        Some(A),
+        "its replica is behind"
+    );
+    let fixed = Standing {
+        transaction: on(B, true, true),
+        ..Standing::default()
+    };
+    assert_eq!(nodes(READ, &fixed, &view, &Policy::default()), [B]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod choice;
 mod faults;
 mod freshness;
+mod late;
 mod own;
 
 use std::time::Duration;
