@@ -38,6 +38,10 @@ impl Session {
             if self.course.is_some() && self.server().card.is_fenced() {
                 return Poll::Ready(Err(LOST));
             }
+            if self.course.is_some() && self.server().card.is_silent() && self.is_on_trial() {
+                // Whether its replica will ever answer nobody knows.
+                return Poll::Ready(Err(LOST));
+            }
             let mut has_moved = self.poll_server_out(cx)? | self.poll_client_out(cx)?;
             if self.server().side.pipeline.len() >= MOST_OWED && self.side.walk.body == 0 {
                 // The replies may lie in the server's buffer, waiting for a Sync that we do not read.

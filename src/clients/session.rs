@@ -585,6 +585,7 @@ impl Session {
         self.rules = rules;
         if let Some(course) = &mut self.course {
             course.arrived();
+            server.card.set_silent(false);
             server.side.settled = Some(Arc::clone(&self.side.params));
         }
         self.late_is_due();

@@ -26,9 +26,11 @@ fn is_usable(node: &NodeView) -> bool {
 
 /// Follows the cluster whose views hang on `board`, for ever.
 pub async fn follow(registry: Arc<Registry>, board: Arc<Board>) {
-    let (mut known, mut last_writer) = (None, None);
+    let (mut known, mut last_writer, mut misses) = (None, None, Vec::new());
     loop {
         let view = board.view();
+        hush(&registry, &view, view.writer.or(last_writer), &misses);
+        misses = view.nodes.iter().map(|node| node.misses).collect();
         let now = standing(&view);
         if known.as_ref() != Some(&now) {
             settle(&registry, &view, last_writer);
@@ -36,6 +38,25 @@ pub async fn follow(registry: Arc<Registry>, board: Arc<Board>) {
             last_writer = view.writer.or(last_writer);
         }
         board.next_after(&view).await;
+    }
+}
+
+/// Nobody waits for what a replica that has stopped to answer was asked to read. The first probe that it misses may be a mere delay: then
+/// only what can be read elsewhere is. With the second all is lost that is under way there.
+fn hush(registry: &Registry, view: &ClusterView, writer: Option<NodeId>, before: &[u32]) {
+    for (index, node) in view.nodes.iter().enumerate() {
+        let missed = before.get(index).copied().unwrap_or_default();
+        // Of the last writer nothing is known before there is another.
+        let is_writer = writer == Some(node.id);
+        if is_writer || node.misses <= missed || node.misses > 2 {
+            continue;
+        }
+        let address = Node::at(&node.place.host, node.place.port);
+        for group in registry.groups_of_cluster(&view.name) {
+            let pools = group.pools();
+            let there = pools.iter().filter(|pool| pool.node == address);
+            there.for_each(|pool| pool.hush(node.misses > 1));
+        }
     }
 }
 

@@ -164,6 +164,7 @@ impl Roster {
                 is_readable: node.membership.is_in() && node.place.weight > 0,
                 readmitted: node.membership.readmitted(),
                 heard: node.heard.map(|(at, _)| at),
+                misses: node.timeouts,
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),
                 trouble: node.trouble.as_ref().map(|trouble| trouble.text().into()),
             }

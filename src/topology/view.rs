@@ -74,6 +74,8 @@ pub struct NodeView {
     pub readmitted: Option<Moment>,
     /// When it was last heard.
     pub heard: Option<Moment>,
+    /// How many probes in a row it has not answered in time.
+    pub misses: u32,
     /// How long that answer took.
     pub took: Duration,
     /// What is wrong with it.

@@ -78,6 +78,25 @@ impl Pool {
         self.reconnect();
     }
 
+    /// Its node, a replica, has not answered a probe in time. What clients read there is read elsewhere where that may be; who waits for a
+    /// server looks for another node. Where it `is_gone`, having missed a second one, nobody waits for it any longer.
+    pub fn hush(&self, is_gone: bool) {
+        let cluster = self.database.name.clone();
+        let standing = "The replica does not answer.".to_owned();
+        self.dismiss(&Error::NoPrimary { cluster, standing });
+        for card in &self.registry.census.servers {
+            let client = self.registry.census.client(card.lent_to());
+            if card.facts.pool != self.id || client.is_none() {
+                continue;
+            }
+            card.set_silent(true);
+            if is_gone {
+                card.fence();
+            }
+            client.inspect(|client| client.wake());
+        }
+    }
+
     /// Its database is gone: nobody gets a server any more, and who waits is told.
     pub fn remove(&self) {
         {

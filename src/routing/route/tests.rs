@@ -38,6 +38,7 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
         is_readable: role == Role::Replica,
         readmitted: None,
         heard: None,
+        misses: 0,
         took: Duration::ZERO,
         trouble: None,
     }

@@ -80,6 +80,7 @@ pub struct ServerCard {
     work: AtomicU64,
     close_needed: AtomicBool,
     fenced: AtomicBool,
+    silent: AtomicBool,
     prepared: AtomicUsize,
     application_name: Shown,
 }
@@ -97,6 +98,7 @@ impl ServerCard {
             work: AtomicU64::new(0),
             close_needed: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
             application_name: Shown::default(),
         }
@@ -105,6 +107,17 @@ impl ServerCard {
     /// Notes that its node is the writer no longer: nothing that it says counts any more.
     pub fn fence(&self) {
         self.fenced.store(true, SeqCst);
+    }
+
+    /// Notes whether its node has not answered a probe in time: what it reads may be read elsewhere.
+    pub fn set_silent(&self, is_silent: bool) {
+        self.silent.store(is_silent, SeqCst);
+    }
+
+    /// Whether its node has not answered a probe in time.
+    #[inline]
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed)
     }
 
     /// Whether nothing that it says counts any more.

@@ -190,3 +190,84 @@ fn a_read_whose_primary_is_killed_is_asked_again_and_goes_on_without_one() {
     let reply = client.until_ready().good();
     assert_eq!(reply.value(), scene.ports[1].to_string());
 }
+
+/// Sends `signal` to a server and all its processes.
+fn signal_all(postmaster: u32, signal: &str) {
+    let children = std::process::Command::new("ps")
+        .args(["-o", "pid=", "--ppid", &postmaster.to_string()])
+        .output()
+        .unwrap();
+    let children = String::from_utf8(children.stdout).unwrap();
+    let mut all = vec![postmaster.to_string()];
+    all.extend(children.split_whitespace().map(str::to_owned));
+    // Some may have ended meanwhile.
+    let _ = std::process::Command::new("kill")
+        .arg(format!("-{signal}"))
+        .args(&all)
+        .status();
+}
+
+#[test]
+fn a_replica_that_freezes_keeps_no_read_for_longer_than_its_probes_take_to_be_missed() {
+    let scene = scene();
+    let pooler = start(&split(&scene).database("app", "transactions", "late"));
+    let over = AtomicBool::new(false);
+    let frozen = scene.cluster().pid(1).unwrap();
+    // One is in the middle of a read there, one in a transaction.
+    let is_there = |port: &str| port == scene.ports[1].to_string();
+    let mut within = pooler.connect();
+    eventually(LONG, "its transaction is on that replica", || {
+        within.query("begin").good();
+        let is_there = is_there(&port(&mut within));
+        if !is_there {
+            within.query("rollback").good();
+        }
+        is_there
+    });
+    thread::scope(|scope| {
+        let _stop = Raise(&over);
+        let readers: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = pooler.connect();
+                    let (mut longest, mut count) = (Duration::ZERO, 0);
+                    while !over.load(Ordering::SeqCst) {
+                        let began = Instant::now();
+                        client.query(PORT).good();
+                        longest = longest.max(began.elapsed());
+                        count += 1;
+                    }
+                    (longest, count)
+                })
+            })
+            .collect();
+        let mut probe = pooler.connect();
+        for _ in 0..50 {
+            port(&mut probe);
+        }
+        signal_all(frozen, "STOP");
+        eventually(LONG, "nobody uses it", || {
+            pooler.show("SHOW NODES").column("readable")[1] == "no"
+        });
+        for _ in 0..50 {
+            port(&mut probe);
+        }
+        // What it has only read so far it reads elsewhere.
+        assert!(!is_there(&port(&mut within)));
+        let insert = within.query("insert into t values (1, 1)").good();
+        assert_eq!(insert.status, 'T', "it is the same transaction");
+        within.query("commit").good();
+        over.store(true, Ordering::SeqCst);
+        let all = readers.into_iter().map(|reader| reader.join().unwrap());
+        let (longest, count) = all.fold((Duration::ZERO, 0), |sum, one| {
+            (sum.0.max(one.0), sum.1 + one.1)
+        });
+        println!("{count} reads, none lost, the longest took {longest:?}");
+        // An interval of 250 ms may pass before the probe that is not answered within 500 ms.
+        assert!(longest < Duration::from_secs(3), "{longest:?}");
+    });
+    signal_all(frozen, "CONT");
+    eventually(LONG, "it has its share again", || {
+        port(&mut pooler.connect()) == scene.ports[1].to_string()
+    });
+}
