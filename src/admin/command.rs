@@ -40,6 +40,7 @@ pub enum Show {
     Pins,
     Pools,
     Routing,
+    Decisions,
     Servers,
     Sockets,
     State,
@@ -89,6 +90,15 @@ pub enum Command {
     WaitClose(Option<String>),
     /// Have a cluster switch over, to that node where one is named.
     Switchover(String, Option<String>),
+    /// Where a statement would go, and why.
+    ExplainRoute {
+        /// The database.
+        database: String,
+        /// Who would ask; left out, whoever its servers are logged in as.
+        user: Option<String>,
+        /// The statement.
+        sql: String,
+    },
     /// Tell a cluster that the highest timeline seen so far counts no longer.
     Unfence(String),
     /// Give everything to the process that asks for it.
@@ -115,6 +125,8 @@ enum Argument {
     Way,
     /// A cluster, and the node that it is to switch over to.
     Switchover,
+    /// A statement; it has a grammar of its own.
+    Statement,
 }
 
 struct Entry {
@@ -155,6 +167,12 @@ const COMMANDS: &[Entry] = &[
         Argument::Switchover,
         "SWITCHOVER <cluster> [TO <node>]",
     ),
+    entry(
+        "explain",
+        Role::Looks,
+        Argument::Statement,
+        "EXPLAIN ROUTE <db> [<user>] AS <sql>",
+    ),
     database("unfence", Command::Unfence, "UNFENCE <cluster>"),
     any_database("wait_close", Command::WaitClose, "WAIT_CLOSE [<db>]"),
 ];
@@ -163,7 +181,7 @@ const SHOW_HELP: &str = "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|
 \tSHOW PEERS|PEER_POOLS|PINS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
-\tSHOW CLUSTERS|NODES|LAG|FAILOVERS|PHASES|HOLDS|ROUTING
+\tSHOW CLUSTERS|NODES|LAG|FAILOVERS|PHASES|HOLDS|ROUTING|DECISIONS
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS";
 
 const SHUTDOWN_HELP: &str = "SHUTDOWN
@@ -200,6 +218,7 @@ const SUBJECTS: &[(&str, Role, Show)] = &[
     ("clusters", Role::Looks, Show::Clusters),
     ("config", Role::Looks, Show::Config),
     ("databases", Role::Looks, Show::Databases),
+    ("decisions", Role::Looks, Show::Decisions),
     ("dns_hosts", Role::Looks, Show::DnsHosts),
     ("dns_zones", Role::Looks, Show::DnsZones),
     ("failovers", Role::Looks, Show::Failovers),
@@ -266,6 +285,13 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
     let (word, argument, to) = match grammar::read(text).ok_or_else(invalid)? {
         Line::Words(word, argument) => (word, argument, None),
         Line::Set(key, value) => return set(key, value, role),
+        Line::Route(database, user, sql) => {
+            return Ok(Command::ExplainRoute {
+                database: database.text,
+                user: user.map(|user| user.text),
+                sql,
+            });
+        }
         Line::Target(word, cluster, to) => (word, Some(cluster), Some(to.text)),
     };
     let is_long = |word: &Word, most: usize| word.length > most;
@@ -295,7 +321,7 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
             may(needed)?;
             Ok(Command::Show(show))
         }
-        Argument::Assignment => Err(invalid()),
+        Argument::Assignment | Argument::Statement => Err(invalid()),
         Argument::Nothing(_) if argument.is_some() => Err(invalid()),
         Argument::Nothing(command) => may(entry.role).map(|()| command()),
         Argument::AnyDatabase(command) => may(entry.role).map(|()| command(argument)),

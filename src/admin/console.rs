@@ -22,6 +22,7 @@ use crate::admin::gather::Look;
 use crate::admin::numbers;
 use crate::admin::order::{Order, Refusal, Stop};
 use crate::admin::pause::{self, Progress, Wait};
+use crate::admin::routing;
 use crate::admin::show;
 use crate::admin::suspend;
 use crate::clients::answer;
@@ -213,6 +214,15 @@ impl Console {
             Command::Show(show) => {
                 self.show(show, out);
                 "SHOW".to_owned()
+            }
+            Command::ExplainRoute {
+                database,
+                user,
+                sql,
+            } => {
+                let look = Look::now(&self.registry);
+                routing::explain(&look, &database, user.as_deref(), &sql)?.write(out);
+                "EXPLAIN".to_owned()
             }
             Command::SetIgnored => {
                 notice(out, "SET ignored", None);

@@ -79,6 +79,7 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
         | Command::Set { .. }
         | Command::Reload
         | Command::TakeOver
+        | Command::ExplainRoute { .. }
         | Command::Shutdown(_) => unreachable!("the console does these itself"),
     }
 }

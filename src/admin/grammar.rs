@@ -21,6 +21,8 @@ pub enum Line {
     Set(Word, Word),
     /// `WORD WORD TO (WORD|'text')`, which is ours.
     Target(Word, Word, Word),
+    /// `EXPLAIN ROUTE database [user] AS statement`, which is ours.
+    Route(Word, Option<Word>, String),
 }
 
 /// Reads a line; `None` for what is none.
@@ -28,6 +30,7 @@ pub fn read(text: &str) -> Option<Line> {
     words(text)
         .or_else(|| assignment(text))
         .or_else(|| target(text))
+        .or_else(|| route(text))
 }
 
 fn words(text: &str) -> Option<Line> {
@@ -52,6 +55,22 @@ fn target(text: &str) -> Option<Line> {
         word(&mut rest)
     }?;
     is_end(rest).then_some(Line::Target(first, second, third))
+}
+
+fn route(text: &str) -> Option<Line> {
+    let mut rest = text.trim_start_matches(is_space);
+    for known in ["explain", "route"] {
+        rest = after_space(strip_word(rest, known)?)?;
+    }
+    let database = word(&mut rest)?;
+    rest = after_space(rest)?;
+    let behind_as = |rest| after_space(strip_word(rest, "as")?);
+    if let Some(sql) = behind_as(rest) {
+        return Some(Line::Route(database, None, sql.to_owned()));
+    }
+    let user = word(&mut rest)?;
+    let sql = behind_as(after_space(rest)?)?;
+    Some(Line::Route(database, Some(user), sql.to_owned()))
 }
 
 /// What follows a space, of which there must be one.
@@ -167,6 +186,29 @@ mod tests {
             read("set k = 'it''s'"),
             Some(Line::Set(word("k", 1), word("it's", 7)))
         );
+    }
+
+    #[test]
+    fn a_statement_stands_behind_as() {
+        for (text, user) in [
+            ("explain route app as select 1;", None),
+            ("EXPLAIN ROUTE app \"joe\" AS select 1;", Some("joe")),
+            ("explain route app as as select 1;", Some("as")),
+        ] {
+            let Some(Line::Route(database, said, sql)) = read(text) else {
+                panic!("{text}")
+            };
+            assert_eq!(database.text, "app");
+            // A user of that name needs quotes.
+            let is_odd = user == Some("as");
+            assert_eq!(
+                said.map(|word| word.text).as_deref(),
+                user.filter(|_| !is_odd)
+            );
+            assert!(sql.ends_with("select 1;"), "{sql}");
+        }
+        assert_eq!(read("explain route app select 1"), None);
+        assert_eq!(read("explain select 1"), None);
     }
 
     #[test]

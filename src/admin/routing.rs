@@ -1,11 +1,23 @@
-//! SHOW ROUTING: where the requests of split databases went, and why.
+//! Where the requests of split databases went, and why: SHOW ROUTING counts all, SHOW DECISIONS lists some, EXPLAIN ROUTE tells of one
+//! that was never asked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::admin::complaint::{About, Complaint};
 use crate::admin::gather::Look;
 use crate::admin::table::{Column, INT8, TEXT, Table, number, text};
-use crate::pools::routes::{Routes, Went};
+use crate::clock;
+use crate::pools::plan::plan;
+use crate::pools::routes::{self, Routes, Went};
+use crate::routing::cache::Recent;
+use crate::routing::catalog::Path;
+use crate::routing::classify::Reading;
+use crate::routing::dice::Dice;
+use crate::routing::explain::{self, COLUMNS};
+use crate::routing::request::Verdict;
+use crate::routing::route::{Ask, Circumstances, route};
+use crate::routing::standing::Standing;
 
 const ROUTING: [Column; 4] = [
     ("database", TEXT),
@@ -14,17 +26,111 @@ const ROUTING: [Column; 4] = [
     ("requests", INT8),
 ];
 
+const DECISIONS: [Column; 7] = [
+    ("at", TEXT),
+    ("database", TEXT),
+    ("user", TEXT),
+    ("intent", TEXT),
+    ("went_to", TEXT),
+    ("why", TEXT),
+    ("text", TEXT),
+];
+
+fn all_routes(look: &Look<'_>) -> Vec<Arc<Routes>> {
+    let entries = look.registry.routes.iter();
+    let mut all: Vec<_> = entries.map(|entry| Arc::clone(entry.value())).collect();
+    all.sort_by(|one, two| one.database.cmp(&two.database));
+    all
+}
+
+/// `SHOW DECISIONS`: the first requests for each reason, and one in a thousand since, the latest last.
+pub fn decisions(look: &Look<'_>) -> Table {
+    let mut all = Vec::new();
+    for routes in all_routes(look) {
+        let listed = routes.decisions();
+        all.extend(listed.into_iter().map(|one| (routes.database.clone(), one)));
+    }
+    all.sort_by_key(|(_, one)| one.at);
+    let rows = all.into_iter().map(|(database, one)| {
+        vec![
+            text(clock::local_moment(one.at)),
+            text(database),
+            text(one.user),
+            text(one.intent.as_str()),
+            text(one.node),
+            text(one.why.text()),
+            text(one.text),
+        ]
+    });
+    Table::new(&DECISIONS, rows.collect())
+}
+
+/// `EXPLAIN ROUTE database [user] AS sql`: for a session that has just logged in. Nothing is executed.
+///
+/// # Errors
+/// There is no such database, or its reads are not split off.
+pub fn explain(
+    look: &Look<'_>,
+    database: &str,
+    user: Option<&str>,
+    sql: &str,
+) -> Result<Table, Complaint> {
+    let settings = &look.settings;
+    let Some(described) = settings.database(database) else {
+        let message = format!("no such database: {database}");
+        return Err(Complaint::new(About::UndefinedDatabase, message));
+    };
+    let user = settings.server_user(database, user.unwrap_or_default());
+    let plan = plan(settings, database, described, user, None);
+    let board = look.registry.board_of(database);
+    let (Some(splitting), Some(board)) = (plan.split, board) else {
+        let message = format!("reads of database \"{database}\" are not split off");
+        return Err(Complaint {
+            hint: Some("That is what route = \"auto\" does, for a database or user of a cluster."),
+            ..Complaint::new(About::WrongState, message)
+        });
+    };
+    let routes = look.registry.routes_of(database);
+    let (texts, catalog) = (routes.texts.load_full(), routes.catalog.load_full());
+    let scope = texts.scope(
+        database.as_bytes(),
+        &catalog,
+        Path::default(),
+        Reading::default(),
+    );
+    let facts = texts.facts(&mut Recent::default(), &scope, sql.as_bytes());
+    let verdict = Verdict::of(&facts);
+    let (view, fresh) = (board.view(), Standing::default());
+    let around = Circumstances {
+        view: &view,
+        policy: &splitting.policy,
+        written_by_all: routes.written(),
+        load: &|node| routes.load(node),
+        now: look.now,
+    };
+    let ask = Ask {
+        intent: verdict.intent,
+        hint: verdict.hint,
+        begins: verdict.begins,
+        bond: verdict.bond,
+        is_lone: verdict.begins.is_some(),
+    };
+    let mut dice = Dice::new(routes::seed());
+    let outcome = route(ask, &mut fresh.clone(), &around, &mut dice);
+    let rows = explain::route(&facts, &fresh, &around, outcome);
+    let rows = rows
+        .into_iter()
+        .map(|row| vec![text(row.subject), text(row.finding), text(row.why)]);
+    Ok(Table::new(
+        &COLUMNS.map(|name| (name, TEXT)),
+        rows.collect(),
+    ))
+}
+
 /// `SHOW ROUTING`: how many requests went where, by reason, since the process began.
 pub fn routing(look: &Look<'_>) -> Table {
-    let mut all: Vec<Arc<Routes>> = look
-        .registry
-        .routes
-        .iter()
-        .map(|entry| Arc::clone(entry.value()))
-        .collect();
-    all.sort_by(|one, two| one.database.cmp(&two.database));
     let mut rows = Vec::new();
-    for routes in all {
+    for routes in all_routes(look) {
         let mut row = |went: &str, why: String, count: u64| {
             let database = text(routes.database.clone());
             rows.push(vec![database, text(went), text(why), number(count)]);

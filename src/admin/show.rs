@@ -34,6 +34,7 @@ pub fn table(look: &Look<'_>, show: Show) -> Option<Table> {
         Show::Phases => clusters::phases(look),
         Show::Lag => clusters::lag(look),
         Show::Routing => routing::routing(look),
+        Show::Decisions => routing::decisions(look),
         Show::Lists => lists(look),
         Show::Mem => memory(look),
         Show::Nodes => clusters::nodes(look),

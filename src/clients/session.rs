@@ -471,6 +471,9 @@ impl Session {
                 return self.refuse(cx, &error);
             }
         }
+        if self.course.is_some() {
+            self.list_decision(chunk);
+        }
         let plan = self.pool.plan.load();
         match self.pool.ask(&plan, cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {

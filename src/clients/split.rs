@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clients::trial::Trial;
 use crate::clock::{self, Moment};
-use crate::pools::routes::{self, Flight, Routes};
+use crate::pools::routes::{self, Decision, Flight, Routes};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::prepared::Names;
@@ -70,6 +70,8 @@ pub(super) struct Split {
     pub(super) strays: u32,
     /// Until when the request may wait for a sample.
     pub(super) waits_until: Option<Moment>,
+    /// Where the request goes, while it is to be listed.
+    pub(super) to_list: Option<Box<Decision>>,
     /// How its server isolates transactions by itself, once it was asked.
     pub(super) told: Option<Isolation>,
     /// A READ ONLY transaction of this session has needed the primary: the next ones go there.
@@ -107,6 +109,7 @@ impl Split {
             is_asked_again: false,
             strays: 0,
             waits_until: None,
+            to_list: None,
             told: None,
             avoids_replicas: false,
         }

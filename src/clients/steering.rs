@@ -17,9 +17,12 @@ use crate::clock::{self, Moment};
 use crate::config::routing::NoReplica;
 use crate::error::Error;
 use crate::pools::plan::Splitting;
-use crate::pools::routes::Went;
+use crate::pools::routes::{Decision, Went};
+use crate::protocol::frame;
+use crate::protocol::prepared::Names;
 use crate::routing::balance::Ejected;
 use crate::routing::intent::Intent;
+use crate::routing::normal;
 use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, route};
 use crate::routing::standing::Mark;
 use crate::topology::board::Board;
@@ -173,8 +176,18 @@ impl Session {
             Outcome::Later | Outcome::Stuck | Outcome::Wait(_) => Err(Way::Nowhere),
             Outcome::Refuse(_) => Err(Way::Refused(no_replica(&view))),
         };
-        if let Ok(route) = &route {
-            routes.counts.add(went(*route), route.why);
+        if let Ok(route) = &route
+            && routes.counts.add(went(*route), route.why)
+        {
+            let node = view.node(route.node);
+            split.to_list = Some(Box::new(Decision {
+                at: now,
+                user: self.pool.user.clone(),
+                intent: split.asked.ask.intent,
+                node: node.map_or_else(String::new, |node| node.place.address()),
+                why: route.why,
+                text: String::new(),
+            }));
         }
         let route = if splitting.is_observed {
             let why = Reason::Asked;
@@ -191,6 +204,17 @@ impl Session {
         split.sets_out(route, now);
         course.reads_from(route, &view);
         self.bind(&view, route.node)
+    }
+
+    /// Lists where `request` goes, if it is one of the few that are.
+    pub(super) fn list_decision(&mut self, request: &[u8]) {
+        let Some(mut decision) = self.split().and_then(|split| split.to_list.take()) else {
+            return;
+        };
+        decision.text = shown_text(&self.side.names, request).unwrap_or_default();
+        if let Some(split) = self.split() {
+            split.routes.list(*decision);
+        }
     }
 
     /// Waits for the next view, the request held.
@@ -403,6 +427,21 @@ fn tell(ejected: Option<Ejected>, board: &Board, node: NodeId) {
         why = why.text(),
         "replica is left out of reads for a while"
     );
+}
+
+/// The text of the first statement in `request`, without its constants, as far as it is known.
+fn shown_text(names: &Names, request: &[u8]) -> Option<String> {
+    let (tag, mut body) = frame::next(&mut &*request, frame::MAX_LEN).ok()??;
+    let named = |name| Some(names.get(name)?.text());
+    let text = match tag {
+        b'Q' => body.strip_suffix(b"\0"),
+        b'P' => frame::cstr(&mut body).and_then(|_| frame::cstr(&mut body)),
+        b'B' => frame::cstr(&mut body)
+            .and_then(|_| frame::cstr(&mut body))
+            .and_then(named),
+        _ => None,
+    }?;
+    normal::shown(text)
 }
 
 fn went(route: Route) -> Went {

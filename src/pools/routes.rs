@@ -1,7 +1,7 @@
 //! What the sessions of one database share to send its reads to replicas: its catalog, how each node does, what was written last,
 //! and what became of requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -17,9 +17,34 @@ use crate::clock::{self, Moment};
 use crate::routing::balance::{Ejected, Load};
 use crate::routing::cache::Cache;
 use crate::routing::catalog::Catalog;
+use crate::routing::intent::Intent;
 use crate::routing::route::Reason;
 use crate::routing::standing::Mark;
 use crate::topology::node::NodeId;
+
+/// So many requests of each reason are listed.
+const FIRST: u64 = 4;
+/// One of so many that come after them.
+const RARELY: u64 = 1024;
+/// So many are listed, the latest.
+const LISTED: usize = 100;
+
+/// Where a request went.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// When.
+    pub at: Moment,
+    /// The user.
+    pub user: String,
+    /// What it asked for.
+    pub intent: Intent,
+    /// The node.
+    pub node: String,
+    /// Why there.
+    pub why: Reason,
+    /// Its text without constants, as far as it is known.
+    pub text: String,
+}
 
 /// What the sessions of one database share.
 #[derive(Debug)]
@@ -41,6 +66,7 @@ pub struct Routes {
     changes: AtomicU64,
     generations: AtomicU64,
     is_in_trouble: AtomicBool,
+    decisions: Mutex<VecDeque<Decision>>,
 }
 
 /// A catalog is being loaded.
@@ -95,6 +121,7 @@ impl Routes {
             changes: AtomicU64::new(0),
             generations: AtomicU64::new(0),
             is_in_trouble: AtomicBool::new(false),
+            decisions: Mutex::default(),
         }
     }
 
@@ -139,6 +166,23 @@ impl Routes {
     /// `node` could not serve a request, for a reason of its own; whether it is left out from now on.
     pub fn failed(&self, node: NodeId, now: Moment) -> Option<Ejected> {
         self.loads().entry(node).or_default().failed(now)
+    }
+
+    /// Lists where a request went.
+    pub fn list(&self, decision: Decision) {
+        let listed = self.decisions.lock();
+        let mut listed = listed.unwrap_or_else(PoisonError::into_inner);
+        if listed.len() == LISTED {
+            listed.pop_front();
+        }
+        listed.push_back(decision);
+    }
+
+    /// What is listed, the latest last.
+    pub fn decisions(&self) -> Vec<Decision> {
+        let listed = self.decisions.lock();
+        let listed = listed.unwrap_or_else(PoisonError::into_inner);
+        listed.iter().cloned().collect()
     }
 
     /// Somebody's write was answered.
@@ -214,13 +258,14 @@ pub enum Went {
 }
 
 impl Counts {
-    /// A request was sent.
-    pub fn add(&self, went: Went, why: Reason) {
+    /// A request was sent; whether it is one of the few that are listed: the first ones, and one of a thousand.
+    pub fn add(&self, went: Went, why: Reason) -> bool {
         let all = match went {
             Went::Primary => &self.primary,
             Went::Replica => &self.replica,
         };
-        all[why.number()].fetch_add(1, Relaxed);
+        let before = all[why.number()].fetch_add(1, Relaxed);
+        before < FIRST || before.is_multiple_of(RARELY)
     }
 
     /// All that are not zero.

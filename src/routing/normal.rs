@@ -3,7 +3,7 @@
 //! A client that writes values into its texts would fill any cache. Where constants cannot matter (queries and DML that call nothing
 //! which acts by them) each is replaced by an empty one, and comments and blanks are dropped. Everything else is its own key.
 
-use crate::protocol::lexer::{Kind, Token};
+use crate::protocol::lexer::{Kind, Strings, Token, cut};
 use crate::protocol::sql::statements;
 use crate::routing::intent::Hint;
 use crate::routing::judge::is_sql;
@@ -97,10 +97,30 @@ pub fn write(text: &[u8], tokens: &[Token], hint: Option<Hint>, out: &mut Vec<u8
     }
 }
 
+/// The longest text that is shown, in bytes.
+const SHOWN: usize = 200;
+
+/// `text` for people: without constants, which are nobody's business, comments and blanks, and not too long. `None` where it cannot be read.
+pub fn shown(text: &[u8]) -> Option<String> {
+    let mut tokens = Vec::new();
+    cut(text, Strings::Standard, &mut tokens).ok()?;
+    let mut out = Vec::new();
+    write(text, &tokens, None, &mut out);
+    out.truncate(SHOWN);
+    Some(String::from_utf8_lossy(&out).trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::lexer::{Strings, cut};
+
+    #[test]
+    fn what_is_shown_of_a_text_holds_no_constants() {
+        let text = "select * from t where name = 'joe' and n = 17 -- why";
+        let wanted = "select * from t where name = '' and n = 0";
+        assert_eq!(shown(text.as_bytes()).as_deref(), Some(wanted));
+        assert_eq!(shown(b"select 'joe"), None);
+    }
 
     fn form(text: &str) -> Option<String> {
         let mut tokens = Vec::new();

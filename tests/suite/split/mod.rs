@@ -328,3 +328,52 @@ fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why
         "it is counted where it would have gone"
     );
 }
+
+#[test]
+fn the_console_tells_where_a_statement_would_go_and_where_some_went() {
+    let scene = scene();
+    let pooler = start(&beside(split(&scene), "plain").database("plain", "route", "primary"));
+    let mut client = pooler.connect();
+    client.query("insert into t values (1, 4711)").good();
+    client
+        .ask(
+            batch()
+                .parse("s", "select value from t where id = 815")
+                .run("s", &[])
+                .sync(),
+        )
+        .good();
+    let rows = pooler.show("EXPLAIN ROUTE app AS insert into t values (1, 1);");
+    assert_eq!(rows.column("finding")[0], "write");
+    assert_eq!(rows.column("finding").last(), Some(&scene.address(0)));
+    let rows = pooler.show("explain route \"app\" app as select * from t");
+    assert_eq!(rows.column("finding")[0], "read");
+    let node = rows.column("finding").pop().unwrap();
+    assert!(
+        [1, 2].map(|node| scene.address(node)).contains(&node),
+        "{node}"
+    );
+    let mut console = pooler.console();
+    for (sql, code) in [
+        ("EXPLAIN ROUTE nowhere AS select 1", "3D000"),
+        ("EXPLAIN ROUTE plain AS select 1", "55000"),
+        ("EXPLAIN ROUTE app select 1", "42601"),
+    ] {
+        assert_eq!(console.query(sql).error().code, code, "{sql}");
+    }
+    let listed = pooler.show("SHOW DECISIONS");
+    let row = listed
+        .row_where("text", "insert into t values ( 0 , 0 )")
+        .unwrap();
+    assert_eq!(
+        (row["went_to"].clone(), row["intent"].as_str()),
+        (scene.address(0), "write")
+    );
+    let row = listed
+        .row_where("text", "select value from t where id = 0")
+        .unwrap();
+    assert_eq!(
+        (row["database"].as_str(), row["intent"].as_str()),
+        ("app", "read")
+    );
+}
