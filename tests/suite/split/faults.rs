@@ -78,9 +78,13 @@ fn a_read_that_is_in_the_way_of_replay_is_answered_by_the_primary() {
     scene.catch_up();
     let pooler = start(&split(&scene));
     let mut client = pooler.connect();
-    let slow = "select current_setting('port'), (select count(*) from t), pg_sleep(1)";
-    client.send(batch().query(slow));
-    let is_running = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)' and state = 'active'";
+    // Only a replica takes its time.
+    let slow = format!(
+        "select current_setting('port'), (select count(*) from t), pg_sleep(case current_setting('port') when '{}' then 0 else 60 end)",
+        scene.ports[0]
+    );
+    client.send(batch().query(&slow));
+    let is_running = "select count(*) from pg_stat_activity where query like 'select current_setting%pg_sleep(case%' and state = 'active'";
     eventually(LONG, "a replica works on it", || {
         let running = [1, 2].map(|node| scene.sql(node, is_running));
         running.contains(&"1".to_owned())
@@ -181,7 +185,7 @@ fn a_read_whose_primary_is_killed_is_asked_again_and_goes_on_without_one() {
     // A word that no replica may answer, and that is known to read.
     client.query("set pooler.route = 'primary'").good();
     client.send(batch().query("select current_setting('port'), pg_sleep(1)"));
-    let is_running = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)' and state = 'active'";
+    let is_running = "select count(*) from pg_stat_activity where query like 'select current_setting%pg_sleep(case%' and state = 'active'";
     eventually(LONG, "the primary works on it", || {
         scene.sql(0, is_running) == "1"
     });
