@@ -192,10 +192,12 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     enters("draining");
     patroni.put("failover", Some("{}"));
     enters("stable");
-    // One that was asked for now begins when the leader has heard of it.
+    // One that was asked for now begins when the leader sets about it.
     patroni.put("failover", Some(r#"{"leader": "n0", "member": "n1"}"#));
     lasts();
     patroni.put("status", Some(r#"{"optime": 1}"#));
+    lasts();
+    tell(&patroni, &scene, 0);
     enters("draining");
     patroni.put("failover", Some("{}"));
     enters("stable");
