@@ -19,11 +19,11 @@ use crate::cli::problem::Problem;
 const SCRIPT: &str = r#"
 pids=; while read -r line; do pids=$line; done
 for pid in $pids; do kill -QUIT "$pid"; done 2>/dev/null
+tries=0
 for pid in $pids; do
-  tries=0
   while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
-  kill -KILL "$pid" 2>/dev/null # whoever was started with SIGQUIT ignored does not hear it
 done
+for pid in $pids; do kill -KILL "$pid"; done 2>/dev/null # whoever was started with SIGQUIT ignored does not hear it
 for signal in QUIT KILL; do
   tries=0
   while [ $tries -lt 50 ]; do

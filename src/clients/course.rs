@@ -284,6 +284,8 @@ impl Session {
 
     /// Puts the client into the line for a primary, its request kept. Where the line is full the request is refused.
     pub(super) fn hold(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<Next, Error> {
+        let is_reader = self.pool.plan.load().reads.are_wanted;
+        let may_read = is_reader || self.split().is_some_and(|split| split.may_read());
         let Some(course) = &mut self.course else {
             return Ok(Next::On);
         };
@@ -291,8 +293,8 @@ impl Session {
         let wait = course.wait.get_or_insert_with(|| board.begins_to_wait(now));
         let since = wait.since;
         let is_over = now.since(since) >= board.limits().timeout;
-        let hold = (!is_over).then(|| board.hold(since, cx.waker())).flatten();
-        match hold {
+        let hold = (!is_over).then(|| board.hold_for(since, cx.waker(), may_read));
+        match hold.flatten() {
             Some(hold) => {
                 self.card.enter(ClientState::Waiting, now);
                 self.standing = Standing::Holding(hold);

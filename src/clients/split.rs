@@ -158,6 +158,12 @@ impl Split {
         scope
     }
 
+    /// Whether a replica might serve what is asked.
+    pub(super) fn may_read(&self) -> bool {
+        let ask = self.ask();
+        ask.intent == Intent::Read || ask.begins.is_some()
+    }
+
     /// What is to be asked of [`route`].
     pub(super) fn ask(&self) -> Ask {
         // A standby refuses SERIALIZABLE.

@@ -222,7 +222,7 @@ impl Session {
         let hold = self
             .course
             .as_ref()
-            .and_then(|course| course.board.hold(now, cx.waker()));
+            .and_then(|course| course.board.hold_for(now, cx.waker(), true));
         match hold {
             Some(hold) => self.standing = Standing::Holding(hold),
             None => {

@@ -463,17 +463,17 @@ pub fn fitness(
         return Ok(());
     };
     let is_same = *last == node.id && mark.epoch == view.epoch;
-    if is_same || is_past(mark) || has_all_there_is(node, mark, view) {
+    if is_same || is_past(mark) || is_furthest_left(node, mark, view) {
         return Ok(());
     }
     Err(Skip::BehindRead)
 }
 
-/// Whether there is no writer any more who would say how far a read was, and `node` has replayed all that the writer was ever seen to
-/// have written: a client that only reads goes on there. What it read last may be newer, by what was written since the last probe.
-fn has_all_there_is(node: &NodeView, mark: &Mark, view: &ClusterView) -> bool {
+/// Whether there is no writer any more who would say how far a read was, and no replica is further than `node`: a client that only reads
+/// goes on there. What it has read from the writer may be newer, by what had not come here yet.
+fn is_furthest_left(node: &NodeView, mark: &Mark, view: &ClusterView) -> bool {
     let is_orphaned = view.writer.is_none() && mark.epoch == view.epoch && mark.lsn.is_none();
-    is_orphaned && view.last.is_some() && node.lsn >= view.last
+    is_orphaned && view.readable().all(|other| other.lsn <= node.lsn)
 }
 
 /// Whether the next sample of the primary's position is likely to qualify a replica for a read of the session: all that keeps one from

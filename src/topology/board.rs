@@ -100,6 +100,7 @@ enum Standing {
 struct Place {
     since: Moment,
     until: Moment,
+    may_read: bool,
     standing: Mutex<Standing>,
 }
 
@@ -154,7 +155,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let before = std::mem::replace(&mut *self.place.lock(), Standing::Left);
         self.board.waiting.fetch_sub(1, SeqCst);
-        if matches!(before, Standing::Called(Held::Go)) {
+        // Where the primary has gone again, the others wait for the next one: each would only let the next look in vain.
+        let is_called = matches!(before, Standing::Called(Held::Go));
+        if is_called && self.board.view.load().primary().is_some() {
             self.board.let_go(1);
         }
     }
@@ -238,7 +241,8 @@ impl Board {
     pub fn publish(&self, view: ClusterView, news: &[Change], story: Option<Vec<Change>>) {
         let has_primary = view.primary().is_some();
         let (writer, epoch) = (view.writer, view.epoch);
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        let before = self.view.swap(Arc::clone(&view));
         if let Some(story) = story {
             self.story.store(Arc::new(story));
         }
@@ -252,6 +256,23 @@ impl Board {
         followers.into_iter().for_each(Waker::wake);
         if has_primary {
             self.let_go(FIRST_WAVE);
+        } else if writer.is_none() && (before.writer.is_some() || !has_same_readers(&before, &view))
+        {
+            self.let_readers_look();
+        }
+    }
+
+    /// Calls those who could do with a replica.
+    fn let_readers_look(&self) {
+        let mut readers = Vec::new();
+        lock(&self.line).retain(|place| {
+            if place.may_read {
+                readers.push(Arc::clone(place));
+            }
+            !place.may_read
+        });
+        for place in readers {
+            place.call(Held::Go);
         }
     }
 
@@ -366,6 +387,16 @@ impl Board {
 
     /// Joins the line for a primary; none when it is full. Whoever has waited already says since when.
     pub fn hold(self: &Arc<Self>, since: Moment, waker: &Waker) -> Option<Hold> {
+        self.hold_for(since, waker, false)
+    }
+
+    /// The same; who `may_read` from a replica is also called when another may serve reads while there is no writer.
+    pub fn hold_for(
+        self: &Arc<Self>,
+        since: Moment,
+        waker: &Waker,
+        may_read: bool,
+    ) -> Option<Hold> {
         let limits = self.limits();
         let is_in = self.waiting.fetch_update(SeqCst, SeqCst, |waiting| {
             (waiting < limits.clients).then_some(waiting + 1)
@@ -374,6 +405,7 @@ impl Board {
         let place = Arc::new(Place {
             since,
             until: since.after(limits.timeout),
+            may_read,
             standing: Mutex::new(Standing::Waiting(waker.clone())),
         });
         lock(&self.line).push_back(Arc::clone(&place));
@@ -428,6 +460,11 @@ impl Board {
     }
 }
 
+fn has_same_readers(one: &ClusterView, other: &ClusterView) -> bool {
+    let ids = |view: &ClusterView| view.readable().map(|node| node.id).collect::<Vec<_>>();
+    ids(one) == ids(other)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -439,7 +476,9 @@ mod tests {
     use crate::topology::choice::Memory;
     use crate::topology::cluster::Cluster;
     use crate::topology::node::Observation;
+    use crate::topology::phase::Phase;
     use crate::topology::tests::{A, B, RULES, places};
+    use crate::topology::view::ClusterView;
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
@@ -466,7 +505,12 @@ mod tests {
 
     #[test]
     fn each_that_goes_lets_the_next_go() {
-        let board = board(100);
+        let limits = HoldLimits {
+            timeout: Duration::from_secs(1),
+            clients: 100,
+        };
+        let view = crate::topology::tests::stable().view();
+        let board = Board::new(view, limits, Box::new(|_| {}));
         let mut cx = Context::from_waker(Waker::noop());
         let now = Moment::from_micros(0);
         let first = board.hold(now, Waker::noop()).unwrap();
@@ -476,6 +520,45 @@ mod tests {
         assert_eq!(second.poll(&mut cx), Poll::Pending);
         drop(first);
         assert_eq!(second.poll(&mut cx), Poll::Ready(Held::Go));
+    }
+
+    #[test]
+    fn without_a_writer_only_who_could_read_looks_again_and_nobody_else_is_let_go() {
+        let limits = HoldLimits {
+            timeout: Duration::from_secs(1),
+            clients: 100,
+        };
+        let view = crate::topology::tests::stable().view();
+        let board = Board::new(view.clone(), limits, Box::new(|_| {}));
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = Moment::from_micros(0);
+        let reader = board.hold_for(now, Waker::noop(), true).unwrap();
+        let writer = board.hold(now, Waker::noop()).unwrap();
+        let suspect = ClusterView {
+            phase: Phase::Suspect,
+            ..view.clone()
+        };
+        board.publish(suspect, &[], None);
+        assert_eq!(reader.poll(&mut cx), Poll::Pending);
+        let lost = ClusterView {
+            phase: Phase::NoWriter,
+            writer: None,
+            ..view
+        };
+        board.publish(lost.clone(), &[], None);
+        assert_eq!(reader.poll(&mut cx), Poll::Ready(Held::Go));
+        drop(reader);
+        assert_eq!(writer.poll(&mut cx), Poll::Pending);
+        let again = board.hold_for(now, Waker::noop(), true).unwrap();
+        board.publish(lost.clone(), &[], None);
+        assert_eq!(again.poll(&mut cx), Poll::Pending, "nothing has changed");
+        let mut fewer = lost;
+        fewer
+            .nodes
+            .iter_mut()
+            .for_each(|node| node.is_readable = false);
+        board.publish(fewer, &[], None);
+        assert_eq!(again.poll(&mut cx), Poll::Ready(Held::Go));
     }
 
     #[test]

@@ -509,7 +509,6 @@ impl Cluster {
                 sent.after(self.rules.shelf_life() * 2)
             }),
             sample: self.writer.and_then(|_| self.ring.newest()),
-            last: self.ring.newest().map(|sample| sample.lsn),
             floor: self.ring.floor(),
             nodes: self.roster.view(&self.memory, self.writer),
         }

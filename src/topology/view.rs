@@ -34,8 +34,6 @@ pub struct ClusterView {
     pub fresh_until: Moment,
     /// The newest position of the writer in this reign, and when it was asked for.
     pub sample: Option<Sample>,
-    /// The last position of the writer that was seen in this reign, also when it is lost.
-    pub last: Option<Lsn>,
     /// The first position of the writer that was seen in this reign: whoever has replayed it has everything of the reigns before.
     pub floor: Option<Lsn>,
     /// Every node ever known, in the order of their ids.

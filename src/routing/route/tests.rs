@@ -61,7 +61,6 @@ fn view() -> ClusterView {
             sent: at(100),
             lsn: Lsn(1000),
         }),
-        last: Some(Lsn(1000)),
         floor: Some(Lsn(10)),
         nodes: vec![
             node(A, Role::Primary, 1000, 0),
@@ -609,16 +608,16 @@ fn without_a_primary_writes_wait_and_reads_go_on() {
 }
 
 #[test]
-fn without_a_primary_who_has_read_from_it_goes_on_where_all_that_was_seen_of_it_is() {
+fn without_a_primary_who_has_read_from_it_goes_on_at_the_furthest_replica() {
     let policy = Policy::default();
     let mut headless = view();
     (headless.phase, headless.writer) = (Phase::NoWriter, None);
     (headless.sample, headless.nodes[0].role) = (None, Role::Down);
     let mut standing = Standing::default();
     standing.has_read(A, at(150), Epoch(1));
-    assert_eq!(nodes(READ, &standing, &headless, &policy), []);
-    headless.nodes[1].lsn = headless.last;
     assert_eq!(nodes(READ, &standing, &headless, &policy), [B]);
+    headless.nodes[2].lsn = Some(Lsn(991));
+    assert_eq!(nodes(READ, &standing, &headless, &policy), [C]);
     standing.wrote(at(150), Epoch(1));
     assert_eq!(
         nodes(READ, &standing, &headless, &policy),
@@ -749,7 +748,6 @@ prop_compose! {
             phase: if is_stable { Phase::Stable } else { Phase::NoWriter },
             writer: writer.filter(|id| usize::from(*id) < nodes.len()).map(NodeId),
             sample: sample.map(|(sent, lsn)| Sample { sent: at(sent), lsn: Lsn(lsn) }),
-            last: sample.map(|(_, lsn)| Lsn(lsn)),
             floor: floor.map(Lsn),
             nodes,
             ..view()
@@ -810,8 +808,9 @@ proptest! {
         prop_assert!(standing.written.iter().all(is_past));
         if let Some((last, mark)) = &standing.read {
             let is_same = *last == route.node && mark.epoch == view.epoch;
-            let has_all = view.writer.is_none() && mark.epoch == view.epoch && node.lsn >= view.last;
-            prop_assert!(is_same || is_past(mark) || has_all);
+            let is_furthest = view.writer.is_none() && mark.epoch == view.epoch
+                && view.readable().all(|other| other.lsn <= node.lsn);
+            prop_assert!(is_same || is_past(mark) || is_furthest);
         }
     }
 }
