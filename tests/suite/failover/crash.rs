@@ -1,6 +1,6 @@
 //! What comes without a word.
 
-use super::{LONG, Scene, another_leads, family};
+use super::{LONG, Scene, another_leads, assert_reads_went_on, family};
 use crate::support::load::more;
 use crate::support::patroni::{NODES, Patroni, signal};
 use crate::support::{eventually, long};
@@ -20,7 +20,7 @@ fn a_primary_that_is_killed_is_replaced() {
         return;
     }
     let mut scene = Scene::start(1, "");
-    scene.tells(
+    let verdict = scene.tells(
         "kill -9 of the primary's PostgreSQL, it starts again",
         1,
         |patroni, _, written| {
@@ -29,7 +29,8 @@ fn a_primary_that_is_killed_is_replaced() {
             more(written, 300);
         },
     );
-    scene.tells(
+    assert_reads_went_on(&verdict);
+    let verdict = scene.tells(
         "kill -9 of the primary's PostgreSQL and Patroni",
         1,
         |patroni, _, written| {
@@ -45,6 +46,7 @@ fn a_primary_that_is_killed_is_replaced() {
             more(written, 300);
         },
     );
+    assert_reads_went_on(&verdict);
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn a_frozen_node_is_left_when_patroni_has_promoted_another() {
         return;
     }
     let mut scene = Scene::start(1, "");
-    scene.tells(
+    let verdict = scene.tells(
         "the primary's node freezes, and wakes up",
         1,
         |patroni, _, written| {
@@ -67,6 +69,7 @@ fn a_frozen_node_is_left_when_patroni_has_promoted_another() {
             more(written, 300);
         },
     );
+    assert_reads_went_on(&verdict);
 }
 
 #[test]

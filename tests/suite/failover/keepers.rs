@@ -1,6 +1,6 @@
 //! Members of etcd are lost.
 
-use super::{LONG, Scene};
+use super::{LONG, Scene, assert_reads_went_on};
 use crate::support::load::more;
 use crate::support::{eventually, long};
 
@@ -24,7 +24,7 @@ fn the_loss_of_one_member_of_etcd_is_nothing_and_that_of_the_quorum_lasts_until_
             more(written, 300);
         },
     );
-    scene.tells(
+    let verdict = scene.tells(
         "etcd loses its quorum, and gets it back",
         1,
         |patroni, _, written| {
@@ -40,6 +40,7 @@ fn the_loss_of_one_member_of_etcd_is_nothing_and_that_of_the_quorum_lasts_until_
             more(written, 300);
         },
     );
+    assert_reads_went_on(&verdict);
 }
 
 #[test]

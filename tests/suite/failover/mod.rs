@@ -91,6 +91,8 @@ impl Scene {
         errors: usize,
         mut story: impl FnMut(&mut Patroni, &Pooler, &AtomicUsize),
     ) -> Verdict {
+        let mut known = 0;
+        phases(&self.pooler, &mut known);
         let worst = rounds(what, || {
             self.patroni.wait_until_whole();
             let direct = (0..NODES).map(|node| past(self.patroni.address(node)));
@@ -102,6 +104,7 @@ impl Scene {
                 leader = self.patroni.leader();
                 leader.is_some()
             });
+            println!("{}", phases(&self.pooler, &mut known));
             load.verdict(|sql| self.patroni.sql(leader.unwrap(), sql))
         });
         if !worst.is_sound() {
@@ -112,6 +115,19 @@ impl Scene {
     }
 }
 
+/// The changes of phase after the first `known`, with what the pooler says of their reasons.
+fn phases(pooler: &Pooler, known: &mut usize) -> String {
+    let shown = pooler.show("SHOW PHASES");
+    let all = shown.column("to").into_iter().zip(shown.column("why"));
+    let new = all.skip(*known).map(|(to, why)| format!("{to} ({why})"));
+    let told = new.collect::<Vec<_>>().join(", ");
+    *known = shown.rows.len();
+    let outages = pooler.show("SHOW FAILOVERS");
+    let moments = ["kind", "no_writer_ms", "confirmed_ms", "first_write_ms"];
+    let last = moments.map(|name| outages.column(name).pop().unwrap_or_default());
+    format!("{told}; the last time without a writer: {last:?}")
+}
+
 /// Waits until somebody else than `before` leads.
 fn another_leads(patroni: &Patroni, before: usize) -> usize {
     let mut leader = before;
@@ -120,6 +136,12 @@ fn another_leads(patroni: &Patroni, before: usize) -> usize {
         leader != before
     });
     leader
+}
+
+/// Reads must go on while there is no primary.
+#[track_caller]
+fn assert_reads_went_on(verdict: &Verdict) {
+    assert!(verdict.read_gap < Duration::from_secs(2), "{verdict:?}");
 }
 
 /// All processes of a postmaster.

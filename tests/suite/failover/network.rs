@@ -1,7 +1,7 @@
 //! Cables are pulled.
 
 use super::crash::another_is_promoted;
-use super::{Scene, others};
+use super::{Scene, assert_reads_went_on, others};
 use crate::support::load::more;
 use crate::support::long;
 use crate::support::wiring::is_own_network;
@@ -13,7 +13,7 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
         return;
     }
     let mut scene = Scene::with_cables("");
-    scene.tells(
+    let verdict = scene.tells(
         "partition of the primary's node",
         1,
         |patroni, _, written| {
@@ -26,7 +26,8 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
             more(written, 300);
         },
     );
-    scene.tells(
+    assert_reads_went_on(&verdict);
+    let verdict = scene.tells(
         "partition of the primary's node from etcd",
         1,
         |patroni, _, written| {
@@ -40,6 +41,7 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
             more(written, 300);
         },
     );
+    assert_reads_went_on(&verdict);
     scene.tells(
         "a replica gets nothing from the primary",
         0,
