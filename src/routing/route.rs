@@ -1,7 +1,7 @@
 //! Where a request goes: its intent, the session's standing and the cluster's view in; a node and the reason out.
 //!
 //! Never a write to a node that the view does not call primary, never a read from a replica that is behind the bound of lag or behind
-//! what the session itself has written or, as long as there is a primary, read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
+//! what the session itself has written or read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
 
 use std::time::Duration;
 
@@ -463,17 +463,10 @@ pub fn fitness(
         return Ok(());
     };
     let is_same = *last == node.id && mark.epoch == view.epoch;
-    if is_same || is_past(mark) || is_furthest_left(node, mark, view) {
+    if is_same || is_past(mark) {
         return Ok(());
     }
     Err(Skip::BehindRead)
-}
-
-/// Whether there is no writer any more who would say how far a read was, and no replica is further than `node`: a client that only reads
-/// goes on there. What it has read from the writer may be newer, by what had not come here yet.
-fn is_furthest_left(node: &NodeView, mark: &Mark, view: &ClusterView) -> bool {
-    let is_orphaned = view.writer.is_none() && mark.epoch == view.epoch && mark.lsn.is_none();
-    is_orphaned && view.readable().all(|other| other.lsn <= node.lsn)
 }
 
 /// Whether the next sample of the primary's position is likely to qualify a replica for a read of the session: all that keeps one from

@@ -138,12 +138,6 @@ fn another_leads(patroni: &Patroni, before: usize) -> usize {
     leader
 }
 
-/// Reads must go on while there is no primary.
-#[track_caller]
-fn assert_reads_went_on(verdict: &Verdict) {
-    assert!(verdict.read_gap < Duration::from_secs(2), "{verdict:?}");
-}
-
 /// All processes of a postmaster.
 fn family(postmaster: u32) -> Vec<u32> {
     let listed = std::process::Command::new("ps")
