@@ -11,6 +11,7 @@
 //! Here is what is known of a client and of a server. `carried/look.rs` asks the server, `carried/listening.rs` follows channels,
 //! `carried/sequences.rs` keeps the sequences of clients apart, `carried/refusal.rs` refuses where nothing may be left.
 
+mod deallocate;
 mod listening;
 mod look;
 mod refusal;

@@ -31,6 +31,8 @@ pub enum Step {
     RollbackTo(Box<str>),
     /// RELEASE.
     Release(Box<str>),
+    /// DEALLOCATE of a statement of the protocol, which is nothing to channels.
+    Deallocate(Box<[u8]>),
     /// Something else.
     Other,
 }
@@ -99,7 +101,7 @@ impl Channels {
                     self.saved.clear();
                 }
             }
-            Step::Other => {}
+            Step::Deallocate(_) | Step::Other => {}
         }
     }
 
@@ -247,7 +249,7 @@ mod tests {
                     let Some(at) = place(name) else { return false };
                     self.saved.truncate(at);
                 }
-                Step::Other => {}
+                Step::Deallocate(_) | Step::Other => {}
             }
             true
         }

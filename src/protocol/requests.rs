@@ -129,7 +129,8 @@ impl Dialogue<'_> {
         self.note(&traces);
         self.note_suspects(&traces, text);
         self.forget_sequences(&traces, run);
-        let steps = self.note_steps(&traces, text);
+        let mut steps = self.note_steps(&traces, text);
+        self.note_deallocate(&traces, text, &mut steps, run);
         self.simple(Owed::Query);
         self.server.pipeline.follow(steps);
         Ok(Look::Pass(size))

@@ -46,6 +46,9 @@ impl Dialogue<'_> {
             Step::Commit if self.server.status == b'E' => Step::Rollback,
             other => other,
         };
+        if let Step::Deallocate(name) = &step {
+            self.client.names.remove(name);
+        }
         if let Some(channels) = &mut self.client.keeps.channels {
             channels.succeeded(&step);
         }

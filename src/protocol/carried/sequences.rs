@@ -35,7 +35,8 @@ impl Dialogue<'_> {
         self.rules.keeps() && self.server.doubt.has_foreign_sequences && !self.is_between()
     }
 
-    fn is_between(&self) -> bool {
+    /// Whether no message of a batch is under way.
+    pub(super) fn is_between(&self) -> bool {
         !self.server.batch_open && !self.server.copying && !self.server.skipping
     }
 
