@@ -4,6 +4,7 @@ pub mod carried;
 pub mod channels;
 pub mod dialogue;
 pub mod effects;
+pub mod errors;
 pub mod fields;
 pub mod frame;
 pub mod lexer;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::value::PoolMode;
 use crate::error::{Error, Refusal};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
+use crate::protocol::errors;
 use crate::protocol::parameters::is_carried;
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::run::Run;
@@ -249,8 +250,8 @@ impl Dialogue<'_> {
         is_ours: bool,
         run: &mut Run<'_>,
     ) -> Result<Look, Error> {
-        let code = error_field(&view[5..], b'C').unwrap_or(b"XX000");
-        let is_last = error_field(&view[5..], b'V').is_some_and(|severity| severity == b"FATAL");
+        let code = errors::field(&view[5..], b'C').unwrap_or(b"XX000");
+        let is_last = errors::field(&view[5..], b'V').is_some_and(|severity| severity == b"FATAL");
         if self.rules.is_followed && is_last {
             self.server.doomed = Some("it said its last words");
             return Ok(Look::Hide(size));
@@ -276,7 +277,7 @@ impl Dialogue<'_> {
                 return Ok(Look::Hide(size));
             }
             Some(Owed::Ours) => {
-                let message = error_field(&view[5..], b'M').unwrap_or(b"");
+                let message = errors::field(&view[5..], b'M').unwrap_or(b"");
                 self.server.refused_ours = Some(Refusal {
                     code: String::from_utf8_lossy(code).into_owned(),
                     message: String::from_utf8_lossy(message).into_owned(),
@@ -296,10 +297,11 @@ impl Dialogue<'_> {
         }
         self.note_failure();
         self.end_copy();
-        let spoiled = match self.server.pipeline.front() {
-            Some(Owed::Bind(id) | Owed::Describe(id)) if code == b"0A000" => *id,
-            _ => 0,
+        let named = match self.server.pipeline.front() {
+            Some(Owed::Bind(id) | Owed::Describe(id)) => Some(*id),
+            _ => None,
         };
+        let spoiled = named.filter(|_| code == b"0A000").unwrap_or(0);
         let is_refusal = match self.server.pipeline.front() {
             Some(Owed::RefusedParse(_)) => self.refuse(code, size, run) == Look::Hide(size),
             Some(Owed::Refusal(duplicate)) if code == b"42P05" => {
@@ -312,14 +314,18 @@ impl Dialogue<'_> {
             self.server.unnamed = Unnamed::Foreign;
         }
         let (undo, sync_was_sent) = self.server.pipeline.skip_to_sync();
-        self.undo(undo);
+        self.undo(undo); // a Close that was skipped gives its name back
+        let is_retold = named.is_some_and(|id| {
+            let body = view.get(5..size);
+            body.is_some_and(|body| self.client.names_are_restored(id, body, run.tail()))
+        });
         if let Some(statement) = self.server.held.get(spoiled) {
             statement.retire();
             self.set_held(&statement, Was::Stale);
         }
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
-        Ok(if is_refusal {
+        Ok(if is_refusal || is_retold {
             Look::Hide(size)
         } else {
             Look::Pass(size)
@@ -414,16 +420,4 @@ impl Dialogue<'_> {
         self.note_end(status);
         Ok(Look::Pass(size))
     }
-}
-
-/// The value of one field of an ErrorResponse's body, as far as it is in view.
-fn error_field(mut body: &[u8], field: u8) -> Option<&[u8]> {
-    while let [kind, rest @ ..] = body {
-        let end = rest.iter().position(|byte| *byte == 0)?;
-        if *kind == field {
-            return Some(&rest[..end]);
-        }
-        body = &rest[end + 1..];
-    }
-    None
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::protocol::carried::{Doubt, Keeps};
+use crate::protocol::errors::retell;
 use crate::protocol::parameters::Parameters;
 use crate::protocol::pipeline::Pipeline;
 use crate::protocol::prepared::{Names, OnServer};
+
+/// What a server calls the unnamed statement where it is asked for one that is another client's.
+const UNKNOWN_UNNAMED: &[u8] = b"prepared statement \"unknown \"";
 
 /// Where the walk over a side's bytes stands between two reads.
 #[derive(Debug, Default)]
@@ -53,6 +57,22 @@ impl ClientSide {
             walk: Walk::default(),
             copy_tail: false,
         }
+    }
+
+    /// Appends the server's error about statement `id` (0: one that it does not know) with the name that the client gave;
+    /// `false`, and nothing, where the error names none.
+    pub fn names_are_restored(&self, id: u64, error: &[u8], out: &mut Vec<u8>) -> bool {
+        if id == 0 {
+            return retell(error, UNKNOWN_UNNAMED, b"unnamed prepared statement", out)
+                || retell(error, b"\"unknown ", b"\"", out);
+        }
+        let Some((name, statement)) = self.names.iter().find(|(_, it)| it.id == id) else {
+            return false;
+        };
+        let mut server_name = Vec::new();
+        statement.write_name(&mut server_name);
+        let quoted = |name: &[u8]| [b"\"", name, b"\""].concat();
+        retell(error, &quoted(&server_name), &quoted(name), out)
     }
 
     /// How many bytes of `chunk`, sent while no server is held, are the tail of a COPY that the server gave up.

@@ -125,7 +125,14 @@ fn a_client_cannot_reach_statements_by_the_poolers_names() {
         "E 26000 prepared statement \"unknown POOLER_1\" does not exist",
         "Z I",
     ]);
-    link.heard();
+    assert_eq!(
+        link.heard(),
+        [
+            "E 26000 prepared statement \"POOLER_1\" does not exist",
+            "Z I"
+        ],
+        "the client hears the name that it gave"
+    );
     link.client(["P POOLER_1|select 2|||", "B |POOLER_1||||", "S "]);
     assert_eq!(
         link.sent(),
