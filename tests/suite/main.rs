@@ -42,6 +42,7 @@ mod ini_clients;
 mod ini_servers;
 mod isolation;
 mod keepers;
+mod likeness;
 mod limits;
 mod listening;
 mod parameters;

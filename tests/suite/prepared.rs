@@ -462,3 +462,47 @@ async fn a_driver_with_cached_statements_never_notices() {
     }
     sessions.join_all().await;
 }
+
+#[test]
+fn deallocate_takes_a_statement_of_the_protocol_from_its_client_and_from_nobody_else() {
+    let pooler = single().start();
+    let (mut one, mut other) = (pooler.connect(), pooler.connect());
+    for client in [&mut one, &mut other] {
+        client.ask(prepare("S 1", "select 'shared'")).good();
+        assert_eq!(client.ask(run("S 1", &[])).value(), "shared");
+    }
+    assert_eq!(one.query("deallocate \"S 1\"").tags, ["DEALLOCATE"]);
+    assert_eq!(one.ask(run("S 1", &[])).error().code, "26000");
+    assert_eq!(one.query("deallocate \"S 1\"").error().code, "26000");
+    one.ask(prepare("S 1", "select 'again'")).good();
+    assert_eq!(one.ask(run("S 1", &[])).value(), "again");
+    assert_eq!(other.ask(run("S 1", &[])).value(), "shared");
+}
+
+#[test]
+fn a_deallocate_that_fails_takes_nothing() {
+    let pooler = single().start();
+    let mut client = pooler.connect();
+    client.ask(prepare("s", "select 'kept'")).good();
+    client.query("begin");
+    client.query("select 1/0");
+    assert_eq!(client.query("deallocate s").error().code, "25P02");
+    client.query("rollback").good();
+    assert_eq!(client.ask(run("s", &[])).value(), "kept");
+}
+
+#[test]
+fn an_error_about_a_statement_tells_the_clients_name_for_it() {
+    let pooler = single().start();
+    let mut client = pooler.connect();
+    client.ask(prepare("mine", "select $1::int")).good();
+    let reply = client.ask(run("mine", &["1", "2"]));
+    assert!(reply.error().says("\"mine\" requires 1"), "{reply:?}");
+    let reply = client.ask(run("", &[]));
+    assert!(
+        reply
+            .error()
+            .says("unnamed prepared statement does not exist"),
+        "{reply:?}"
+    );
+}
