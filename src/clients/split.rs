@@ -84,7 +84,7 @@ const STRAYS: u32 = 2;
 /// How long it waits.
 const SOON: Duration = Duration::from_millis(20);
 /// How long what was said to go to a replica waits for one.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Split {
     pub(super) fn new(routes: Arc<Routes>, wish: Wish) -> Self {
@@ -115,9 +115,9 @@ impl Split {
         }
     }
 
-    /// Whether what wants a replica and finds none waits on.
-    pub(super) fn is_patient(&mut self, now: Moment) -> bool {
-        now < *self.waits_until.get_or_insert(now.after(PATIENCE))
+    /// Whether what wants a replica and finds none waits on, `limit` at most.
+    pub(super) fn is_patient(&mut self, now: Moment, limit: Duration) -> bool {
+        now < *self.waits_until.get_or_insert(now.after(limit))
     }
 
     /// Whether to wait for the next sample in place of one more read on the primary.

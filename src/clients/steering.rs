@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::Way;
 use crate::clients::session::{Next, Session, Standing};
-use crate::clients::split::{Gate, Split, judge};
+use crate::clients::split::{Gate, PATIENCE, Split, judge};
 use crate::clock::{self, Moment};
 use crate::config::routing::NoReplica;
 use crate::error::Error;
@@ -23,7 +23,8 @@ use crate::protocol::prepared::Names;
 use crate::routing::balance::Ejected;
 use crate::routing::intent::Intent;
 use crate::routing::normal;
-use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, route};
+use crate::routing::request::Cutter;
+use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, is_only_behind, route};
 use crate::routing::standing::Mark;
 use crate::topology::board::Board;
 use crate::topology::node::{NodeId, Role};
@@ -149,9 +150,23 @@ impl Session {
                         why,
                     }),
                     // A write that is to be refused by a replica goes nowhere else.
-                    _ if split.is_patient(now) => return Ok(Way::Soon),
+                    _ if split.is_patient(now, PATIENCE) => return Ok(Way::Soon),
                     _ => outcome,
                 }
+            }
+            // Where one would do if it had replayed enough, that is worth a moment.
+            Outcome::Refuse(_) if is_only_behind(&around) && split.is_patient(now, PATIENCE) => {
+                course.board.want_sample(now);
+                return Ok(Way::Soon);
+            }
+            Outcome::Wait(why @ Reason::NoReplica) if view.primary_at(now).is_some() => {
+                if is_only_behind(&around) {
+                    course.board.want_sample(now);
+                }
+                if split.is_patient(now, course.board.limits().timeout) {
+                    return Ok(Way::Soon);
+                }
+                Outcome::Refuse(why)
             }
             other => other,
         };
@@ -219,17 +234,9 @@ impl Session {
 
     /// Waits for the next view, the request held.
     pub(super) fn wait_for_view(&mut self, cx: &Context<'_>, now: Moment) {
-        let hold = self
-            .course
-            .as_ref()
-            .and_then(|course| course.board.hold_for(now, cx.waker(), true));
-        match hold {
-            Some(hold) => self.standing = Standing::Holding(hold),
-            None => {
-                if let Some(split) = self.split() {
-                    split.must_be_primary = true;
-                }
-            }
+        if let Some(course) = &self.course {
+            let hold = course.board.look_out(now, cx.waker());
+            self.standing = Standing::Holding(hold);
         }
     }
 

@@ -469,6 +469,21 @@ pub fn fitness(
     Err(Skip::BehindRead)
 }
 
+/// Whether a replica would serve a read if it had replayed enough, or that were known.
+pub fn is_only_behind(around: &Circumstances<'_>) -> bool {
+    let policy = Policy {
+        consistency: Consistency::None,
+        ..around.policy.clone()
+    };
+    let around = Circumstances {
+        policy: &policy,
+        ..*around
+    };
+    let fresh = Standing::default();
+    let mut nodes = around.view.nodes.iter();
+    nodes.any(|node| fitness(node, &fresh, &around).is_ok())
+}
+
 /// Whether the next sample of the primary's position is likely to qualify a replica for a read of the session: all that keeps one from
 /// it is that the position is not known yet, and it has replayed all that is.
 pub fn is_soon(standing: &Standing, around: &Circumstances<'_>) -> bool {

@@ -98,6 +98,8 @@ enum Standing {
 /// One client's place in the line.
 #[derive(Debug)]
 struct Place {
+    /// It waits for another view, whatever that shows, and is in nobody's way.
+    is_for_view: bool,
     since: Moment,
     until: Moment,
     may_read: bool,
@@ -154,6 +156,9 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let before = std::mem::replace(&mut *self.place.lock(), Standing::Left);
+        if self.place.is_for_view {
+            return;
+        }
         self.board.waiting.fetch_sub(1, SeqCst);
         // Where the primary has gone again, the others wait for the next one: each would only let the next look in vain.
         let is_called = matches!(before, Standing::Called(Held::Go));
@@ -179,6 +184,7 @@ pub struct Board {
     asked: AtomicU64,
     followers: Mutex<Vec<Waker>>,
     wishes: Mutex<VecDeque<Arc<Wish>>>,
+    curious: Mutex<Vec<Arc<Place>>>,
     teller: Teller,
 }
 
@@ -208,6 +214,7 @@ impl Board {
             asked: AtomicU64::new(0),
             followers: Mutex::default(),
             wishes: Mutex::default(),
+            curious: Mutex::default(),
             teller,
         })
     }
@@ -254,6 +261,10 @@ impl Board {
         drop(chronicle);
         let followers = std::mem::take(&mut *lock(&self.followers));
         followers.into_iter().for_each(Waker::wake);
+        let curious = std::mem::take(&mut *lock(&self.curious));
+        for place in curious {
+            place.call(Held::Go);
+        }
         if has_primary {
             self.let_go(FIRST_WAVE);
         } else if writer.is_none() && (before.writer.is_some() || !has_same_readers(&before, &view))
@@ -403,6 +414,7 @@ impl Board {
         });
         is_in.ok()?;
         let place = Arc::new(Place {
+            is_for_view: false,
             since,
             until: since.after(limits.timeout),
             may_read,
@@ -413,6 +425,22 @@ impl Board {
             board: Arc::clone(self),
             place,
         })
+    }
+
+    /// Waits for the next view, whatever that shows.
+    pub fn look_out(self: &Arc<Self>, now: Moment, waker: &Waker) -> Hold {
+        let place = Arc::new(Place {
+            is_for_view: true,
+            since: now,
+            until: now.after(self.limits().timeout),
+            may_read: false,
+            standing: Mutex::new(Standing::Waiting(waker.clone())),
+        });
+        lock(&self.curious).push(Arc::clone(&place));
+        Hold {
+            board: Arc::clone(self),
+            place,
+        }
     }
 
     /// Since when the client that has waited longest waits for a primary.
@@ -432,14 +460,16 @@ impl Board {
     /// Calls those whose time is over.
     pub fn expire(&self, now: Moment) {
         let mut over = Vec::new();
-        lock(&self.line).retain(|place| {
+        let mut stays = |place: &Arc<Place>| {
             let is_waiting = matches!(*place.lock(), Standing::Waiting(_));
             let is_over = is_waiting && now >= place.until;
             if is_over {
                 over.push(Arc::clone(place));
             }
             is_waiting && !is_over
-        });
+        };
+        lock(&self.line).retain(&mut stays);
+        lock(&self.curious).retain(&mut stays);
         for place in over {
             place.call(Held::TimedOut);
         }
@@ -559,6 +589,24 @@ mod tests {
             .for_each(|node| node.is_readable = false);
         board.publish(fewer, &[], None);
         assert_eq!(again.poll(&mut cx), Poll::Ready(Held::Go));
+    }
+
+    #[test]
+    fn who_waits_for_a_view_is_called_once_by_the_next_and_calls_nobody() {
+        let board = board(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = Moment::from_micros(0);
+        let look = || board.look_out(now, Waker::noop());
+        let (one, other) = (look(), look());
+        assert_eq!(one.poll(&mut cx), Poll::Pending);
+        assert_eq!(board.waiting(), 0, "that is no wait for a primary");
+        board.publish(ClusterView::clone(&board.view()), &[], None);
+        assert_eq!(one.poll(&mut cx), Poll::Ready(Held::Go));
+        let again = look();
+        drop((one, other));
+        assert_eq!(again.poll(&mut cx), Poll::Pending);
+        board.expire(Moment::from_micros(1_000_000));
+        assert_eq!(again.poll(&mut cx), Poll::Ready(Held::TimedOut));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Which of the replicas serves: by weight and zone, little by little after it came back, and what becomes of reads when none does.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::eventually;
 use crate::support::pooler::{Config, Pooler, Raw};
 use crate::support::scene::{Scene, port};
+use crate::support::wire::batch;
 
 use super::{LONG, readable, scene, split, start};
 
@@ -61,4 +64,128 @@ fn weights_are_shares_of_reads_and_the_poolers_zone_comes_first() {
     pooler.reload(&spared);
     eventually(LONG, "the weight is known", || readable(&pooler) == 1);
     assert_eq!(shares(&scene, &pooler, 50), [0, 50, 0]);
+}
+
+/// Stops the replay of both replicas and lets the primary go on, until none serves reads.
+fn fall_behind(scene: &Scene, pooler: &Pooler) {
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_pause()");
+    }
+    eventually(LONG, "no replica serves reads", || {
+        scene.sql(0, "insert into t values (0, 0)");
+        readable(pooler) == 0
+    });
+}
+
+fn catch_up(scene: &Scene) {
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_resume()");
+    }
+}
+
+#[test]
+fn where_no_replica_serves_reads_they_fail_or_wait_as_the_settings_say_and_writes_go_on() {
+    let scene = scene();
+    let config = split(&scene).set("clusters.main", "max_lag", "300ms").set(
+        "routing",
+        "no_replica",
+        "error",
+    );
+    let pooler = start(&config);
+    let mut client = pooler.connect();
+    // With replicas at hand one reads what one has written, and never from the primary.
+    for turn in 1..=20 {
+        client
+            .query(&format!("insert into t values (1, {turn})"))
+            .good();
+        let read = "select current_setting('port'), max(value) from t where id = 1";
+        let reply = client.query(read).good();
+        let row: Vec<String> = reply.rows[0].iter().flatten().cloned().collect();
+        assert!(scene.is_replica(&row[0]), "{row:?}");
+        assert_eq!(row[1], turn.to_string());
+    }
+    fall_behind(&scene, &pooler);
+    let reply = client.query("select 1");
+    let fault = reply.error();
+    assert_eq!((fault.code.as_str(), reply.status), ("57P03", 'I'));
+    assert!(fault.says("reads"), "{fault:?}");
+    let named = client.ask(batch().parse("", "select 1").run("", &[]).sync());
+    assert_eq!((named.error().code.as_str(), named.status), ("57P03", 'I'));
+    client.query("insert into t values (2, 2)").good();
+    client.query("begin; select 1; commit").good();
+    catch_up(&scene);
+    eventually(LONG, "reads are served again", || {
+        client.query("select 1").errors.is_empty()
+    });
+    assert_eq!(client.value("select value from t where id = 2"), "2");
+
+    let waiting = config.clone().set("routing", "no_replica", "wait");
+    let config = waiting
+        .clone()
+        .set("clusters.main", "hold_timeout", "700ms");
+    pooler.reload(&config);
+    fall_behind(&scene, &pooler);
+    let mut client = pooler.connect();
+    let began = Instant::now();
+    let reply = client.query("select 1");
+    assert_eq!((reply.error().code.as_str(), reply.status), ("57P03", 'I'));
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    pooler.reload(&waiting);
+    client.query("insert into t values (3, 3)").good();
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..20)
+            .map(|_| {
+                let mut client = pooler.connect();
+                scope.spawn(move || {
+                    let read = "select current_setting('port'), count(*) from t where id = 3";
+                    let reply = client.query(read).good();
+                    reply.rows[0].iter().flatten().cloned().collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(300));
+        let is_done = readers.iter().any(|reader| reader.is_finished());
+        assert!(!is_done, "nobody may serve them");
+        client.query("insert into t values (4, 4)").good();
+        catch_up(&scene);
+        for reader in readers {
+            let row = reader.join().unwrap();
+            assert!(scene.is_replica(&row[0]), "{row:?}");
+        }
+    });
+    // A client that waits can leave.
+    fall_behind(&scene, &pooler);
+    let clients = || {
+        let databases = pooler.show("SHOW CLIENTS").column("database");
+        databases.iter().filter(|name| *name == "app").count()
+    };
+    let before = clients();
+    let mut client = pooler.connect();
+    client.send(batch().query("select 1"));
+    drop(client);
+    eventually(LONG, "it is gone", || clients() == before);
+    catch_up(&scene);
+}
+
+#[test]
+fn a_primary_that_shares_takes_its_part_of_the_reads_and_all_when_no_replica_is_left() {
+    let scene = scene();
+    let config = split(&scene).set("clusters.main", "max_lag", "300ms").set(
+        "routing",
+        "primary_reads",
+        "share",
+    );
+    let pooler = start(&config);
+    let are_shared = || {
+        let served = shares(&scene, &pooler, 90);
+        println!("of 90 reads: {served:?}");
+        served.iter().all(|count| (15..=50).contains(count))
+    };
+    eventually(LONG, "about a third each", are_shared);
+    fall_behind(&scene, &pooler);
+    assert_eq!(shares(&scene, &pooler, 20), [20, 0, 0]);
+    catch_up(&scene);
+    eventually(LONG, "they have their part again", || {
+        shares(&scene, &pooler, 60).iter().all(|count| *count > 0)
+    });
 }
