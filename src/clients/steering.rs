@@ -23,7 +23,6 @@ use crate::protocol::prepared::Names;
 use crate::routing::balance::Ejected;
 use crate::routing::intent::Intent;
 use crate::routing::normal;
-use crate::routing::request::Cutter;
 use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, is_only_behind, route};
 use crate::routing::standing::Mark;
 use crate::topology::board::Board;

@@ -205,7 +205,11 @@ fn facts(row: &Row) -> Option<Facts> {
     else {
         return None;
     };
-    let in_recovery = recovery.as_deref()? == "t";
+    let in_recovery = match recovery.as_deref()? {
+        "t" => true,
+        "f" => false,
+        _ => return None,
+    };
     // A replica that has replayed nothing yet says nothing: it is behind everything.
     let lsn = match lsn {
         Some(lsn) => Lsn::parse(lsn)?,
@@ -219,7 +223,7 @@ fn facts(row: &Row) -> Option<Facts> {
         timeline: u32::from_str_radix(timeline.as_deref()?, 16).ok()?,
         system: system.as_deref()?.parse::<u64>().ok()?,
         started: started.clone().unwrap_or_default(),
-        is_receiving: receivers.as_deref()? != "0",
+        is_receiving: receivers.as_deref()?.parse::<u32>().ok()? > 0,
         segment: segment.as_deref()?.parse().ok()?,
     })
 }
@@ -229,23 +233,51 @@ mod tests {
     use super::facts;
     use crate::topology::node::Lsn;
 
+    const PRIMARY: [Option<&str>; 8] = [
+        Some("f"),
+        Some("0/3000060"),
+        None,
+        Some("0000000A"),
+        Some("7711354323366779064"),
+        Some("2026-11-23 13:13:13+00"),
+        Some("0"),
+        Some("16777216"),
+    ];
+
+    fn row(cells: [Option<&str>; 8]) -> Vec<Option<String>> {
+        cells.map(|cell| cell.map(str::to_owned)).to_vec()
+    }
+
     #[test]
     fn answers_are_read() {
-        let text = |text: &str| Some(text.to_owned());
-        let row = vec![
-            text("f"),
-            text("0/3000060"),
-            None,
-            text("0000000A"),
-            text("7711354323366779064"),
-            text("2026-11-23 13:13:13+00"),
-            text("0"),
-            text("16777216"),
-        ];
-        let facts = facts(&row).unwrap();
+        let facts = facts(&row(PRIMARY)).unwrap();
         assert!(!facts.in_recovery && !facts.is_receiving);
         assert_eq!(facts.lsn, Lsn(0x300_0060));
         assert_eq!(facts.timeline, 10);
         assert_eq!(facts.system, 7_711_354_323_366_779_064);
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_none() {
+        let absurd = [
+            Some(""),
+            Some("-1"),
+            Some("-1/0"),
+            Some("99999999999999999999999"),
+            Some("\u{1F4A9}"),
+        ];
+        // What a replica has received and when a server was started decide nothing.
+        for cell in [0, 1, 3, 4, 6, 7] {
+            for value in absurd.into_iter().chain([None]) {
+                let mut cells = PRIMARY;
+                cells[cell] = value;
+                assert_eq!(facts(&row(cells)), None, "{cell} is {value:?}");
+            }
+        }
+        assert_eq!(facts(&Vec::new()), None);
+        assert_eq!(facts(&row(PRIMARY)[1..].to_vec()), None);
+        let mut young = PRIMARY;
+        (young[0], young[1]) = (Some("t"), None);
+        assert_eq!(facts(&row(young)).unwrap().lsn, Lsn(0), "behind everything");
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::topology::choice::{Choice, Circumstances, Memory, Patience, choose};
 use crate::topology::lag::{Lag, LagLimits, Ring};
-use crate::topology::node::{Facts, Keeper, Leader, NodeId, Observation, Place, Role, Trouble};
+use crate::topology::node::{
+    Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
+};
 use crate::topology::phase::{Change, Epoch, Phase, Story};
 use crate::topology::roster::Roster;
 use crate::topology::view::{ClusterView, Sample};
@@ -260,9 +262,27 @@ impl Cluster {
         } else if facts.timeline == timeline {
             let lsn = facts.lsn.before_page_header(facts.segment);
             self.ring.add(Sample { sent, lsn });
+            self.compare(facts.lsn, sent, at);
             let suspicion = self.suspicion.as_ref();
             if suspicion.is_some_and(|(since, _)| sent >= *since) {
                 self.suspicion = None;
+            }
+        }
+    }
+
+    /// Finds the replicas of another history: what one had replayed before the writer was asked, the writer must have written.
+    fn compare(&mut self, written: Lsn, sent: Moment, now: Moment) {
+        for node in self.roster.iter_mut() {
+            let (Some((_, facts)), Some((heard, _))) = (&node.facts, node.heard) else {
+                continue;
+            };
+            if !facts.in_recovery || heard > sent {
+                continue;
+            }
+            node.is_ahead = facts.lsn > written;
+            if node.is_ahead {
+                node.lag = Lag::Unknown;
+                node.membership.is_cut_off(now);
             }
         }
     }
@@ -278,7 +298,7 @@ impl Cluster {
             node.membership.answer_without_measure();
             return;
         };
-        if facts.timeline == timeline && !facts.is_receiving {
+        if facts.timeline == timeline && (!facts.is_receiving || node.is_ahead) {
             node.lag = Lag::Unknown;
             node.membership.is_cut_off(at);
             return;

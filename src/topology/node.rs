@@ -264,6 +264,8 @@ pub struct Node {
     pub timeouts: u32,
     /// Outcomes of probes since the process began.
     pub outcomes: u64,
+    /// It says that it has replayed what the writer had not written yet when it was asked later.
+    pub is_ahead: bool,
     /// How far a replica is behind.
     pub lag: Lag,
     /// Whether a replica serves reads.
@@ -284,6 +286,7 @@ impl Node {
             trouble: None,
             timeouts: 0,
             outcomes: 0,
+            is_ahead: false,
             lag: Lag::Unknown,
             membership: Membership::default(),
             followed: None,

@@ -382,6 +382,42 @@ fn a_replica_behind_its_limit_or_off_its_timeline_serves_no_reads() {
 }
 
 #[test]
+fn a_replica_that_has_replayed_what_was_never_written_is_of_another_history() {
+    let mut picture = stable();
+    picture.replica(B, 3, 9000).primary(A, 3, 2000);
+    assert_eq!(picture.readers(), [C]);
+    picture.replica(B, 3, 9000).replica(C, 3, 2000);
+    assert_eq!(picture.readers(), [C], "until the writer is past it");
+    picture.primary(A, 3, 9000).replica(C, 3, 9000);
+    picture.replica(B, 3, 9000).wait(1100).replica(B, 3, 9000);
+    assert_eq!(picture.readers(), [B, C]);
+    // One that is ahead of what was heard last is only quick.
+    picture.replica(B, 3, 9500).primary(A, 3, 9500);
+    assert_eq!(picture.readers(), [B, C]);
+}
+
+#[test]
+fn a_replica_that_is_late_of_another_system_or_calls_itself_the_primary_serves_no_reads() {
+    let mut picture = stable();
+    let now = picture.now;
+    picture.answered_at(B, now + 1, now + 1000, true, 3, 1000);
+    picture.now = now + 1000;
+    assert_eq!(picture.readers(), [C], "later than the probe may take");
+    picture.primary(A, 3, 1000).replica(B, 3, 1000).wait(1100);
+    picture
+        .primary(A, 3, 1000)
+        .replica(B, 3, 1000)
+        .replica(C, 3, 1000);
+    assert_eq!(picture.readers(), [B, C]);
+    picture.primary(B, 3, 1000);
+    assert_eq!(picture.readers(), [C], "it says that it takes writes");
+    assert_eq!(picture.primary_of_view(), Some(A));
+    // A copy from an old backup is behind all that was ever sampled.
+    picture.replica(C, 3, 10);
+    assert_eq!(picture.readers(), []);
+}
+
+#[test]
 fn without_a_writer_reads_go_on_where_they_went() {
     let mut picture = stable();
     picture

@@ -4,6 +4,7 @@ mod choice;
 mod faults;
 mod freshness;
 mod late;
+mod lies;
 mod own;
 
 use std::time::Duration;

@@ -114,19 +114,23 @@ impl Peer {
 
 /// RowDescription of one text column, a row, CommandComplete.
 pub fn row(text: &str) -> Batch {
-    let mut described = 1_i16.to_be_bytes().to_vec();
-    described.extend_from_slice(b"text\0");
-    described.extend_from_slice(&[0; 6]);
-    described.extend_from_slice(&25_i32.to_be_bytes());
-    described.extend_from_slice(&[0xff; 6]);
-    described.extend_from_slice(&[0, 0]);
-    let mut data = 1_i16.to_be_bytes().to_vec();
-    data.extend_from_slice(
-        &i32::try_from(text.len())
-            .expect("a short text")
-            .to_be_bytes(),
-    );
-    data.extend_from_slice(text.as_bytes());
+    cells(&[Some(text)])
+}
+
+/// RowDescription of so many text columns, a row, CommandComplete.
+pub fn cells(texts: &[Option<&str>]) -> Batch {
+    let count = i16::try_from(texts.len()).expect("a few columns");
+    let (mut described, mut data) = (count.to_be_bytes().to_vec(), count.to_be_bytes().to_vec());
+    for text in texts {
+        described.extend_from_slice(b"text\0");
+        described.extend_from_slice(&[0; 6]);
+        described.extend_from_slice(&25_i32.to_be_bytes());
+        described.extend_from_slice(&[0xff; 6]);
+        described.extend_from_slice(&[0, 0]);
+        let length = text.map_or(-1, |text| i32::try_from(text.len()).expect("a short text"));
+        data.extend_from_slice(&length.to_be_bytes());
+        data.extend_from_slice(text.unwrap_or_default().as_bytes());
+    }
     batch()
         .frame(b'T', &described)
         .frame(b'D', &data)
