@@ -29,6 +29,34 @@ use crate::topology::board::Board;
 use crate::topology::node::{NodeId, Role};
 use crate::topology::view::ClusterView;
 
+/// Where a request goes when the others are only counted.
+fn observed(view: &ClusterView, now: Moment) -> Result<Route, Way> {
+    let node = view.primary_at(now).ok_or(Way::Nowhere)?;
+    Ok(Route {
+        node,
+        role: Role::Primary,
+        why: Reason::Asked,
+    })
+}
+
+/// What is listed of a route, but for the text that took it.
+fn decision(
+    view: &ClusterView,
+    route: Route,
+    (user, intent): (String, Intent),
+    at: Moment,
+) -> Decision {
+    let node = view.node(route.node);
+    Decision {
+        at,
+        user,
+        intent,
+        node: node.map_or_else(String::new, |node| node.place.address()),
+        why: route.why,
+        text: String::new(),
+    }
+}
+
 impl Session {
     pub(super) fn split(&mut self) -> Option<&mut Split> {
         self.course.as_mut()?.split.as_deref_mut()
@@ -193,21 +221,12 @@ impl Session {
         if let Ok(route) = &route
             && routes.counts.add(went(*route), route.why)
         {
-            let node = view.node(route.node);
-            split.to_list = Some(Box::new(Decision {
-                at: now,
-                user: self.pool.user.clone(),
-                intent: split.asked.ask.intent,
-                node: node.map_or_else(String::new, |node| node.place.address()),
-                why: route.why,
-                text: String::new(),
-            }));
+            let user = self.pool.user.clone();
+            let intent = split.asked.ask.intent;
+            split.to_list = Some(Box::new(decision(&view, *route, (user, intent), now)));
         }
         let route = if splitting.is_observed {
-            let why = Reason::Asked;
-            let node = view.primary_at(now).ok_or(Way::Nowhere);
-            let role = Role::Primary;
-            node.map(|node| Route { node, role, why })
+            observed(&view, now)
         } else {
             route
         };
