@@ -466,3 +466,6 @@ async fn save(file: PathBuf, mut memory: watch::Receiver<Memory>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,49 @@ fn who_waits_for_a_primary_is_shown_and_who_was_refused_is_counted() {
     let row = outage(&pooler, "failover");
     assert_eq!(row["failed"], "1", "{row:?}");
 }
+
+#[test]
+fn a_pooler_that_cannot_write_down_the_timeline_serves_and_says_what_that_means() {
+    let scene = Scene::start();
+    let state = crate::support::folder("state");
+    // Whoever tests may be root, whom no mode of a folder stops.
+    std::fs::create_dir(state.join("cluster-main.new")).unwrap();
+    let config = scene.config().pooler("state_dir", state.as_path());
+    let pooler = config.start();
+    let mut client = pooler.connect();
+    client.query("insert into t values (1)").good();
+    let warning = "after a restart an old primary could be taken for the writer";
+    let warned = |count: usize| {
+        eventually(LONG, "it is said once for each change", || {
+            pooler.log().matches(warning).count() == count
+        });
+    };
+    warned(1);
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    eventually(LONG, "clients go on", || {
+        client.query("insert into t values (2)").errors.is_empty()
+    });
+    eventually(LONG, "the new timeline is warned of, too", || {
+        pooler.log().matches(warning).count() > 1
+    });
+    // It knows what it knows.
+    scene.cluster().restart(0).unwrap();
+    eventually(LONG, "the old primary is fenced", || {
+        let address = format!("127.0.0.1:{}", scene.ports[0]);
+        let row = pooler.show("SHOW NODES").row_where("node", &address);
+        row.is_some_and(|row| row["role"] == "fenced")
+    });
+    // A folder that is not there is found out before anything is served.
+    let missing = config.pooler("state_dir", state.join("missing").as_path());
+    std::fs::write(state.join("userlist.txt"), "").unwrap();
+    let text = missing.text(&state, 6432);
+    let ran = crate::support::pooler::run(&["pooler.toml"], &[("pooler.toml", &text)], &[]);
+    assert!(
+        ran.output.contains("pooler.state_dir: cannot use"),
+        "{}",
+        ran.output
+    );
+    let alone = scene.config().without_key("pooler", "state_dir").start();
+    assert!(alone.log().contains("pooler.state_dir is not set"));
+}

@@ -1,0 +1,86 @@
+//! A watcher goes on though one of its tasks has ended.
+
+use std::time::Duration;
+
+use super::{Watching, watch};
+use crate::config::value::{LoadBalance, TlsMode};
+use crate::discovery::keepers::Keepers;
+use crate::net::names::Rules as NameRules;
+use crate::net::stream::SocketOptions;
+use crate::servers::target::Target;
+use crate::topology::board::HoldLimits;
+use crate::topology::cluster::Rules;
+use crate::topology::lag::LagLimits;
+use crate::topology::node::Place;
+
+/// A cluster of two nodes at addresses where nobody listens.
+fn watching() -> Watching {
+    let second = Duration::from_secs(1);
+    let place = |port| Place {
+        host: "127.0.0.1".to_owned(),
+        port,
+        zone: String::new(),
+        weight: 1,
+        is_near: true,
+    };
+    Watching {
+        name: "main".to_owned(),
+        rules: Rules {
+            probe_interval: second,
+            probe_timeout: second,
+            lag: LagLimits {
+                time: second,
+                bytes: 0,
+                readmit_after: second,
+            },
+            fence_on_lease_loss: true,
+        },
+        places: vec![place(1), place(2)],
+        keepers: Keepers::default(),
+        limits: HoldLimits {
+            timeout: second,
+            clients: 1,
+        },
+        target: Target {
+            hosts: Vec::new(),
+            balance: LoadBalance::default(),
+            dbname: String::new(),
+            user: String::new(),
+            password: None,
+            tls: TlsMode::Disable,
+            startup: Vec::new(),
+            connect_query: None,
+            timeout: second,
+            socket: SocketOptions::default(),
+        },
+        names: NameRules {
+            max_ttl: second,
+            nxdomain_ttl: second,
+            resolv_conf: None,
+        },
+        tls: None,
+    }
+}
+
+#[tokio::test]
+async fn a_prober_that_has_ended_begins_again_and_the_others_go_on() {
+    let (watch, mut watcher) = watch(watching(), None).unwrap();
+    watcher.send_probers();
+    let kept = watcher.probers[1].task.id();
+    watcher.probers[0].task.abort();
+    while !watcher.probers[0].task.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    watcher.mend();
+    assert_eq!(watcher.probers.len(), 2);
+    assert!(watcher.probers.iter().all(|one| !one.task.is_finished()));
+    assert!(watcher.probers.iter().any(|one| one.task.id() == kept));
+    let mut asked: Vec<_> = watcher
+        .probers
+        .iter()
+        .map(|one| one.address.clone())
+        .collect();
+    asked.sort();
+    assert_eq!(asked, ["127.0.0.1:1", "127.0.0.1:2"]);
+    drop(watch);
+}
