@@ -96,6 +96,21 @@ fn a_read_that_is_in_the_way_of_replay_is_answered_by_the_primary() {
 }
 
 #[test]
+fn what_fails_on_a_replica_is_asked_of_the_primary_also_where_it_might_have_drawn_a_number() {
+    let scene = scene();
+    let pooler = start(&split(&scene));
+    let mut client = pooler.connect();
+    // From now on whoever draws a number keeps its server.
+    client.query("create sequence s").good();
+    client.query("select nextval('s'), currval('s')").good();
+    for turn in 0..5 {
+        let missing = format!("explain select nextval('missing_{turn}')");
+        let reply = pooler.connect().query(&missing);
+        assert_eq!((reply.error().code.as_str(), reply.status), ("42P01", 'I'));
+    }
+}
+
+#[test]
 fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late() {
     let scene = scene();
     let (interval, max_lag) = (Duration::from_millis(250), Duration::from_millis(300));
