@@ -3,6 +3,7 @@
 //! Roles are found out, never configured. Where the keys of the other sections stand in `schema.rs`, those of this one stand here,
 //! with what they are read into.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::config::keepers::{self, EtcdSettings};
@@ -220,6 +221,10 @@ fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
         let refusal = Refusal::new(format!("{:?} is no host", node.host));
         return Err(refusal.hint("each node is an entry of its own"));
     }
+    if node.host.contains(':') && !may_hold_colons(&node.host) {
+        let refusal = Refusal::new(format!("{:?} is no host", node.host));
+        return Err(refusal.hint("the port of a node stands beside its host, as port"));
+    }
     if node.port == 0 {
         return Err(Refusal::new("the port of a node may not be 0"));
     }
@@ -228,6 +233,12 @@ fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
         return Err(refusal.hint("a whole number from 0, for no reads, to 1000"));
     }
     Ok(node)
+}
+
+/// Whether `host` is the directory of a Unix socket or an address of IPv6, perhaps with its scope (`fe80::1%eth0`).
+fn may_hold_colons(host: &str) -> bool {
+    let address = host.split('%').next().unwrap_or(host);
+    host.starts_with('/') || address.parse::<Ipv6Addr>().is_ok()
 }
 
 impl Settings {
@@ -372,6 +383,16 @@ mod tests {
         assert!(nodes(&heavy(1001)).is_err() && nodes(&heavy(-1)).is_err());
         for wrong in ["a:x", "::1", "a:0", ":5"] {
             assert!(nodes(&Given::List(vec![text(wrong)])).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_table_holds_no_port() {
+        let at = |host| Given::List(vec![Given::Table(vec![("host".to_owned(), text(host))])]);
+        assert_eq!(read(&at("fe80::1%e0")), ["fe80::1%e0 5432  1"]);
+        assert_eq!(read(&at("/run/a:b")), ["/run/a:b 5432  1"]);
+        for wrong in ["10.0.0.11:5432", "db1:5432", "[::1]:5432"] {
+            assert!(nodes(&at(wrong)).is_err(), "{wrong}");
         }
     }
 
