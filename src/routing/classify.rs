@@ -419,12 +419,12 @@ fn hint_in(gap: &[u8]) -> Option<Hint> {
     let marks = b"pooler:";
     let at = gap.windows(marks.len()).position(|piece| piece == marks)?;
     let rest = gap[at + marks.len()..].trim_ascii_start();
-    if rest.starts_with(b"primary") {
-        Some(Hint::Primary)
-    } else if rest.starts_with(b"replica") {
-        Some(Hint::Replica)
-    } else {
-        None
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let end = rest.iter().position(|byte| !is_letter(byte));
+    match &rest[..end.unwrap_or(rest.len())] {
+        b"primary" => Some(Hint::Primary),
+        b"replica" => Some(Hint::Replica),
+        _ => None,
     }
 }
 

@@ -328,6 +328,12 @@ fn a_hint_stands_in_a_comment_and_nowhere_else() {
     );
     assert_eq!(without("select '/* pooler: primary */'").hint, None);
     assert_eq!(without("/* pooler: elsewhere */ select 1").hint, None);
+    assert_eq!(without("/* pooler: replicas */ select 1").hint, None);
+    assert_eq!(without("/* pooler: primary_db */ select 1").hint, None);
+    assert_eq!(
+        without("/* pooler: replica*/ select 1").hint,
+        Some(Hint::Replica)
+    );
     assert_eq!(
         without("/* pooler: replica */ delete from t").intent,
         Intent::Write
