@@ -262,7 +262,9 @@ impl Skip {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NoReplica => "no replica",
-            Self::NotReadable => "lag unknown, or beyond the cluster's bounds",
+            Self::NotReadable => {
+                "lag unknown, beyond the cluster's bounds, or within them for less than readmit_after"
+            }
             Self::OtherTimeline => "on another timeline than the primary",
             Self::Lag => "behind the database's bound of lag",
             Self::BehindWrite => "not surely past the last write",
