@@ -294,13 +294,13 @@ impl Session {
 
     /// Hears the rest of an answer that is for nobody, and gives the replica's server back when it has said all.
     fn hear_failed(&mut self, cx: &mut Context<'_>, said: &[u8]) -> Result<(), Error> {
-        let (pins, lasting) = (self.side.keeps.pins, self.side.keeps.lasting);
+        let ties = self.side.keeps.ties();
         let heard = with_gathered(|gathered| {
             let mut run = Run::new(said, gathered);
             self.dialogue(|dialogue| dialogue.from_server(said, &mut run))
         });
         // What came to nothing here ties the client to nobody: it is asked for again elsewhere.
-        (self.side.keeps.pins, self.side.keeps.lasting) = (pins, lasting);
+        self.side.keeps.tie_as(ties);
         let server = self.server();
         if heard.is_err() || server.side.refused_ours.is_some() || server.side.doomed.is_some() {
             return Err(LOST);

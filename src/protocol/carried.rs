@@ -75,6 +75,16 @@ pub struct Keeps {
 }
 
 impl Keeps {
+    /// What ties the client to its server: now, and for as long as it is there.
+    pub fn ties(&self) -> [Pins; 2] {
+        [self.pins, self.lasting]
+    }
+
+    /// Ties the client as it was tied when [`Keeps::ties`] was asked.
+    pub fn tie_as(&mut self, ties: [Pins; 2]) {
+        [self.pins, self.lasting] = ties;
+    }
+
     /// A client that has just logged in.
     pub fn new(startup: Arc<Parameters>) -> Self {
         Self {
