@@ -139,7 +139,13 @@ impl Show {
         };
         let socket = socket.clone();
         let asking = tokio::task::spawn_blocking(move || ask(&socket, SUPERUSER, "postgres", sql));
-        let _ = asking.await; // it is tried again after ten seconds
+        if let Ok(Ok(_)) = asking.await {
+            let port = self.rows.last().map_or(0, |row| row.port);
+            let what = if is_time { "stands still" } else { "goes on" };
+            self.screen.say(&format!(
+                "  LAG        replay on the replica :{port} {what}\n"
+            ));
+        } // else it is tried again after ten seconds
     }
 }
 

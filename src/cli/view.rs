@@ -27,6 +27,8 @@ pub struct Row {
     pub idle: u64,
     /// WAL not yet replayed, in bytes; `None` where that has no meaning or is not known.
     pub lag_bytes: Option<u64>,
+    /// Whether a replica serves reads; `None` for any other node.
+    pub serves: Option<bool>,
 }
 
 impl Row {
@@ -38,6 +40,8 @@ impl Row {
         let word = |name| row.and_then(|row| cell(nodes, row, name));
         self.role = word("role").unwrap_or("unknown").to_owned();
         self.lag_bytes = word("lag_bytes").and_then(|lag| lag.parse().ok());
+        let is_replica = self.role == "replica";
+        self.serves = is_replica.then(|| word("readable") == Some("yes"));
     }
 
     /// Takes the numbers of this row's database out of the answer to `SHOW POOLS`, and of its node's servers out of that to
@@ -186,8 +190,8 @@ fn table(moments: &Moments) -> Vec<String> {
         ),
         String::new(),
         format!(
-            "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
-            "database", "node", "clients", "waiting", "servers", "idle", "lag"
+            "  {:<9}{:<15}{:>7}{:>9}{:>9}{:>6}{:>15}{:>6}",
+            "database", "node", "clients", "waiting", "servers", "idle", "lag", "reads"
         ),
     ];
     lines.extend(moments.rows.iter().map(node));
@@ -217,7 +221,7 @@ fn node(row: &Row) -> String {
         (String::new(), grouped(row.clients), grouped(row.waiting))
     };
     format!(
-        "  {:<15}{:<15}{:>8}{:>9}{:>9}{:>6}{:>11}",
+        "  {:<9}{:<15}{:>7}{:>9}{:>9}{:>6}{:>15}{:>6}",
         if is_node { "" } else { &row.database },
         node,
         clients,
@@ -226,6 +230,11 @@ fn node(row: &Row) -> String {
         grouped(row.idle),
         row.lag_bytes
             .map_or(String::new(), |lag| format!("{} B", grouped(lag))),
+        match row.serves {
+            Some(true) => "yes",
+            Some(false) => "left",
+            None => "",
+        },
     )
 }
 
@@ -253,7 +262,7 @@ fn line(moments: &Moments) -> String {
     let all = total(&moments.rows);
     let complaint = moments.console.as_ref().or(counts.last_error.as_ref());
     format!(
-        "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} on replicas {} errors {}{}",
+        "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} on replicas {}{} errors {}{}",
         clock(moments),
         counts.connected,
         all.waiting,
@@ -263,12 +272,33 @@ fn line(moments: &Moments) -> String {
         millis(counts.window.percentile(50)),
         millis(counts.window.percentile(99)),
         share(moments.split),
+        lags(&moments.rows),
         counts.errors,
         complaint.map_or(String::new(), |text| format!(
             " ({})",
             text.lines().next().unwrap_or_default()
         )),
     )
+}
+
+/// How far each replica is behind, and whether its reads have left it.
+fn lags(rows: &[Row]) -> String {
+    let replicas = rows.iter().filter(|row| row.serves.is_some());
+    let lags: Vec<_> = replicas
+        .map(|row| {
+            let lag = row.lag_bytes.map_or("?".to_owned(), grouped);
+            let left = if row.serves == Some(false) {
+                " (left)"
+            } else {
+                ""
+            };
+            format!("{lag} B{left}")
+        })
+        .collect();
+    if lags.is_empty() {
+        return String::new();
+    }
+    format!(" lag {}", lags.join(", "))
 }
 
 /// What is said at the end, of all that was counted in `elapsed`.
@@ -326,10 +356,11 @@ mod tests {
 
     fn row() -> Row {
         Row {
-            database: "demo_replica1".to_owned(),
+            database: "demo".to_owned(),
             role: "replica".to_owned(),
             port: 65_535,
-            lag_bytes: Some(16_777_216),
+            lag_bytes: Some(1_073_741_824),
+            serves: Some(false),
             ..Row::default()
         }
     }
@@ -370,6 +401,11 @@ mod tests {
         let line = line(&moments());
         assert!(line.starts_with("7s/30s clients 1000 waiting 0"), "{line}");
         assert!(line.contains("transactions/s 2000 p50 1."), "{line}");
+        let lag = "1,073,741,824 B (left)";
+        assert!(
+            line.contains(&format!("on replicas 50 % lag {lag}, {lag} ")),
+            "{line}"
+        );
     }
 
     #[test]
@@ -378,10 +414,7 @@ mod tests {
         let values = |words: &[&str]| words.iter().map(|word| Some((*word).to_owned())).collect();
         let pools = Answer {
             columns: words(&["database", "cl_active", "cl_waiting"]),
-            rows: vec![
-                values(&["demo_replica1", "190", "10"]),
-                values(&["other", "9", "9"]),
-            ],
+            rows: vec![values(&["demo", "190", "10"]), values(&["other", "9", "9"])],
         };
         let servers = Answer {
             columns: words(&["state", "port"]),
