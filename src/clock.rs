@@ -28,6 +28,14 @@ impl Moment {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// `span` before this moment; the start of the process where that is later.
+    pub fn before(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// This moment and `span` more.
     pub fn after(self, span: Duration) -> Self {
         Self(

@@ -257,7 +257,7 @@ impl Console {
                 }
                 "SHUTDOWN".to_owned()
             }
-            command => match control::carry_out(&self.registry, &command)? {
+            command => match control::heed(&self.registry, text, &command)? {
                 Outcome::Done(tag) => tag.to_owned(),
                 Outcome::Wait(tag, wait) => {
                     self.wait(&wait).await?;

@@ -84,6 +84,23 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
     }
 }
 
+/// Carries out a command that is about pools, here and in the process that this one takes over from, if there is one. (PAUSE and
+/// RESUME tell that themselves.)
+///
+/// # Errors
+/// As [`carry_out`]; the other process says nothing.
+pub fn heed(registry: &Registry, text: &str, command: &Command) -> Result<Outcome, Complaint> {
+    let outcome = carry_out(registry, command)?;
+    let is_for_both = matches!(
+        command,
+        Command::Kill(_) | Command::Disable(_) | Command::Enable(_) | Command::Reconnect(_)
+    );
+    if let Some(elder) = registry.elder.load_full().filter(|_| is_for_both) {
+        elder.command(text);
+    }
+    Ok(outcome)
+}
+
 /// Notes in the log that a command was given.
 pub(super) fn issued(command: &str, database: Option<&str>) {
     match database {

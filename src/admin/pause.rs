@@ -167,6 +167,16 @@ pub fn pause_all(registry: &Registry, pause: bool) {
     for pool in registry.pools_and_guests() {
         pool.heed_pause();
     }
+    if registry.phase() == Phase::Serving {
+        tell_elder(registry, if pause { "PAUSE" } else { "RESUME" });
+    }
+}
+
+/// The process that this one takes over from heeds it, too.
+fn tell_elder(registry: &Registry, command: &str) {
+    if let Some(elder) = registry.elder.load_full() {
+        elder.command(command);
+    }
 }
 
 fn pause_one(registry: &Registry, database: &Database, pause: bool) {
@@ -174,6 +184,9 @@ fn pause_one(registry: &Registry, database: &Database, pause: bool) {
     for pool in registry.pools_and_guests_of(&database.name) {
         pool.heed_pause();
     }
+    let verb = if pause { "PAUSE" } else { "RESUME" };
+    let name = database.name.replace('"', "\"\"");
+    tell_elder(registry, &format!("{verb} \"{name}\""));
 }
 
 /// PAUSE.

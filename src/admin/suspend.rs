@@ -45,10 +45,6 @@ pub(super) fn may_hand_over(registry: &Registry, uid: Option<u32>) -> Result<(),
     if registry.phase() != Phase::Serving {
         return Err(Complaint::new(About::WrongState, "pooler is shutting down"));
     }
-    if registry.elder.load().is_some() {
-        let message = "clients are still coming over from the process before this one";
-        return Err(Complaint::new(About::WrongState, message));
-    }
     refuse_any_pause(registry)
 }
 

@@ -64,7 +64,8 @@ struct Knock<'a> {
 impl<'a> Knock<'a> {
     fn of(stream: &Stream, id: u64, registry: &'a Registry) -> Self {
         let facts = facts_of(stream, registry);
-        let arrival = Arc::new(Arrival::new(id, facts, clock::now()));
+        let since = facts.came;
+        let arrival = Arc::new(Arrival::new(id, facts, since));
         let arrivals = &registry.census.arrivals;
         arrivals.insert(arrival.id, Arc::clone(&arrival));
         Self { registry, arrival }
@@ -96,6 +97,7 @@ pub(super) fn facts_of(stream: &Stream, registry: &Registry) -> ClientFacts {
         local_address,
         local_port,
         connected: clock::wall_seconds(),
+        came: clock::now(),
         remote_pid: pid.unwrap_or(0),
         descriptor: stream.number(),
         ..ClientFacts::default()
@@ -192,7 +194,7 @@ fn tell_refusal(arrival: &Arrival, error: &Error, settings: &Settings) {
         user,
         ..Who::client(arrival.id, &arrival.facts)
     };
-    let age = age(arrival.facts.connected);
+    let age = age(&arrival.facts);
     events::login_refused(who, error, age, log_wishes(settings));
 }
 

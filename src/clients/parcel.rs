@@ -7,11 +7,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::password::Verifier;
 use crate::clients::entrance::facts_of;
-use crate::clients::presence::Presence;
+use crate::clients::presence::{Presence, age};
 use crate::clients::session::{Session, Standing};
+use crate::clock;
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::net::letter::Letter;
@@ -93,6 +95,7 @@ impl Session {
             .with("database", facts.database.as_str())
             .with("user", facts.user.as_str())
             .with("connected", facts.connected)
+            .with("age", age(facts).as_secs())
             .with_bytes("key", &presence.key)
             .with_bytes("held", &self.held)
             .with_texts("params", side.params.iter())
@@ -163,6 +166,7 @@ pub fn adopt(packet: Packet, registry: &Arc<Registry>) -> io::Result<Adopted> {
         database: database.to_owned(),
         user: user.to_owned(),
         connected: letter.number("connected")?,
+        came: clock::now().before(Duration::from_secs(letter.number("age")?)),
         ..facts_of(&client, registry)
     };
     let side = side_of(&letter, registry, &pool)?;

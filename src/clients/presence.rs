@@ -111,7 +111,7 @@ impl Presence {
 /// Notes in the log how the session of `card` ended.
 pub fn tell_end(registry: &Registry, card: &ClientCard, result: &Result<(), Error>) {
     let wishes = log_wishes(&registry.settings.load());
-    let age = age(card.facts.connected);
+    let age = age(&card.facts);
     events::client_ended(Who::client(card.id, &card.facts), result, age, wishes);
 }
 
@@ -123,9 +123,9 @@ pub fn log_wishes(settings: &Settings) -> Wishes {
     }
 }
 
-/// How long ago it was that many seconds after 1970.
-pub fn age(connected: u64) -> Duration {
-    Duration::from_secs(clock::wall_seconds().saturating_sub(connected))
+/// How long ago a client connected.
+pub fn age(facts: &ClientFacts) -> Duration {
+    clock::now().since(facts.came)
 }
 
 impl Drop for Presence {

@@ -13,6 +13,8 @@ pub enum Word {
         /// Told, when the request is done with, whether the other process knew the key.
         answer: oneshot::Sender<bool>,
     },
+    /// An operator's command that is about its clients and servers, too.
+    Command(String),
     /// This process was told to end: the other one is not to go on in its place.
     Ending {
         /// Dropped when that has been said.
@@ -35,6 +37,11 @@ impl Elder {
         let (answer, done) = oneshot::channel();
         let key = key.to_vec();
         self.0.send(Word::Cancel { key, answer }).is_ok() && done.await.unwrap_or(false)
+    }
+
+    /// Has it carry out an operator's command, too.
+    pub fn command(&self, text: &str) {
+        let _ = self.0.send(Word::Command(text.to_owned()));
     }
 
     /// Says that this process was told to end.

@@ -181,13 +181,12 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
         Over::Stop(stop) => stop,
         Over::Given => return Ok(()),
         Over::Rest(stop) => {
+            tell_elder(&registry).await;
             end(&registry, (stop, inbox)).await;
             return Ok(());
         }
     };
-    if let Some(elder) = registry.elder.load_full() {
-        let _ = tokio::time::timeout(LAST_WORDS, elder.end()).await;
-    }
+    tell_elder(&registry).await;
     // The console has gone on itself before it stops the process.
     let breaks_off =
         registry.go_on() && stop != Stop::Now && settings.dialect == Dialect::PgBouncer;
@@ -226,6 +225,13 @@ fn console_door(
 ) -> crate::clients::gate::ConsoleDoor {
     let (registry, orders) = (Arc::clone(registry), orders.clone());
     Box::new(move |guest| Box::pin(console::serve(guest, Arc::clone(&registry), orders.clone())))
+}
+
+/// The process that this one takes over from is not to go on in its place.
+async fn tell_elder(registry: &Registry) {
+    if let Some(elder) = registry.elder.load_full() {
+        let _ = tokio::time::timeout(LAST_WORDS, elder.end()).await;
+    }
 }
 
 fn lost_elder(error: std::io::Error) -> String {

@@ -21,6 +21,7 @@ use crate::config::value::Dialect;
 use crate::pools::registry::Registry;
 use crate::process::access;
 use crate::process::reload;
+use crate::telemetry::log;
 
 /// PgBouncer's notice where a setting is taken and its files are not.
 const TLS_STAYS: &str = "TLS settings could not be applied, still using old configuration";
@@ -74,6 +75,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     }
     info!(key, "SET command issued");
     reload::tell(&[], &warnings);
+    log::follow(&new);
     reload::put_in_force(registry, new, users, access);
     Ok(notice)
 }

@@ -5,8 +5,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::net::letter::Letter;
 use crate::net::stream::{Address, Stream};
 use crate::protocol::parameters::{Interner, Parameters};
@@ -95,7 +96,7 @@ pub fn adopt(letter: &Letter, stream: Stream, taker: Taker<'_>) -> io::Result<Bo
         side.unnamed = Unnamed::Own;
     }
     let now = clock::now();
-    let age = letter.number("age")?.saturating_mul(1_000_000);
+    let age = Duration::from_secs(letter.number("age")?);
     taker.census.servers.insert(card.id, Arc::clone(&card));
     Ok(Box::new(Server {
         stream,
@@ -104,7 +105,7 @@ pub fn adopt(letter: &Letter, stream: Stream, taker: Taker<'_>) -> io::Result<Bo
         out: Vec::new(),
         kept: KeptRequest::default(),
         has_served: letter.says("is_used")?,
-        born: Moment::from_micros(now.as_micros().saturating_sub(age)),
+        born: now.before(age),
         used: now,
         generation: taker.generation,
         reported: Arc::new(letter.texts("reported")?),

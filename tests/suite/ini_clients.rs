@@ -201,7 +201,8 @@ fn who_is_there_when_the_process_ends_at_once_hears_nothing_more() {
 
 #[test]
 fn at_verbose_2_the_log_tells_once_how_a_server_is_brought_to_a_clients_parameters() {
-    let pooler = start("verbose = 2\n");
+    let pooler = start("");
+    pooler.show("SET verbose = 2");
     let login = pooler.login().parameter("options", "-c DateStyle=ISO");
     let mut client = login.connect();
     client.query("select 1").good();

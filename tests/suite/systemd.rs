@@ -152,3 +152,21 @@ fn sockets_for_another_process_are_left_alone() {
     pooler.serves();
     assert!(!pooler.log().contains("ignored"));
 }
+
+#[test]
+fn it_is_told_which_process_has_taken_over() {
+    let ear = Ear::new();
+    let pooler = ear.start(&config().pooler("unix_socket_dir", "{folder}"));
+    ear.hear_of("READY=1");
+    pooler.serves();
+    let mut old = pooler.succeed(&["-R"]);
+    let told = ear.hear_of("MAINPID=");
+    assert_eq!(told.trim(), format!("MAINPID={}", pooler.pid()));
+    assert!(old.exit().success());
+    ear.socket.set_nonblocking(true).unwrap();
+    let mut message = [0; 4096];
+    while let Ok(length) = ear.socket.recv(&mut message) {
+        let said = String::from_utf8_lossy(&message[..length]).into_owned();
+        assert!(!said.contains("STOPPING=1"), "the service goes on");
+    }
+}

@@ -4,11 +4,12 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::pooler::{Pooler, as_somebody, binary, config, start_ini};
 use crate::support::postgres::postgres;
 use crate::support::tls::Authority;
-use crate::support::wire::{Client, PATIENCE, batch};
+use crate::support::wire::{Client, Login, PATIENCE, batch};
 use crate::support::{Raise, eventually};
 
 const INI: &str = "\
@@ -261,8 +262,8 @@ fn in_session_mode_a_client_keeps_its_server_with_all_that_is_on_it() {
     assert_eq!(left, "0");
 }
 
-#[test]
-fn a_client_under_tls_stays_until_it_leaves() {
+/// A pooler for clients with and without TLS, and how the former log in.
+fn start_with_tls() -> (Pooler, Login) {
     let authority = Authority::new("takeover");
     let server = authority.sign("pooler", &["localhost"]);
     let ini = INI.replace("DATABASE", "app");
@@ -275,15 +276,53 @@ fn a_client_under_tls_stays_until_it_leaves() {
     ];
     let pooler = start_ini(&[], &files);
     let login = pooler.login().tls(authority.trusted(None), "localhost");
+    (pooler, login)
+}
+
+#[test]
+fn a_client_under_tls_stays_until_it_leaves_however_many_processes_come() {
+    let (pooler, login) = start_with_tls();
     let (mut hidden, mut plain) = (login.connect(), pooler.connect());
     hidden.query("select 1").good();
-    let mut old = pooler.succeed(&["-R"]);
+    let mut first = pooler.succeed(&["-R"]);
+    let mut second = pooler.succeed(&["-R"]);
     assert_eq!(plain.value("select 'here'"), "here");
     assert_eq!(hidden.value("select 'there'"), "there");
-    assert!(old.is_running());
+    let marker = format!("two_before_{}", pooler.port);
+    hidden.send(batch().query(&format!("select '{marker}' from pg_sleep(60)")));
+    postgres().runs(&marker);
+    hidden.cancel();
+    assert_eq!(hidden.until_ready().error().code, "57014");
+    assert!(first.is_running() && second.is_running());
     drop(hidden);
-    assert!(old.exit().success());
+    assert!(first.exit().success() && second.exit().success());
     assert_eq!(login.connect().value("select 'new'"), "new");
+}
+
+#[test]
+fn who_has_not_come_over_heeds_the_new_process_operator() {
+    let (pooler, login) = start_with_tls();
+    let (mut hidden, mut busy) = (login.connect(), login.connect());
+    hidden.query("select 1").good();
+    let mut old = pooler.succeed(&["-R"]);
+    busy.query("begin").good();
+    let mut console = pooler.console();
+    console.send(batch().query("PAUSE"));
+    eventually(PATIENCE, "both are paused", || {
+        pooler.log().matches("PAUSE command issued").count() == 2
+    });
+    busy.query("select 'a transaction is not disturbed'").good();
+    hidden.send(batch().query("select 'later'"));
+    assert!(hidden.wire.is_silent_for(Duration::from_millis(100)));
+    assert!(console.wire.is_silent_for(Duration::from_millis(100)));
+    busy.query("commit").good();
+    assert_eq!(console.until_ready().good().tags, ["PAUSE"]);
+    pooler.show("RESUME");
+    assert_eq!(hidden.until_ready().value(), "later");
+    pooler.show("KILL app");
+    assert_eq!(hidden.ended().message, "database removed");
+    assert_eq!(busy.ended().message, "database removed");
+    assert!(old.exit().success());
 }
 
 #[test]
@@ -348,11 +387,6 @@ fn a_new_process_that_is_told_to_end_takes_the_old_one_with_it() {
     busy.query("begin").good();
     let mut old = pooler.succeed(&["-R"]);
     assert_eq!(idle.value("select 'here'"), "here");
-    let told = fails_to_take_over(&pooler);
-    assert!(
-        told.contains("still coming over"),
-        "one after the other: {told}"
-    );
     pooler.signal("QUIT");
     assert!(pooler.exit(PATIENCE).success());
     assert!(
@@ -394,6 +428,7 @@ fn with_a_pooler_toml_what_follows_a_client_comes_over_and_who_is_pinned_stays()
     let pooler = config()
         .pooler("unix_socket_dir", "{folder}")
         .pooler("pool_mode", "transaction")
+        .pooler("threads", 3)
         .start();
     let (mut client, mut pinned) = (pooler.connect(), pooler.connect());
     client.query("set search_path to pg_catalog").good();

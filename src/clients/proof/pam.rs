@@ -101,3 +101,59 @@ mod system {
         transaction.account_management(AuthnFlags::empty())
     }
 }
+
+/// A real PAM with a service of its own. That is written down where only root may write.
+#[cfg(all(test, feature = "pam"))]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::knows;
+    use crate::net::stream::Address;
+    use crate::secret::Secret;
+
+    /// What PAM asks for the service, as long as this lives.
+    struct Service(PathBuf);
+
+    impl Service {
+        /// Lets in who gives the password `open sesame`, unless it is `banned`.
+        fn install() -> Self {
+            let path = Path::new("/etc/pam.d/pgbouncer").to_owned();
+            assert!(!path.exists(), "this machine has such a service already");
+            let script = std::env::temp_dir().join(format!("pooler-pam-{}", std::process::id()));
+            let check = "#!/bin/sh\n[ \"$(tr -d '\\0')\" = 'open sesame' ]\n";
+            fs::write(&script, check).unwrap();
+            fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+            let rules = format!(
+                "auth required pam_exec.so quiet expose_authtok {}\naccount required pam_succeed_if.so quiet user != banned\n",
+                script.display()
+            );
+            fs::write(&path, rules).expect("this test needs root: it writes /etc/pam.d/pgbouncer");
+            Self(script)
+        }
+    }
+
+    impl Drop for Service {
+        fn drop(&mut self) {
+            drop(fs::remove_file("/etc/pam.d/pgbouncer"));
+            drop(fs::remove_file(&self.0));
+        }
+    }
+
+    #[tokio::test]
+    async fn pam_decides_who_comes_in() {
+        let _service = Service::install();
+        let far = Address::Tcp(([192, 0, 2, 1], 5000).into());
+        for (user, password, peer, is_in) in [
+            ("ann", "open sesame", far, true),
+            ("ann", "open sesame", Address::Unix, true),
+            ("ann", "open barley", far, false),
+            ("ann", "", far, false),
+            ("banned", "open sesame", far, false),
+        ] {
+            let known = knows(user, &Secret::new(password), peer).await;
+            assert_eq!(known.unwrap(), is_in, "{user} {password}");
+        }
+    }
+}

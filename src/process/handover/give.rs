@@ -10,7 +10,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{ALL, CANCEL, CANCELLED, ENDING, LISTENER, POOL, READY, SEATS, SERVER, UP, YOURS};
+use super::{
+    ALL, CANCEL, CANCELLED, ENDING, LISTENER, ORDER, POOL, READY, SEATS, SERVER, UP, YOURS,
+};
+use crate::admin::command::{self, Role};
+use crate::admin::control;
 use crate::admin::order::{Order, Stop};
 use crate::clients::cancel;
 use crate::clients::entrance::Accepted;
@@ -200,7 +204,10 @@ impl Giving {
         until(&mut self.way, UP).await?;
         loop {
             // What is there is counted before who may still add to it.
-            let is_over = workers.iter().all(|worker| worker.clients() == 0) && leaving.is_empty();
+            // The process before this one, if it is still there, needs this one for its clients' cancel requests.
+            let is_over = self.registry.elder.load().is_none()
+                && workers.iter().all(|worker| worker.clients() == 0)
+                && leaving.is_empty();
             if is_over {
                 break;
             }
@@ -315,19 +322,38 @@ impl Giving {
         Ok(())
     }
 
-    /// The younger process has been told to end, or a cancel request has come to it.
+    /// An operator of the younger process has given a command.
+    fn heed(&self, text: &str) -> io::Result<()> {
+        if let Ok(command) = command::parse(text, Role::Acts)
+            && let Err(complaint) = control::heed(&self.registry, text, &command)
+        {
+            info!("{text}: {}", complaint.message);
+        }
+        Ok(())
+    }
+
+    /// The younger process has been told to end, or something has come to it that concerns this one.
     fn hear(&mut self, bytes: &[u8], done: &UnboundedSender<(u64, bool)>) -> io::Result<()> {
         let letter = Letter::read(bytes)?;
-        self.heir_ends |= letter.kind() == ENDING;
-        if letter.kind() != CANCEL {
-            return Ok(());
+        match letter.kind() {
+            CANCEL => {}
+            ORDER => return self.heed(letter.text("text")?),
+            kind => {
+                self.heir_ends |= kind == ENDING;
+                return Ok(());
+            }
         }
         let (number, key) = (letter.number("number")?, letter.bytes("key")?);
         let (registry, done) = (Arc::clone(&self.registry), done.clone());
         tokio::spawn(async move {
             let id = registry.census.next_id();
             let arrival = Arrival::new(id, ClientFacts::default(), clock::now());
-            let was_here = cancel::deliver_here(&registry, &key, &arrival).await;
+            let elder = registry.elder.load_full();
+            let was_here = cancel::deliver_here(&registry, &key, &arrival).await
+                || match elder {
+                    Some(elder) => elder.cancels(&key).await,
+                    None => false,
+                };
             let _ = done.send((number, was_here));
         });
         Ok(())

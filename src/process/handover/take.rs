@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{
-    ALL, CANCEL, CANCELLED, CLIENT, COMMAND, ENDING, LISTENER, POOL, READY, SEATS, SERVER, UP,
-    YOURS,
+    ALL, CANCEL, CANCELLED, CLIENT, COMMAND, ENDING, LISTENER, ORDER, POOL, READY, SEATS, SERVER,
+    UP, YOURS,
 };
 use crate::auth::password::Verifier;
 use crate::auth::scram::Keys;
@@ -182,6 +182,7 @@ impl Legacy {
                             asked.insert(number, answer);
                             Letter::new(CANCEL).with("number", number).with_bytes("key", &key)
                         }
+                        Word::Command(text) => Letter::new(ORDER).with("text", text),
                         Word::Ending { said } => {
                             self.way.send(&Letter::new(ENDING).write(), &[]).await?;
                             drop(said);

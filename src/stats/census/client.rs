@@ -60,6 +60,8 @@ pub struct ClientFacts {
     pub tls: String,
     /// Seconds since 1970.
     pub connected: u64,
+    /// The same moment, exactly.
+    pub came: Moment,
     /// The process at the other end of a Unix socket.
     pub remote_pid: u32,
     /// The number of the socket's descriptor.

@@ -304,7 +304,7 @@ impl Pooler {
         let here = folder.to_str().expect("paths of tests are plain");
         let variables = config.environment.iter();
         let environment = variables.map(|(name, value)| (name, value.replace("{folder}", here)));
-        let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
+        let log = log_in(&folder);
         let child = command
             .arg(folder.join("pooler.toml"))
             .current_dir(&folder)
@@ -458,10 +458,7 @@ impl Pooler {
     /// now on everything here is about the new one.
     #[track_caller]
     pub fn succeed(&self, arguments: &[&str]) -> Old {
-        let file = File::options()
-            .append(true)
-            .open(self.folder.join("pooler.log"))
-            .expect("the folder is ours");
+        let file = log_in(&self.folder);
         let mut command = Command::new(binary());
         if self.folder.join("p.ini").exists() {
             command.args(as_somebody()).arg("p.ini");
@@ -571,7 +568,7 @@ pub fn start_ini(arguments: &[&str], files: &[(&str, &str)]) -> Pooler {
         fs::write(folder.join(name), filled(content, &folder, port))
             .expect("the folder is writable");
     }
-    let log = File::create(folder.join("pooler.log")).expect("the folder is writable");
+    let log = log_in(&folder);
     let child = Command::new(binary())
         .args(as_somebody())
         .args(arguments)
@@ -594,6 +591,14 @@ pub fn start_ini(arguments: &[&str], files: &[(&str, &str)]) -> Pooler {
     });
     assert!(pooler.is_running(), "pooler ended:\n{}", pooler.log());
     pooler
+}
+
+/// Where the processes of a folder write what they say, each behind the others.
+fn log_in(folder: &Path) -> File {
+    let mut options = File::options();
+    let log = options.create(true).append(true);
+    log.open(folder.join("pooler.log"))
+        .expect("the folder is writable")
 }
 
 /// `content` with the folder, the port and the shared PostgreSQL in their places.
