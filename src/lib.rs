@@ -25,12 +25,28 @@
 //! 1. `process/acceptor` accepts and deals the connection to a worker; `clients/entrance` and `clients/login` negotiate TLS,
 //!    read the startup packet, authenticate.
 //! 2. `clients/session` waits on the client's socket. An idle client owns no buffer.
-//! 3. Bytes arrive in the worker's scratch buffer. `pools/pool/lending` lends a server: this worker's, another's, a new one, or a
-//!    place in line.
+//! 3. Bytes arrive in the worker's scratch buffer. `clients/asking` asks, `pools/pool/lending` lends a server: this worker's,
+//!    another's, a new one, or a place in line.
 //! 4. `clients/link` ties both. If the server lacks what the client SET, a batch that sets it is put first, in the same write.
 //! 5. `protocol/requests` judges each frame of the client, `protocol/replies` each of the server: pass, rename, leave out, or
 //!    answer in the server's place. Runs of frames that pass as they are leave as one slice, in one write.
-//! 6. ReadyForQuery outside a transaction, with nothing owed: the lease ends. `pools/policy` says keep, reset or close.
+//! 6. ReadyForQuery outside a transaction, with nothing owed: `clients/ending` ends the lease. `pools/policy` says keep, reset or
+//!    close.
+//!
+//! # Where there are several nodes
+//!
+//! The session of a cluster's client has a *course*, and where its reads are split off, a *split* in it; no other client pays for
+//! them. Between steps 3 and 4:
+//!
+//! 1. `clients/course` knows the cluster's board and the node that the client is bound to; without a writer it waits in line.
+//! 2. `clients/split` reads the request (`routing/request`, `routing/classify`); `clients/steering` has `routing/route` choose the
+//!    node and closes the gate behind the request, so that nothing reaches a replica that nobody has judged.
+//! 3. `clients/trial` holds back a replica's answer until it is known to be good; a failure is asked again on the primary.
+//! 4. `clients/late` answers BEGIN itself where the first statement is to choose the node; `clients/judging` judges each request of
+//!    a transaction on a replica.
+//! 5. `clients/own` and `clients/explain` answer what is said to the pooler: `SET pooler.*`, `EXPLAIN ROUTE`.
+//! 6. A server that is lost: `clients/again` asks another one where nothing was read of the request; `clients/bereft` tells the client
+//!    what became of it where something was.
 //!
 //! # Threads
 //!

@@ -2,12 +2,14 @@
 
 pub mod again;
 pub mod answer;
+mod asking;
 pub mod bereft;
 pub mod buffers;
 pub mod cancel;
 pub mod course;
 pub mod credentials;
 pub mod ears;
+mod ending;
 pub mod entrance;
 mod explain;
 pub mod gate;
@@ -15,6 +17,7 @@ mod judging;
 mod late;
 pub mod link;
 pub mod login;
+mod orders;
 mod own;
 pub mod parcel;
 pub mod presence;
