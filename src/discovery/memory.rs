@@ -1,8 +1,9 @@
 //! What is remembered of a cluster over a restart: one small file per cluster in `state_dir`.
 //!
 //! Without it, a pooler that is restarted while an old primary is up again could take that one for the writer. A file that is missing
-//! remembers nothing. One that cannot be read, or was written by a later version, stops the start: to guess would be to risk
-//! writes. One that cannot be written is warned of, and the pooler goes on, for it knows what it knows.
+//! remembers nothing. One that cannot be read, is damaged, or was written by a later version is set aside, and the cluster is told that
+//! something was forgotten: it then takes a writer only where the keeper names it, every node agrees, or an operator says so. That, too,
+//! is written down. A file that cannot be written is warned of, and the pooler goes on, for it knows what it knows.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -22,22 +23,54 @@ pub fn file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("cluster-{}.state", safe.collect::<String>()))
 }
 
-/// Reads what is remembered; nothing where there is no file.
-///
-/// # Errors
-/// A text that says what is wrong with the file, and what to do.
-pub fn read(file: &Path) -> Result<Memory, String> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        Err(error) => return Err(format!("{}: cannot read it: {error}", file.display())),
+/// What comes of reading a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalled {
+    /// What is remembered.
+    pub memory: Memory,
+    /// What is wrong with the file, and what was done about it.
+    pub warning: Option<String>,
+}
+
+/// Reads what is remembered; nothing where there is no file. One that is of no use becomes `FILE.corrupt`.
+pub fn recall(file: &Path) -> Recalled {
+    let read = match fs::read(file) {
+        Ok(bytes) => parse(&String::from_utf8_lossy(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memory::default()),
+        Err(error) => Err(format!("cannot read it: {error}")),
     };
-    parse(&text).map_err(|why| {
-        format!(
-            "{}: {why}; if the cluster's primary is known to be right, remove the file and start again",
-            file.display()
-        )
-    })
+    let why = match read {
+        Ok(memory) => {
+            return Recalled {
+                memory,
+                warning: None,
+            };
+        }
+        Err(why) => why,
+    };
+    let memory = Memory {
+        is_lost: true,
+        ..Memory::default()
+    };
+    let aside = file.with_extension("state.corrupt");
+    let done = match set_aside(file, &aside).and_then(|()| write(file, &memory)) {
+        Ok(()) => format!("it is kept as {}", aside.display()),
+        Err(error) => format!("it cannot be set aside: {error}"),
+    };
+    Recalled {
+        memory,
+        warning: Some(format!("{}: {why}; {done}", file.display())),
+    }
+}
+
+/// Keeps `file` under another name. It is there under its own, too, until the next one is written: whoever starts in between must
+/// not find nothing.
+fn set_aside(file: &Path, aside: &Path) -> io::Result<()> {
+    match fs::remove_file(aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs::hard_link(file, aside).or_else(|_| fs::rename(file, aside))
 }
 
 fn parse(text: &str) -> Result<Memory, String> {
@@ -65,6 +98,7 @@ fn parse(text: &str) -> Result<Memory, String> {
                 memory.timeline = number.map_err(|_| format!("it is damaged: {line:?}"))?;
             }
             "writer" => memory.writer = Some(value.to_owned()),
+            "lost" => memory.is_lost = true,
             "end" => is_whole = true,
             _ => return Err(format!("it is damaged: {line:?}")),
         }
@@ -88,6 +122,9 @@ pub fn write(file: &Path, memory: &Memory) -> io::Result<()> {
     if let Some(writer) = &memory.writer {
         text.push_str(&format!("writer {writer}\n"));
     }
+    if memory.is_lost {
+        text.push_str("lost\n");
+    }
     text.push_str("end\n");
     let fresh = file.with_extension("new");
     let mut out = fs::File::create(&fresh)?;
@@ -99,33 +136,80 @@ pub fn write(file: &Path, memory: &Memory) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{file, parse, read, write};
+    use super::{file, parse, recall, write};
     use crate::topology::choice::Memory;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    #[test]
-    fn what_was_written_is_read_and_nothing_else_is_believed() {
-        let folder = std::env::temp_dir().join(format!("pooler-memory-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = file(&folder, "ma/in");
-        assert!(path.ends_with("cluster-ma%2fin.state"));
-        assert_eq!(read(&path).unwrap(), Memory::default());
-        let memory = Memory {
+    /// A folder of its own for each test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = format!("pooler-memory-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn memory() -> Memory {
+        Memory {
             system: 7,
             timeline: 5,
             writer: Some("a:5432".into()),
-        };
-        write(&path, &memory).unwrap();
-        assert_eq!(read(&path).unwrap(), memory);
-        std::fs::write(&path, "nonsense").unwrap();
-        assert!(read(&path).unwrap_err().contains("damaged"));
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert!(write(Path::new("/nowhere/x"), &memory).is_err());
+            is_lost: false,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = Folder::new("read");
+        let path = file(&folder.0, "ma/in");
+        assert!(path.ends_with("cluster-ma%2fin.state"));
+        assert_eq!(recall(&path).memory, Memory::default());
+        write(&path, &memory()).unwrap();
+        let recalled = recall(&path);
+        assert_eq!((recalled.memory, recalled.warning), (memory(), None));
+        assert!(write(Path::new("/nowhere/x"), &memory()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_use_is_set_aside_and_that_something_was_forgotten_is_not_forgotten() {
+        let folder = Folder::new("aside");
+        let path = file(&folder.0, "main");
+        for text in [
+            &b"nonsense"[..],
+            b"",
+            b"\xff\xfe\0",
+            b"pooler-cluster 9\nend\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let recalled = recall(&path);
+            assert!(recalled.memory.is_lost);
+            let warning = recalled.warning.unwrap();
+            assert!(warning.contains("cluster-main.state.corrupt"), "{warning}");
+            let kept = std::fs::read(folder.0.join("cluster-main.state.corrupt"));
+            assert_eq!(kept.unwrap(), text);
+            let again = recall(&path);
+            assert!(again.memory.is_lost && again.warning.is_none());
+        }
+        // Not even a file.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(recall(&path).memory.is_lost);
+        assert!(path.is_file());
     }
 
     #[test]
     fn half_a_file_and_one_from_the_future_are_refused() {
         assert!(parse("pooler-cluster 1\nsystem 7\n").is_err());
+        assert!(parse("pooler-cluster 1\nsystem 7\ntimeline x\nend\n").is_err());
         let why = parse("pooler-cluster 2\nend\n").unwrap_err();
         assert!(why.contains("another version"), "{why}");
     }

@@ -75,14 +75,18 @@ impl Watch {
 }
 
 /// Begins to watch; runs on the calling thread's runtime. `file` keeps what must outlive the process.
-///
-/// # Errors
-/// What is wrong with that file.
-pub fn watch(watching: Watching, file: Option<PathBuf>) -> Result<(Watch, Watcher), String> {
-    let known = match &file {
-        Some(file) => memory::read(file)?,
-        None => Memory::default(),
-    };
+pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
+    let known = file.as_deref().map_or_else(Memory::default, |file| {
+        let recalled = memory::recall(file);
+        if let Some(why) = recalled.warning {
+            tracing::warn!(
+                cluster = watching.name,
+                why,
+                "what was remembered of a cluster is lost: its primary is taken once its keeper names it, all nodes agree, or UNFENCE is said"
+            );
+        }
+        recalled.memory
+    });
     let now = clock::now();
     let machine = Cluster::new(
         &watching.name,
@@ -126,7 +130,7 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> Result<(Watch, Watche
         keeper: watch::Sender::new(known),
         file,
     };
-    Ok((Watch { board, orders }, watcher))
+    (Watch { board, orders }, watcher)
 }
 
 fn micros(span: Duration) -> u64 {

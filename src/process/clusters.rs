@@ -44,7 +44,7 @@ impl Clusters {
     /// Begins to watch every cluster of the settings.
     ///
     /// # Errors
-    /// What is wrong with a file in `state_dir`, or that the system gives no thread.
+    /// The system gives no thread.
     pub fn start(registry: &Arc<Registry>) -> Result<Self, String> {
         let (thread, mut arrivals) = unbounded_channel::<Watcher>();
         let settings = registry.settings.load_full();
@@ -74,22 +74,18 @@ impl Clusters {
             .name("discovery".to_owned())
             .spawn(work)
             .map_err(|error| format!("cannot watch clusters: {error}"))?;
-        clusters.follow(registry)?;
+        clusters.follow(registry);
         Ok(clusters)
     }
 
     /// Watches what the settings say now.
-    ///
-    /// # Errors
-    /// What is wrong with a file in `state_dir`; the other clusters are watched all the same.
-    pub fn follow(&self, registry: &Arc<Registry>) -> Result<(), String> {
+    pub fn follow(&self, registry: &Arc<Registry>) {
         let settings = registry.settings.load_full();
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
         watches.retain(|name, _| settings.clusters.contains_key(name));
         registry
             .boards
             .retain(|name, _| settings.clusters.contains_key(name));
-        let mut problems = Vec::new();
         for name in settings.clusters.keys() {
             let Some(watching) = watching(registry, &settings, name) else {
                 continue;
@@ -100,25 +96,16 @@ impl Clusters {
             }
             let folder = settings.pooler.state_dir.as_deref();
             let file = folder.map(|folder| memory::file(folder, name));
-            match watcher::watch(watching, file) {
-                Ok((watch, watcher)) => {
-                    let board = Arc::clone(&watch.board);
-                    registry.boards.insert(name.clone(), Arc::clone(&board));
-                    let shared = Arc::clone(registry);
-                    let task = lasting::task("follow a cluster", move || {
-                        follow::follow(Arc::clone(&shared), Arc::clone(&board))
-                    });
-                    let follower = Follower(task);
-                    let _ = self.thread.send(watcher);
-                    watches.insert(name.clone(), (watch, follower));
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems.join("\n"))
+            let (watch, watcher) = watcher::watch(watching, file);
+            let board = Arc::clone(&watch.board);
+            registry.boards.insert(name.clone(), Arc::clone(&board));
+            let shared = Arc::clone(registry);
+            let task = lasting::task("follow a cluster", move || {
+                follow::follow(Arc::clone(&shared), Arc::clone(&board))
+            });
+            let follower = Follower(task);
+            let _ = self.thread.send(watcher);
+            watches.insert(name.clone(), (watch, follower));
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::config::load;
 use crate::config::problem::Problems;
 use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect, TlsMode};
-use crate::discovery::memory;
 use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
 use crate::pools::registry::Registry;
 use crate::process::access;
@@ -93,7 +92,6 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
         .chain(unusable(&settings, &users))
         .chain(unknown_facility(&settings))
         .collect();
-    read_memories(&settings)?;
     let client_tls = client_tls(&settings)?;
     let server_tls = server_tls(&settings)?;
     Ok(Loaded {
@@ -184,17 +182,6 @@ fn unusable(settings: &Settings, users: &Users) -> Option<String> {
         "the stored password of user {first} is an md5 hash{more}, with which nobody can log in while auth_type is \"scram-sha-256\"; \
          store a SCRAM secret or the password, or set auth_type to \"md5\", which serves both"
     ))
-}
-
-/// What is remembered of clusters must be readable.
-fn read_memories(settings: &Settings) -> Result<(), String> {
-    let Some(folder) = &settings.pooler.state_dir else {
-        return Ok(());
-    };
-    for name in settings.clusters.keys() {
-        memory::read(&memory::file(folder, name))?;
-    }
-    Ok(())
 }
 
 pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {

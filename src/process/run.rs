@@ -290,7 +290,9 @@ async fn obey(
             Some(Order::Reload(answer)) => {
                 systemd::tell(Event::Reloading);
                 let result = reload::reload(source, registry);
-                let result = result.and_then(|told| clusters.follow(registry).map(|()| told));
+                if result.is_ok() {
+                    clusters.follow(registry);
+                }
                 systemd::tell(Event::Ready);
                 if let Err(problems) = &result {
                     error!("reload refused, the old configuration stays: {problems}");

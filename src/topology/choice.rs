@@ -14,6 +14,8 @@ pub struct Memory {
     pub timeline: u32,
     /// The address of the writer that was confirmed on that timeline.
     pub writer: Option<String>,
+    /// There was more to remember, and it is lost: nobody knows which timeline was the highest.
+    pub is_lost: bool,
 }
 
 /// A node that takes writes, by an answer recent enough to count.
@@ -47,6 +49,8 @@ pub enum Patience {
     FirstRound,
     /// The keeper names another.
     Keeper,
+    /// What was remembered is lost, and not every node is there to say that none is on a higher timeline.
+    Memory,
 }
 
 /// What a choice depends on, beside the candidates.
@@ -62,6 +66,8 @@ pub struct Circumstances {
     pub leader: Option<Leader>,
     /// Every node has been heard once, or had its time.
     pub is_round_done: bool,
+    /// What was remembered is lost, and a node that may know of a higher timeline has not been heard.
+    pub is_memory_missed: bool,
 }
 
 /// Chooses the writer.
@@ -107,6 +113,9 @@ pub fn choose(candidates: &[Candidate], now: Circumstances) -> Choice {
     if is_contradicted {
         return Choice::Wait(taken, Patience::Keeper);
     }
+    if now.is_memory_missed && named != Some(taken) {
+        return Choice::Wait(taken, Patience::Memory);
+    }
     Choice::Take(taken)
 }
 
@@ -142,6 +151,7 @@ mod tests {
         last: Some(A),
         leader: None,
         is_round_done: true,
+        is_memory_missed: false,
     };
 
     fn on(node: NodeId, timeline: u32) -> Candidate {
@@ -189,6 +199,24 @@ mod tests {
         };
         let wait = Choice::Wait(A, Patience::FirstRound);
         assert_eq!(choose(&[on(A, 3)], early), wait);
+    }
+
+    #[test]
+    fn without_its_memory_it_takes_only_whom_the_keeper_names_or_nobody_may_contradict() {
+        let missed = Circumstances {
+            system: 0,
+            timeline: 0,
+            last: None,
+            is_memory_missed: true,
+            ..PLAIN
+        };
+        let wait = Choice::Wait(A, Patience::Memory);
+        assert_eq!(choose(&[on(A, 3)], missed), wait);
+        let named = Circumstances {
+            leader: Some(Leader::Node(A)),
+            ..missed
+        };
+        assert_eq!(choose(&[on(A, 3)], named), Choice::Take(A));
     }
 
     #[test]

@@ -434,10 +434,11 @@ impl Cluster {
             Choice::Take(node) => self.crown(node, now),
             Choice::Wait(node, patience) => {
                 let why = match patience {
-                    Patience::FirstRound => "not every node has been heard yet",
-                    Patience::Keeper => "its keeper names another leader",
+                    Patience::FirstRound => "not every node has been heard yet".to_owned(),
+                    Patience::Keeper => "its keeper names another leader".to_owned(),
+                    Patience::Memory => self.missed(node, now),
                 };
-                self.enter(Phase::Confirming, Some(node), why, now);
+                self.enter(Phase::Confirming, Some(node), &why, now);
             }
             Choice::Conflict(one, other) => {
                 let why = format!(
@@ -449,6 +450,17 @@ impl Cluster {
             }
             Choice::Nobody => self.enter(Phase::NoWriter, None, "no node may take writes", now),
         }
+    }
+
+    /// Why `id` has to wait where what was remembered is lost.
+    fn missed(&self, id: NodeId, now: Moment) -> String {
+        let doubter = self.roster.doubter(self.rules.shelf_life(), now);
+        let doubter = doubter.unwrap_or_default();
+        let address = self.roster[id].place.address();
+        format!(
+            "what was remembered is lost, and {doubter} does not say that nobody is on a higher timeline than {address}: UNFENCE {} takes {address}",
+            self.name
+        )
     }
 
     /// Makes `id` the writer.
@@ -463,6 +475,7 @@ impl Cluster {
             system: facts.system,
             timeline,
             writer: Some(node.place.address()),
+            is_lost: false,
         };
         if self.reigning != Some((id, timeline)) {
             self.epoch.0 += 1;
@@ -489,6 +502,8 @@ impl Cluster {
             last: last.and_then(|address| self.roster.id(address)),
             leader: keeper.map(|keeper| keeper.leader),
             is_round_done: now >= self.round_over() || self.roster.is_round_done(),
+            is_memory_missed: self.memory.is_lost
+                && self.roster.doubter(self.rules.shelf_life(), now).is_some(),
         }
     }
 

@@ -120,6 +120,10 @@ impl Story {
     ) {
         let sign = self.sign.take().unwrap_or(now);
         if phase == self.phase {
+            if phase == Phase::Confirming && *why != *self.why {
+                // One reason to wait gives way to another.
+                self.why = why.into();
+            }
             return;
         }
         if self.changes.len() == REMEMBERED {

@@ -111,6 +111,26 @@ impl Roster {
         found
     }
 
+    /// The address of a node that may know of a higher timeline than those who take writes: it has not answered within `limit`, or it
+    /// follows such a timeline, or another system.
+    pub fn doubter(&self, limit: Duration, now: Moment) -> Option<String> {
+        let listed = || self.nodes.iter().filter(|node| node.is_listed);
+        let mut writable = listed().filter_map(Node::writable);
+        let (_, first) = writable.next()?;
+        let highest = writable
+            .map(|(_, facts)| facts.timeline)
+            .fold(first.timeline, u32::max);
+        let is_heard = |node: &&Node| {
+            node.facts.as_ref().is_some_and(|(sent, facts)| {
+                now.since(*sent) <= limit
+                    && facts.timeline <= highest
+                    && facts.system == first.system
+            })
+        };
+        let doubter = listed().find(|node| !is_heard(node));
+        doubter.map(|node| node.place.address())
+    }
+
     /// Whether two nodes are one server by two addresses: it is of the same system, and was started at the same microsecond.
     pub fn is_same_server(&self, one: NodeId, other: NodeId) -> bool {
         let facts = |id: NodeId| self[id].facts.as_ref().map(|(_, facts)| facts);

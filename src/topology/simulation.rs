@@ -114,6 +114,10 @@ impl World {
             lsn: 1000,
             is_stuck: false,
         };
+        let memory = Memory {
+            is_lost: seed.is_multiple_of(2),
+            ..Memory::default()
+        };
         Self {
             dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             now: 1,
@@ -124,7 +128,7 @@ impl World {
             coming: Vec::new(),
             probe_at: vec![1; NODES],
             keeper_fresh: 500 + seed % 1500,
-            machine: Cluster::new("main", RULES, places.collect(), Memory::default(), at(1)),
+            machine: Cluster::new("main", RULES, places.collect(), memory, at(1)),
             heard_timeline: 0,
             reigns: BTreeMap::new(),
             is_calm: false,

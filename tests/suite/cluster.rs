@@ -259,15 +259,54 @@ fn what_was_seen_is_remembered_over_a_restart_of_the_pooler() {
     assert_eq!(fault.code, "57P03", "{fault:?}");
     scene.cluster().restart(1).unwrap();
     assert_eq!(port(&mut pooler.connect()), scene.ports[1].to_string());
-    drop(pooler);
+}
+
+#[test]
+fn a_state_file_that_is_no_use_stops_nobody_and_lets_no_stale_primary_in() {
+    let scene = Scene::start();
+    let state = crate::support::folder("state");
+    let config = scene.config().set("clusters.main", "hold_timeout", "1s");
+    let config = config.pooler("state_dir", state.as_path());
+    let file = state.join("cluster-main.state");
+    let lost = "what was remembered of a cluster is lost";
+    // All nodes are there and agree: nobody has to do anything.
+    for text in ["nonsense", "pooler-cluster 2\nfrom the future\n", ""] {
+        std::fs::write(&file, text).unwrap();
+        let pooler = config.start();
+        assert_eq!(port(&mut pooler.connect()), scene.ports[0].to_string());
+        assert!(pooler.log().contains(lost), "{}", pooler.log());
+        let aside = std::fs::read_to_string(state.join("cluster-main.state.corrupt"));
+        assert_eq!(aside.unwrap(), text);
+    }
+    // The new primary is down, the old one is up, and the pooler knows of nothing.
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    scene.cluster().stop(1, Stop::Fast).unwrap();
+    scene.cluster().restart(0).unwrap();
     std::fs::write(&file, "nonsense").unwrap();
-    std::fs::write(state.join("userlist.txt"), "").unwrap();
-    let ran = crate::support::pooler::run(
-        &["pooler.toml"],
-        &[("pooler.toml", &config.text(&state, 6432))],
-        &[],
-    );
-    assert!(ran.output.contains("damaged"), "{}", ran.output);
+    let refused = |pooler: &Pooler| match pooler.login().try_connect() {
+        Ok(_) => panic!("a stale primary is served"),
+        Err(refusal) => refusal.told(),
+    };
+    let pooler = config.start();
+    assert_eq!(refused(&pooler).code, "57P03");
+    drop(pooler);
+    // It does not forget that it has forgotten.
+    let pooler = config.start();
+    assert!(!pooler.log().contains(lost));
+    let fault = refused(&pooler);
+    assert_eq!(fault.code, "57P03");
+    let why = pooler.show("SHOW CLUSTERS").column("why").remove(0);
+    assert!(why.contains("UNFENCE main"), "{why} {fault:?}");
+    // An operator may know better.
+    pooler.show("UNFENCE main");
+    assert_eq!(port(&mut pooler.connect()), scene.ports[0].to_string());
+    drop(pooler);
+    // With the new primary back, it alone is right.
+    std::fs::write(&file, "nonsense").unwrap();
+    scene.cluster().restart(1).unwrap();
+    let pooler = config.start();
+    assert_eq!(port(&mut pooler.connect()), scene.ports[1].to_string());
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn watching() -> Watching {
 
 #[tokio::test]
 async fn a_prober_that_has_ended_begins_again_and_the_others_go_on() {
-    let (watch, mut watcher) = watch(watching(), None).unwrap();
+    let (watch, mut watcher) = watch(watching(), None);
     watcher.send_probers();
     let kept = watcher.probers[1].task.id();
     watcher.probers[0].task.abort();
