@@ -9,6 +9,8 @@ use std::process::Command;
 use crate::auth_matrix::{Scene, account, account_of_programs, scene};
 use crate::support::languages::python;
 use crate::support::packages::postgres_with_tls;
+#[cfg(feature = "pam")]
+use crate::support::pam::Service;
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Pooler, config};
 use crate::support::postgres::binaries;
@@ -96,16 +98,9 @@ fn said(pooler: &Pooler, password: &str) -> Vec<String> {
     said
 }
 
-#[test]
-fn drivers_and_programs_log_in_under_each_auth_type() {
-    for (auth_type, asks) in [
-        ("any", false),
-        ("trust", false),
-        ("plain", true),
-        ("md5", true),
-        ("scram-sha-256", true),
-        ("hba", true),
-    ] {
+/// Logs in with each client under each of `auth_types`; with a wrong password, too, which some ask for.
+fn log_in_under(auth_types: &[(&str, bool)]) {
+    for &(auth_type, asks) in auth_types {
         let config = config()
             .pooler("auth_type", auth_type)
             .database("app", "user", "app");
@@ -148,6 +143,25 @@ fn drivers_and_programs_log_in_under_each_auth_type() {
             String::from_utf8_lossy(&bench.stderr)
         );
     }
+}
+
+#[test]
+fn drivers_and_programs_log_in_under_each_auth_type() {
+    log_in_under(&[
+        ("any", false),
+        ("trust", false),
+        ("plain", true),
+        ("md5", true),
+        ("scram-sha-256", true),
+        ("hba", true),
+    ]);
+}
+
+#[cfg(feature = "pam")]
+#[test]
+fn drivers_and_programs_log_in_under_pam() {
+    let _service = Service::install();
+    log_in_under(&[("pam", true)]);
 }
 
 /// What psql, pgbench, psycopg and asyncpg find with this environment: "in", or the server's words.
@@ -258,11 +272,11 @@ const BY_INI: &[(&str, &str, &str)] = &[
     ("hba reject", "login rejected", "login rejected"),
 ];
 
-#[test]
-fn from_an_ini_drivers_and_programs_find_what_they_find_at_pgbouncer() {
+/// Logs in with each client by each of `methods`, at both.
+fn find_the_same(methods: &[(&str, &str, &str)]) {
     let scene = scene();
     let mut wrong = Vec::new();
-    for (method, right, other) in BY_INI {
+    for (method, right, other) in methods {
         for which in [Which::PgBouncer, Which::Pooler] {
             // Debian's PgBouncer asks no directory.
             if which == Which::PgBouncer && method.ends_with("ldap") {
@@ -281,4 +295,16 @@ fn from_an_ini_drivers_and_programs_find_what_they_find_at_pgbouncer() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn from_an_ini_drivers_and_programs_find_what_they_find_at_pgbouncer() {
+    find_the_same(BY_INI);
+}
+
+#[cfg(feature = "pam")]
+#[test]
+fn from_an_ini_drivers_and_programs_find_under_pam_what_they_find_at_pgbouncer() {
+    let _service = Service::install();
+    find_the_same(&[("pam", "in", "PAM authentication failed")]);
 }

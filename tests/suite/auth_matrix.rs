@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::directory::{BASE, Directory};
+#[cfg(feature = "pam")]
+use crate::support::pam::Service;
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::pooler::{Config, Pooler, config};
 use crate::support::postgres::{binaries, postgres};
@@ -174,6 +176,18 @@ const CELLS: &[(&str, [&str; 4])] = &[
         ],
     ),
 ];
+
+/// What a build with the cargo feature `pam` adds. PAM alone says who is known; the user lists are not asked.
+#[cfg(feature = "pam")]
+const BY_PAM: &[(&str, [&str; 4])] = &[(
+    "pam",
+    [
+        "in 28P01 28P01",
+        "in 28P01 28P01",
+        "28P01 28P01 28P01",
+        "28P01 28P01 28P01",
+    ],
+)];
 
 /// What both are started from; the user lists of `pooler.toml` and of the ini hold the same.
 const INI: &str = "\
@@ -401,11 +415,11 @@ fn cells(rows: &[&'static str; 4]) -> Vec<(Cell, &'static str)> {
     cells
 }
 
-#[test]
-fn every_way_to_log_in_lets_in_exactly_whom_the_table_says() {
+/// Tries every cell of `table` with a `pooler.toml`.
+fn try_all(table: &[(&str, [&'static str; 4])]) {
     let scene = scene();
     let mut wrong = Vec::new();
-    for (method, rows) in CELLS {
+    for (method, rows) in table {
         let pooler = scene.pooler(method);
         for (cell, expected) in cells(rows) {
             let login = scene.login(&pooler.folder, pooler.port, method, cell);
@@ -421,6 +435,32 @@ fn every_way_to_log_in_lets_in_exactly_whom_the_table_says() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_way_to_log_in_lets_in_exactly_whom_the_table_says() {
+    try_all(CELLS);
+}
+
+#[cfg(feature = "pam")]
+#[test]
+fn pam_lets_in_exactly_whom_the_table_says() {
+    let _service = Service::install();
+    try_all(BY_PAM);
+}
+
+#[cfg(feature = "pam")]
+#[test]
+fn pam_is_asked_over_the_unix_socket_too_and_its_account_modules_are_heeded() {
+    let _service = Service::install();
+    let pooler = scene().pooler("pam");
+    let socket = pooler.folder.join(format!(".s.PGSQL.{}", pooler.port));
+    for address in [Address::Unix(socket), Address::tcp(pooler.port)] {
+        let login = |user: &str| Login::at(address.clone()).user(user).password(user);
+        assert_eq!(tried(&login("app").database("app")), Ok(()));
+        let refused = tried(&login("banned").database("app")).unwrap_err();
+        assert!(refused.starts_with("FATAL 28P01 "), "{refused}");
+    }
 }
 
 /// PgBouncer's words for a cell that the table does not let in.
@@ -449,15 +489,16 @@ fn words(which: Which, method: &str, cell: Cell) -> &'static str {
         // What is left sends the password itself.
         _ if cell.proof == "empty" => "empty password returned by client",
         "ldap" | "hba ldap" => "LDAP authentication failed",
+        "pam" => "PAM authentication failed",
         _ => "password authentication failed",
     }
 }
 
-#[test]
-fn from_an_ini_each_refusal_has_pgbouncers_words_and_its_code() {
+/// Tries every cell of `table` with an ini, before PgBouncer and the pooler.
+fn try_all_by_ini(table: &[(&str, [&'static str; 4])]) {
     let scene = scene();
     let mut wrong = Vec::new();
-    for (method, rows) in CELLS {
+    for (method, rows) in table {
         for which in [Which::PgBouncer, Which::Pooler] {
             if which == Which::PgBouncer && (method.ends_with("ldap") || *method == "hba peer") {
                 continue;
@@ -479,4 +520,16 @@ fn from_an_ini_each_refusal_has_pgbouncers_words_and_its_code() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn from_an_ini_each_refusal_has_pgbouncers_words_and_its_code() {
+    try_all_by_ini(CELLS);
+}
+
+#[cfg(feature = "pam")]
+#[test]
+fn from_an_ini_each_refusal_of_pam_has_pgbouncers_words_and_its_code() {
+    let _service = Service::install();
+    try_all_by_ini(BY_PAM);
 }

@@ -5,6 +5,8 @@ pub mod dns;
 pub mod languages;
 pub mod load;
 pub mod packages;
+#[cfg(feature = "pam")]
+pub mod pam;
 pub mod patroni;
 pub mod pgbouncer;
 pub mod pooler;
