@@ -317,7 +317,7 @@ mod tests {
     use crate::net::names::Rules as NameRules;
     use crate::topology::choice::Memory;
     use crate::topology::cluster::Rules;
-    use crate::topology::lag::LagLimits;
+    use crate::topology::membership::LagLimits;
     use crate::topology::node::{Facts, Lsn, Trouble};
 
     fn at(host: &str) -> Place {

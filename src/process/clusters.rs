@@ -20,7 +20,7 @@ use crate::process::lasting;
 use crate::servers::target::Target;
 use crate::topology::board::HoldLimits;
 use crate::topology::cluster::Rules;
-use crate::topology::lag::LagLimits;
+use crate::topology::membership::LagLimits;
 use crate::topology::node::Place;
 
 /// The task that lets pools follow a cluster; ended when dropped.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::topology::choice::{Choice, Circumstances, Memory, Patience, choose};
-use crate::topology::lag::{Lag, LagLimits, Ring};
+use crate::topology::lag::{Lag, Ring};
+use crate::topology::membership::LagLimits;
 use crate::topology::node::{
     Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
 };

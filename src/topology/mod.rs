@@ -6,6 +6,7 @@ pub mod board;
 pub mod choice;
 pub mod cluster;
 pub mod lag;
+pub mod membership;
 pub mod node;
 pub mod outage;
 pub mod phase;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::topology::lag::{Lag, Membership};
+use crate::topology::lag::Lag;
+use crate::topology::membership::Membership;
 
 /// The size of a page of WAL.
 const PAGE: u64 = 8192;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
-use crate::topology::lag::LagLimits;
+use crate::topology::membership::LagLimits;
 use crate::topology::node::{Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Trouble};
 
 const SEEDS: u64 = 2000;

@@ -10,7 +10,7 @@ use crate::net::stream::SocketOptions;
 use crate::servers::target::Target;
 use crate::topology::board::HoldLimits;
 use crate::topology::cluster::Rules;
-use crate::topology::lag::LagLimits;
+use crate::topology::membership::LagLimits;
 use crate::topology::node::Place;
 
 /// A cluster of two nodes at addresses where nobody listens.
