@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::gather::Look;
+use crate::admin::routing::all_routes;
 use crate::admin::table::{Cell, Column, INT4, INT8, NUMERIC, TEXT, Table, int, number, text};
 use crate::clock::{self, Moment};
+use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
+use crate::routing::route::out_of_reads;
 use crate::topology::board::{Board, Wish};
 use crate::topology::lag::Lag;
-use crate::topology::node::{NodeId, Observation};
+use crate::topology::membership::Out;
+use crate::topology::node::{NodeId, Observation, Role};
 use crate::topology::outage::Outage;
 use crate::topology::phase::Phase;
 use crate::topology::view::{ClusterView, NodeView};
@@ -30,7 +34,7 @@ const CLUSTERS: [Column; 11] = [
     ("oldest_ms", INT8),
 ];
 
-const NODES: [Column; 13] = [
+const NODES: [Column; 14] = [
     ("cluster", TEXT),
     ("node", TEXT),
     ("zone", TEXT),
@@ -41,18 +45,22 @@ const NODES: [Column; 13] = [
     ("lag_ms", INT8),
     ("lag_bytes", INT8),
     ("readable", TEXT),
+    ("why", TEXT),
     ("heard_ms_ago", INT8),
     ("probe_us", INT8),
     ("trouble", TEXT),
 ];
 
-const LAG: [Column; 6] = [
+const LAG: [Column; 9] = [
     ("cluster", TEXT),
     ("node", TEXT),
     ("lag_ms", INT8),
     ("lag_bytes", INT8),
     ("measured_ms_ago", INT8),
+    ("max_lag_ms", INT8),
+    ("max_lag_bytes", INT8),
     ("readable", TEXT),
+    ("why", TEXT),
 ];
 
 const FAILOVERS: [Column; 16] = [
@@ -166,7 +174,8 @@ pub fn nodes(look: &Look<'_>) -> Table {
                 node.lsn.map(|lsn| lsn.to_string()),
                 time,
                 bytes,
-                yes(node.is_readable),
+                yes(node.own.is_on()),
+                why_not(look, &board, &view, node),
                 node.heard.and_then(|heard| millis(look.now.since(heard))),
                 number(u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX)),
                 node.trouble.as_deref().map(str::to_owned),
@@ -184,22 +193,59 @@ fn lag_cells(node: &NodeView, now: Moment) -> [Cell; 3] {
     }
 }
 
-/// `SHOW LAG`: the replicas.
+/// Why a replica serves no reads, under the cluster's own bounds or of single databases.
+fn why_not(look: &Look<'_>, board: &Arc<Board>, view: &ClusterView, node: &NodeView) -> Cell {
+    let out = node.own.out.filter(|why| {
+        // A primary is not behind, and of who does not answer `trouble` tells.
+        node.role == Role::Replica || *why == Out::OtherSystem
+    });
+    let mut all: Vec<String> = out.map(|why| why.text().to_owned()).into_iter().collect();
+    for routes in all_routes(look) {
+        let is_here = look.registry.board_of(&routes.database);
+        if !is_here.is_some_and(|other| Arc::ptr_eq(board, &other)) {
+            continue;
+        }
+        let load = |id| routes.load(id);
+        let bound = look.settings.effective_lag_bound(&routes.database, "");
+        let most = look.settings.routing.max_ejected;
+        let is_out = out_of_reads(view, bound, most, &load, look.now).contains(&node.id);
+        if let Some((until, why)) = load(node.id).out(look.now).filter(|_| is_out) {
+            let (name, left) = (&routes.database, until.since(look.now).as_millis());
+            let why = why.text();
+            all.push(format!(
+                "left out of the reads of {name} for {left} ms more: {why}"
+            ));
+        }
+    }
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// `SHOW LAG`: the replicas, under the bounds of their cluster and under each other bound that a database has.
 pub fn lag(look: &Look<'_>) -> Table {
     let mut rows = Vec::new();
     for board in boards(look.registry) {
         let view = board.view();
         for node in listed(&view).filter(|node| view.writer != Some(node.id)) {
-            let [time, bytes, ago] = lag_cells(node, look.now);
-            let (name, node_name) = (text(&*view.name), text(node.place.address()));
-            rows.push(vec![
-                name,
-                node_name,
-                time,
-                bytes,
-                ago,
-                yes(node.is_readable),
-            ]);
+            let Some(cluster) = look.settings.clusters.get(&*view.name) else {
+                continue;
+            };
+            let others = view.bounds.iter().copied();
+            for bound in std::iter::once(LagBound::default()).chain(others) {
+                let [time, bytes, ago] = lag_cells(node, look.now);
+                let most_bytes = bound.bytes.unwrap_or(cluster.max_lag_bytes as u64);
+                let service = view.service(node, bound);
+                rows.push(vec![
+                    text(&*view.name),
+                    text(node.place.address()),
+                    time,
+                    bytes,
+                    ago,
+                    millis(bound.time.unwrap_or(cluster.max_lag)),
+                    number(most_bytes),
+                    yes(service.is_on()),
+                    service.out.and_then(|why| text(why.text())),
+                ]);
+            }
         }
     }
     Table::new(&LAG, rows)

@@ -36,7 +36,8 @@ const DECISIONS: [Column; 7] = [
     ("text", TEXT),
 ];
 
-fn all_routes(look: &Look<'_>) -> Vec<Arc<Routes>> {
+/// What the sessions of split databases share, by the databases' names.
+pub fn all_routes(look: &Look<'_>) -> Vec<Arc<Routes>> {
     let entries = look.registry.routes.iter();
     let mut all: Vec<_> = entries.map(|entry| Arc::clone(entry.value())).collect();
     all.sort_by(|one, two| one.database.cmp(&two.database));

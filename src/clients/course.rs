@@ -70,7 +70,7 @@ pub fn node_for(
         } else {
             0
         };
-        reader::choose(view, reads.max_lag, read, turn)
+        reader::choose(view, reads.bound, read, turn)
     });
     reader.flatten().or_else(|| view.primary_at(now))
 }

@@ -29,6 +29,7 @@ use crate::routing::intent::Intent;
 use crate::routing::standing::Transaction;
 use crate::stats::census::ClientState;
 use crate::stats::counters::micros;
+use crate::topology::view::NodeView;
 
 const ISOLATION: &str = "SHOW default_transaction_isolation";
 const ROLLBACK: &str = "ROLLBACK";
@@ -283,7 +284,7 @@ impl Session {
         let is_readable = self.course.as_ref().is_some_and(|course| {
             let view = course.board.view();
             let node = view.node(course.bound().0);
-            node.is_some_and(|node| node.is_readable)
+            node.is_some_and(NodeView::serves_somebody)
         });
         if !is_readable {
             // Who knows when it would answer.

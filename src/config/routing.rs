@@ -68,6 +68,22 @@ pub enum Consistency {
     Global,
 }
 
+/// How far behind a replica may be, as far as that is said in place of what its cluster says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LagBound {
+    /// In time.
+    pub time: Option<Duration>,
+    /// In bytes of WAL; 0 is no bound.
+    pub bytes: Option<u64>,
+}
+
+impl LagBound {
+    /// Whether it says nothing: the cluster's own bound holds.
+    pub const fn is_clusters(&self) -> bool {
+        self.time.is_none() && self.bytes.is_none()
+    }
+}
+
 /// Which transactions may go to a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transactions {
@@ -199,10 +215,35 @@ impl Settings {
         wish.unwrap_or(self.routing.transactions)
     }
 
-    /// How old the data may be that `user` reads in `database`, where that is another bound than the cluster's.
-    pub fn effective_max_lag(&self, database: &str, user: &str) -> Option<Duration> {
+    /// How far behind a replica may be that `user` reads from in `database`, where that is another bound than the cluster's: user,
+    /// then database.
+    pub fn effective_lag_bound(&self, database: &str, user: &str) -> LagBound {
+        let database = self.database(database);
         let wish = self.user(user).and_then(|user| user.max_lag);
-        wish.or_else(|| self.database(database)?.max_lag)
+        let bytes = database.and_then(|database| database.max_lag_bytes);
+        LagBound {
+            time: wish.or_else(|| database?.max_lag),
+            bytes: bytes.map(|bytes| bytes as u64),
+        }
+    }
+
+    /// Every bound of lag that somebody has in place of what the cluster `name` says, each once.
+    pub fn lag_bounds(&self, name: &str) -> Vec<LagBound> {
+        let mut bounds = Vec::new();
+        for (database, settings) in &self.databases {
+            if settings.cluster.as_deref() != Some(name) {
+                continue;
+            }
+            // Nobody is called nothing: that is what the database itself says.
+            let users = self.users.keys().map(String::as_str).chain([""]);
+            for user in users {
+                let bound = self.effective_lag_bound(database, user);
+                if !bound.is_clusters() && !bounds.contains(&bound) {
+                    bounds.push(bound);
+                }
+            }
+        }
+        bounds
     }
 }
 

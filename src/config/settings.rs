@@ -308,7 +308,7 @@ pub struct DatabaseSettings {
     pub route: Option<Route>,
     /// How old the data of a replica may be, in place of the cluster's `max_lag`.
     pub max_lag: Option<Duration>,
-    /// How many bytes of WAL it may be behind, beside the cluster's `max_lag_bytes`; 0 is no bound.
+    /// How many bytes of WAL it may be behind, in place of the cluster's `max_lag_bytes`; 0 is no bound.
     pub max_lag_bytes: Option<usize>,
     /// How fresh reads must be that are split off by `route = "auto"`. Default `session`.
     pub consistency: Option<Consistency>,

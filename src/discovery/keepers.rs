@@ -340,6 +340,7 @@ mod tests {
                 bytes: 0,
                 readmit_after: second,
             },
+            bounds: Vec::new(),
             fence_on_lease_loss: true,
         };
         let now = Moment::from_micros(0);

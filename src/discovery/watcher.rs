@@ -90,7 +90,7 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
     let now = clock::now();
     let machine = Cluster::new(
         &watching.name,
-        watching.rules,
+        watching.rules.clone(),
         watching.places.clone(),
         known.clone(),
         now,
@@ -402,7 +402,7 @@ impl Watcher {
     fn follow(&mut self, watching: Watching) {
         let has_same_way = watching.has_same_way(&self.watching);
         self.watching = watching;
-        let rules = self.watching.rules;
+        let rules = self.watching.rules.clone();
         self.pace
             .interval
             .store(micros(rules.probe_interval), SeqCst);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::password::Verifier;
-use crate::config::routing::RoutingMode;
+use crate::config::routing::{LagBound, RoutingMode};
 use crate::config::settings::{DatabaseSettings, Settings};
 use crate::config::value::Route;
 use crate::net::names::Rules as NameRules;
@@ -19,8 +19,8 @@ use crate::servers::target::{self, Host};
 pub struct Reads {
     /// They do: `route = "replica"`.
     pub are_wanted: bool,
-    /// How old the data of a replica may be, in place of what its cluster says.
-    pub max_lag: Option<Duration>,
+    /// How far a replica may be behind, in place of what its cluster says.
+    pub bound: LagBound,
 }
 
 /// How reads are told from writes and sent to replicas.
@@ -151,21 +151,16 @@ pub fn plan(
         round_robin: all.server_round_robin,
         reads: Reads {
             are_wanted: settings.effective_route(name, user) == Route::Replica,
-            max_lag: database.max_lag,
+            bound: settings.effective_lag_bound(name, user),
         },
         split: settings
             .is_split(name, user)
-            .then(|| Arc::new(splitting(settings, name, database, user))),
+            .then(|| Arc::new(splitting(settings, name, user))),
         is_forced: database.user.is_some(),
     }
 }
 
-fn splitting(
-    settings: &Settings,
-    name: &str,
-    database: &DatabaseSettings,
-    user: &str,
-) -> Splitting {
+fn splitting(settings: &Settings, name: &str, user: &str) -> Splitting {
     let routing = &settings.routing;
     Splitting {
         policy: Policy {
@@ -174,8 +169,7 @@ fn splitting(
             transactions: settings.effective_transactions(name, user),
             primary_reads: routing.primary_reads,
             no_replica: routing.no_replica,
-            max_lag: settings.effective_max_lag(name, user),
-            max_lag_bytes: database.max_lag_bytes.map(|bytes| bytes as u64),
+            bound: settings.effective_lag_bound(name, user),
             seats: settings.effective_pool_size(name, user),
             max_ejected: routing.max_ejected,
         },

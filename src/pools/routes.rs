@@ -159,7 +159,7 @@ impl Routes {
         if !is_slow {
             return None;
         }
-        loads.entry(node).or_default().eject(now);
+        loads.entry(node).or_default().eject(Ejected::Slow, now);
         Some(Ejected::Slow)
     }
 

@@ -157,6 +157,7 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
                 bytes: cluster.max_lag_bytes as u64,
                 readmit_after: cluster.readmit_after,
             },
+            bounds: settings.lag_bounds(name),
             fence_on_lease_loss: cluster.fence_on_lease_loss,
         },
         places: places.collect(),

@@ -49,7 +49,7 @@ pub struct Load {
     pub back_since: Option<Moment>,
     failures: u32,
     ejections: u32,
-    out_until: Option<Moment>,
+    out_until: Option<(Moment, Ejected)>,
     measured: Option<Moment>,
 }
 
@@ -108,15 +108,15 @@ impl Load {
         if self.failures < FAILURES {
             return None;
         }
-        self.eject(now);
+        self.eject(Ejected::Failing, now);
         Some(Ejected::Failing)
     }
 
     /// Leaves it out, longer each time.
-    pub fn eject(&mut self, now: Moment) {
+    pub fn eject(&mut self, why: Ejected, now: Moment) {
         let span = FIRST_EJECTION * 2u32.saturating_pow(self.ejections.min(8));
         let until = now.after(span.min(LONGEST_EJECTION));
-        self.out_until = Some(until);
+        self.out_until = Some((until, why));
         self.back_since = Some(until);
         self.ejections += 1;
         self.failures = 0;
@@ -130,7 +130,12 @@ impl Load {
 
     /// Until when it is left out.
     pub fn out_until(&self, now: Moment) -> Option<Moment> {
-        self.out_until.filter(|until| *until > now)
+        self.out(now).map(|(until, _)| until)
+    }
+
+    /// Until when it is left out, and why.
+    pub fn out(&self, now: Moment) -> Option<(Moment, Ejected)> {
+        self.out_until.filter(|(until, _)| *until > now)
     }
 
     /// Whether it may be slow at all, whatever others do: a look that costs nothing.
@@ -339,7 +344,7 @@ mod tests {
     fn however_often_it_failed_it_is_tried_again_after_half_a_minute() {
         let mut load = Load::default();
         for _ in 0..20 {
-            load.eject(at(0));
+            load.eject(Ejected::Slow, at(0));
         }
         assert_eq!(load.out_until(at(29)), Some(at(30)));
         assert_eq!(load.out_until(at(30)), None);
@@ -416,7 +421,7 @@ mod tests {
         let long_ago = slow.is_slow_among([&slow, &quick].into_iter(), at(60));
         assert!(!long_ago, "who knows what it would be today");
         let mut again = slow;
-        again.eject(at(1));
+        again.eject(Ejected::Slow, at(1));
         again.answered(millis(300), at(7));
         assert!(!is_slow(&again, &quick), "it gets another chance");
     }
@@ -428,13 +433,13 @@ mod tests {
         assert_eq!(load.failed(at(0)), None);
         assert_eq!(load.failed(at(0)), Some(Ejected::Failing));
         assert_eq!(load.out_until(at(0)), Some(at(5)));
-        load.eject(at(10));
+        load.eject(Ejected::Slow, at(10));
         for _ in 0..FAILURES {
             assert_eq!(load.failed(at(11)), None);
         }
         assert_eq!(load.out_until(at(12)), Some(at(20)), "known already");
         let mut worse = load;
-        worse.eject(at(11));
+        worse.eject(Ejected::Slow, at(11));
         let all = [
             (NodeId(0), load),
             (NodeId(1), worse),

@@ -3,16 +3,15 @@
 //! Never a write to a node that the view does not call primary, never a read from a replica that is behind the bound of lag or behind
 //! what the session itself has written or read. What does not qualify is skipped with its reason, which EXPLAIN ROUTE shows.
 
-use std::time::Duration;
-
 use crate::clock::Moment;
-use crate::config::routing::{Consistency, NoReplica, PrimaryReads, Transactions};
+use crate::config::routing::{Consistency, LagBound, NoReplica, PrimaryReads, Transactions};
 use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::routing::balance::{Candidate, Load, choose, left_out};
 use crate::routing::bond::Bond;
 use crate::routing::dice::Dice;
 use crate::routing::intent::{Hint, Intent};
 use crate::routing::standing::{Mark, Standing, Transaction};
+use crate::topology::membership::Out;
 use crate::topology::node::{NodeId, Role};
 use crate::topology::view::{ClusterView, NodeView};
 
@@ -41,10 +40,8 @@ pub struct Policy {
     pub primary_reads: PrimaryReads,
     /// What if no replica qualifies.
     pub no_replica: NoReplica,
-    /// The bound of lag in time, beside the cluster's own.
-    pub max_lag: Option<Duration>,
-    /// The bound of lag in bytes, beside the cluster's own.
-    pub max_lag_bytes: Option<u64>,
+    /// The bound of lag, in place of the cluster's own.
+    pub bound: LagBound,
     /// How many requests a node serves at once; 0 is any number.
     pub seats: usize,
     /// The share of replicas that may be left out at once, 0 to 1.
@@ -59,8 +56,7 @@ impl Default for Policy {
             transactions: Transactions::default(),
             primary_reads: PrimaryReads::default(),
             no_replica: NoReplica::default(),
-            max_lag: None,
-            max_lag_bytes: None,
+            bound: LagBound::default(),
             seats: 0,
             max_ejected: 0.5,
         }
@@ -243,12 +239,10 @@ pub enum Outcome {
 pub enum Skip {
     /// It is no replica, or not listed any more.
     NoReplica,
-    /// Its lag is not known, or it is not (or not yet again) within the cluster's bounds.
-    NotReadable,
+    /// It is not, or not yet again, a member under the bounds of lag.
+    NotReadable(Out),
     /// It follows another timeline than the primary's.
     OtherTimeline,
-    /// It is behind the bound of the database.
-    Lag,
     /// It has not replayed what the session (or anybody) wrote, or that position is not known yet.
     BehindWrite,
     /// It is not surely past what the session has read.
@@ -262,11 +256,8 @@ impl Skip {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NoReplica => "no replica",
-            Self::NotReadable => {
-                "lag unknown, beyond the cluster's bounds, or within them for less than readmit_after"
-            }
+            Self::NotReadable(why) => why.text(),
             Self::OtherTimeline => "on another timeline than the primary",
-            Self::Lag => "behind the database's bound of lag",
             Self::BehindWrite => "not surely past the last write",
             Self::BehindRead => "not surely past the last read",
             Self::Ejected => "left out: it failed or is slow",
@@ -437,17 +428,14 @@ pub fn fitness(
     }
     // A view that has not been renewed in time (the pooler itself stood still) knows no lag any more.
     let is_stale = view.primary().is_some() && around.now > view.fresh_until;
-    if !node.is_readable || is_stale {
-        return Err(Skip::NotReadable);
+    if is_stale {
+        return Err(Skip::NotReadable(Out::Stale));
+    }
+    if let Some(why) = view.service(node, policy.bound).out {
+        return Err(Skip::NotReadable(why));
     }
     if node.timeline != view.timeline {
         return Err(Skip::OtherTimeline);
-    }
-    let time = policy.max_lag.unwrap_or(Duration::MAX);
-    if (policy.max_lag.is_some() || policy.max_lag_bytes.is_some())
-        && !node.lag.is_within(time, policy.max_lag_bytes.unwrap_or(0))
-    {
-        return Err(Skip::Lag);
     }
     let is_past = |mark: &Mark| match (mark.needed(view), node.lsn) {
         (Some(needed), Some(replayed)) => replayed >= needed,
@@ -528,15 +516,36 @@ fn candidates(standing: &Standing, around: &Circumstances<'_>) -> Vec<Candidate>
 
 /// The replicas that are left out of all reads because they fail or are slow: at most a share of those that are near enough to serve.
 fn out_of_all(around: &Circumstances<'_>) -> Vec<NodeId> {
-    let replicas = around.view.readable();
-    let replicas = replicas.filter(|node| node.role == Role::Replica && node.is_listed);
-    let loads = replicas.map(|node| (node.id, (around.load)(node.id)));
-    left_out(loads, around.policy.max_ejected, around.now)
+    let (view, policy) = (around.view, around.policy);
+    out_of_reads(
+        view,
+        policy.bound,
+        policy.max_ejected,
+        around.load,
+        around.now,
+    )
+}
+
+/// The replicas of `view` that are left out of the reads of a database that is bound by `bound`, at most the share `most` of them.
+pub fn out_of_reads(
+    view: &ClusterView,
+    bound: LagBound,
+    most: f64,
+    load: &dyn Fn(NodeId) -> Load,
+    now: Moment,
+) -> Vec<NodeId> {
+    let replicas = view.nodes.iter().filter(|node| {
+        let is_near = view.service(node, bound).is_on();
+        is_near && node.role == Role::Replica && node.is_listed
+    });
+    left_out(replicas.map(|node| (node.id, load(node.id))), most, now)
 }
 
 fn candidate(node: &NodeView, around: &Circumstances<'_>) -> Candidate {
     let mut load = (around.load)(node.id);
-    load.back_since = load.back_since.max(node.readmitted);
+    load.back_since = load
+        .back_since
+        .max(around.view.service(node, around.policy.bound).readmitted);
     Candidate {
         node: node.id,
         weight: node.place.weight,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Moment;
+use crate::topology::membership::Service;
 use crate::topology::node::{NodeId, Observation};
 use crate::topology::outage::{Chronicle, Toll};
 use crate::topology::phase::{Change, Phase};
@@ -491,8 +492,12 @@ impl Board {
 }
 
 fn has_same_readers(one: &ClusterView, other: &ClusterView) -> bool {
-    let ids = |view: &ClusterView| view.readable().map(|node| node.id).collect::<Vec<_>>();
-    ids(one) == ids(other)
+    let of = |view: &ClusterView| {
+        let nodes = view.nodes.iter();
+        let services = nodes.flat_map(|node| std::iter::once(&node.own).chain(&node.others));
+        services.map(Service::is_on).collect::<Vec<_>>()
+    };
+    of(one) == of(other)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -505,6 +510,7 @@ mod tests {
     use crate::clock::Moment;
     use crate::topology::choice::Memory;
     use crate::topology::cluster::Cluster;
+    use crate::topology::membership::{Out, Service};
     use crate::topology::node::Observation;
     use crate::topology::phase::Phase;
     use crate::topology::tests::{A, B, RULES, places};
@@ -586,7 +592,7 @@ mod tests {
         fewer
             .nodes
             .iter_mut()
-            .for_each(|node| node.is_readable = false);
+            .for_each(|node| node.own = Service::none(Out::Behind));
         board.publish(fewer, &[], None);
         assert_eq!(again.poll(&mut cx), Poll::Ready(Held::Go));
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::routing::LagBound;
 use crate::topology::choice::{Choice, Circumstances, Memory, Patience, choose};
 use crate::topology::lag::{Lag, Ring};
-use crate::topology::membership::LagLimits;
+use crate::topology::membership::{LagLimits, Out};
 use crate::topology::node::{
     Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
 };
@@ -22,7 +23,7 @@ use crate::topology::view::{ClusterView, Sample};
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the settings say about a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Between two probes of a node while all is well.
     pub probe_interval: Duration,
@@ -30,6 +31,8 @@ pub struct Rules {
     pub probe_timeout: Duration,
     /// When replicas serve reads.
     pub lag: LagLimits,
+    /// What databases say in place of these limits; each says something, and none the same.
+    pub bounds: Vec<LagBound>,
     /// A writer whose leader key is gone is not used.
     pub fence_on_lease_loss: bool,
 }
@@ -98,6 +101,14 @@ impl Cluster {
     /// Puts other rules in force.
     pub fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
+        self.bind();
+    }
+
+    fn bind(&mut self) {
+        let Rules { lag, bounds, .. } = &self.rules;
+        for node in self.roster.iter_mut() {
+            node.membership.bound_by(bounds, node.lag, *lag);
+        }
     }
 
     /// What is to be remembered over a restart.
@@ -108,6 +119,7 @@ impl Cluster {
     /// Says which nodes there are now. Known ones keep their ids; those not named are used no longer.
     pub fn list(&mut self, places: Vec<Place>, now: Moment) {
         self.roster.list(places);
+        self.bind();
         if let Some(writer) = self.writer
             && !self.roster[writer].is_listed
         {
@@ -246,7 +258,7 @@ impl Cluster {
             self.measure(id, &facts, at);
             return;
         }
-        node.forget_lag();
+        node.forget_lag(Out::Unmeasured);
         let is_ours = self.memory.system == facts.system;
         if is_ours && facts.timeline > self.memory.timeline {
             // Seen is seen: nothing on an older timeline takes writes any more.
@@ -283,7 +295,7 @@ impl Cluster {
             node.is_ahead = facts.lsn > written;
             if node.is_ahead {
                 node.lag = Lag::Unknown;
-                node.membership.is_cut_off(now);
+                node.membership.is_cut_off(Out::Ahead, now);
             }
         }
     }
@@ -292,23 +304,28 @@ impl Cluster {
     fn measure(&mut self, id: NodeId, facts: &Facts, at: Moment) {
         let node = &mut self.roster[id];
         if self.memory.system != facts.system {
-            node.forget_lag();
+            node.forget_lag(Out::OtherSystem);
             return;
         }
         let (Some(_), Some((_, timeline))) = (self.writer, self.reigning) else {
             node.membership.answer_without_measure();
             return;
         };
-        if facts.timeline == timeline && (!facts.is_receiving || node.is_ahead) {
-            node.lag = Lag::Unknown;
-            node.membership.is_cut_off(at);
+        if facts.timeline != timeline {
+            node.forget_lag(Out::OtherTimeline);
             return;
         }
-        node.lag = if facts.timeline == timeline {
-            self.ring.lag(facts.lsn, at)
-        } else {
-            Lag::Unknown
-        };
+        if !facts.is_receiving || node.is_ahead {
+            let why = if node.is_ahead {
+                Out::Ahead
+            } else {
+                Out::CutOff
+            };
+            node.lag = Lag::Unknown;
+            node.membership.is_cut_off(why, at);
+            return;
+        }
+        node.lag = self.ring.lag(facts.lsn, at);
         node.membership.judge(node.lag, self.rules.lag, at);
     }
 
@@ -318,7 +335,7 @@ impl Cluster {
         node.facts = None;
         node.outcomes += 1;
         node.timeouts += u32::from(matches!(trouble, Trouble::Timeout | Trouble::Denied(_)));
-        node.forget_lag();
+        node.forget_lag(Out::Unmeasured);
         let (timeouts, text) = (node.timeouts, trouble.text().to_owned());
         node.trouble = Some(trouble.clone());
         if self.writer != Some(id) {
@@ -546,6 +563,7 @@ impl Cluster {
             }),
             sample: self.writer.and_then(|_| self.ring.newest()),
             floor: self.ring.floor(),
+            bounds: self.rules.bounds.clone(),
             nodes: self.roster.view(&self.memory, self.writer),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::topology::lag::Lag;
-use crate::topology::membership::Membership;
+use crate::topology::membership::{Memberships, Out};
 
 /// The size of a page of WAL.
 const PAGE: u64 = 8192;
@@ -270,7 +270,7 @@ pub struct Node {
     /// How far a replica is behind.
     pub lag: Lag,
     /// Whether a replica serves reads.
-    pub membership: Membership,
+    pub membership: Memberships,
     /// When the replica was started, and the highest timeline that it has received since.
     followed: Option<(String, u32)>,
 }
@@ -289,7 +289,7 @@ impl Node {
             outcomes: 0,
             is_ahead: false,
             lag: Lag::Unknown,
-            membership: Membership::default(),
+            membership: Memberships::default(),
             followed: None,
         }
     }
@@ -309,10 +309,10 @@ impl Node {
         facts.timeline.max(known)
     }
 
-    /// Its lag is not known any more, so it serves no reads.
-    pub fn forget_lag(&mut self) {
+    /// Its lag is not known any more, for the reason `why`, so it serves no reads.
+    pub fn forget_lag(&mut self, why: Out) {
         self.lag = Lag::Unknown;
-        self.membership.leave();
+        self.membership.leave(why);
     }
 
     /// What it said last, if it takes writes.

@@ -5,8 +5,7 @@
 //! A client stays with its replica while that is good enough, and moves only to one that has replayed what the first was last seen to
 //! have replayed: what it reads never goes backwards in time.
 
-use std::time::Duration;
-
+use crate::config::routing::LagBound;
 use crate::topology::node::{Lsn, NodeId, Role};
 use crate::topology::phase::Epoch;
 use crate::topology::view::{ClusterView, NodeView};
@@ -21,17 +20,9 @@ pub struct Read {
 }
 
 /// The replica to read from: none where none is good enough. `turn` spreads clients that have none yet.
-pub fn choose(
-    view: &ClusterView,
-    max_lag: Option<Duration>,
-    read: Read,
-    turn: usize,
-) -> Option<NodeId> {
+pub fn choose(view: &ClusterView, bound: LagBound, read: Read, turn: usize) -> Option<NodeId> {
     let is_good = |node: &&NodeView| {
-        let is_near = match max_lag {
-            Some(limit) => node.place.weight > 0 && node.lag.is_within(limit, 0),
-            None => node.is_readable,
-        };
+        let is_near = view.service(node, bound).is_on();
         // Of a reign before, whoever has replayed the first position of this one has everything.
         let needed = read.seen.map(|(epoch, lsn)| view.needed(epoch, lsn));
         let has_it = match needed {
@@ -65,6 +56,8 @@ fn spread<'a>(good: &[&'a NodeView], turn: usize) -> Option<&'a NodeView> {
 #[cfg(test)]
 mod tests {
     use super::{Read, choose};
+    use crate::config::routing::LagBound;
+    use crate::topology::membership::{Out, Service};
     use crate::topology::node::{Lsn, NodeId, Place};
     use crate::topology::phase::Epoch;
     use crate::topology::tests::{A, B, C, places, stable};
@@ -82,9 +75,12 @@ mod tests {
     #[test]
     fn clients_are_spread_and_stay_where_they_are() {
         let view = stable().view();
-        let fresh = |turn| choose(&view, None, Read::default(), turn);
+        let fresh = |turn| choose(&view, LagBound::default(), Read::default(), turn);
         assert_eq!((fresh(0), fresh(1), fresh(2)), (Some(B), Some(C), Some(B)));
-        assert_eq!(choose(&view, None, read(C, 1000), 0), Some(C));
+        assert_eq!(
+            choose(&view, LagBound::default(), read(C, 1000), 0),
+            Some(C)
+        );
         assert_ne!(fresh(0), Some(A));
     }
 
@@ -99,14 +95,15 @@ mod tests {
             })
         };
         let shares = |view: &ClusterView| {
-            let taken = (0..400).map(|turn| choose(view, None, Read::default(), turn));
+            let taken =
+                (0..400).map(|turn| choose(view, LagBound::default(), Read::default(), turn));
             taken.filter(|node| *node == Some(B)).count()
         };
         view.nodes[1].place = place(3, false);
         assert_eq!(shares(&view), 300);
         view.nodes[1].place = place(1, true);
         assert_eq!(shares(&view), 400);
-        view.nodes[1].is_readable = false;
+        view.nodes[1].own = Service::none(Out::Behind);
         assert_eq!(shares(&view), 0);
     }
 
@@ -115,8 +112,11 @@ mod tests {
         let mut picture = stable();
         picture.refused(B);
         let view = picture.view();
-        assert_eq!(choose(&view, None, read(B, 1000), 0), Some(C));
-        assert_eq!(choose(&view, None, read(B, 1001), 0), None);
+        assert_eq!(
+            choose(&view, LagBound::default(), read(B, 1000), 0),
+            Some(C)
+        );
+        assert_eq!(choose(&view, LagBound::default(), read(B, 1001), 0), None);
     }
 
     #[test]
@@ -131,7 +131,10 @@ mod tests {
         let within = |millis| {
             choose(
                 &view,
-                Some(Duration::from_millis(millis)),
+                LagBound {
+                    time: Some(Duration::from_millis(millis)),
+                    bytes: None,
+                },
                 Read::default(),
                 0,
             )

@@ -6,8 +6,17 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::topology::choice::{Candidate, Memory};
+use crate::topology::membership::{Out, Service};
 use crate::topology::node::{Node, NodeId, Place, Role, Trouble};
 use crate::topology::view::NodeView;
+
+/// How a replica serves at its place.
+fn weighed(service: Service, place: &Place) -> Service {
+    if place.weight == 0 && service.is_on() {
+        return Service::none(Out::Weightless);
+    }
+    service
+}
 
 /// Every node ever known. One that is listed no longer keeps its place, so that an id never means another.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +65,7 @@ impl Roster {
             }
         }
         for node in self.nodes.iter_mut().filter(|node| !node.is_listed) {
-            node.forget_lag();
+            node.forget_lag(Out::Unmeasured);
         }
     }
 
@@ -181,8 +190,12 @@ impl Roster {
                 timeline: facts.map_or(0, |facts| facts.timeline),
                 lsn: facts.map(|facts| facts.lsn),
                 lag: node.lag,
-                is_readable: node.membership.is_in() && node.place.weight > 0,
-                readmitted: node.membership.readmitted(),
+                own: weighed(node.membership.own(), &node.place),
+                others: node
+                    .membership
+                    .others()
+                    .map(|service| weighed(service, &node.place))
+                    .collect(),
                 heard: node.heard.map(|(at, _)| at),
                 misses: node.timeouts,
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),

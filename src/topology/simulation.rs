@@ -27,6 +27,7 @@ const RULES: Rules = Rules {
         bytes: 0,
         readmit_after: Duration::from_millis(1000),
     },
+    bounds: Vec::new(),
     fence_on_lease_loss: true,
 };
 

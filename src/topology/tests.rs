@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::routing::LagBound;
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
-use crate::topology::membership::LagLimits;
+use crate::topology::membership::{LagLimits, Out};
 use crate::topology::node::{
     Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
 };
@@ -24,6 +25,7 @@ pub(super) const RULES: Rules = Rules {
         bytes: 0,
         readmit_after: Duration::from_secs(1),
     },
+    bounds: Vec::new(),
     fence_on_lease_loss: true,
 };
 
@@ -544,6 +546,57 @@ fn one_server_by_two_addresses_is_no_conflict() {
     assert_eq!(picture.primary_of_view(), Some(A), "as it was known before");
     assert!(picture.cluster.is_same_server("a:5432", "b:5432"));
     assert!(!picture.cluster.is_same_server("a:5432", "c:5432"));
+}
+
+/// Which nodes serve reads under a bound of so many milliseconds.
+fn readers_within(view: &ClusterView, millis: u64) -> Vec<NodeId> {
+    let bound = LagBound {
+        time: Some(Duration::from_millis(millis)),
+        bytes: None,
+    };
+    let nodes = view.nodes.iter();
+    let nodes = nodes.filter(|node| view.service(node, bound).is_on());
+    nodes.map(|node| node.id).collect()
+}
+
+#[test]
+fn a_database_may_be_content_with_less_than_its_cluster_asks_for() {
+    let mut picture = stable();
+    let bound = |millis| LagBound {
+        time: Some(Duration::from_millis(millis)),
+        bytes: None,
+    };
+    let mut rules = RULES;
+    rules.bounds = vec![bound(10_000), bound(50)];
+    picture.cluster.set_rules(rules);
+    picture.primary(A, 3, 2000).wait(3000).primary(A, 3, 3000);
+    picture.replica(B, 3, 2500).replica(C, 3, 3000);
+    let view = picture.view();
+    assert_eq!(picture.readers(), [C], "B is three seconds behind");
+    assert_eq!(readers_within(&view, 10_000), [B, C]);
+    assert_eq!(readers_within(&view, 50), [C]);
+    assert_eq!(readers_within(&view, 5000), [C], "nobody has said that");
+    picture.refused(B);
+    assert_eq!(readers_within(&picture.view(), 10_000), [C]);
+}
+
+#[test]
+fn a_replica_that_serves_no_reads_says_why() {
+    let mut picture = stable();
+    let why = |picture: &Picture, id| picture.view().node(id).and_then(|node| node.own.out);
+    assert_eq!(why(&picture, B), None);
+    picture.cut_off(B, 60);
+    assert_eq!(why(&picture, B), Some(Out::CutOff));
+    picture.now = 70;
+    picture.replica(B, 2, 1000);
+    assert_eq!(why(&picture, B), Some(Out::OtherTimeline));
+    picture.primary(A, 3, 9000).wait(1500).primary(A, 3, 9900);
+    picture.replica(B, 3, 1000);
+    assert_eq!(why(&picture, B), Some(Out::Behind));
+    picture.replica(B, 3, 9900);
+    assert_eq!(why(&picture, B), Some(Out::Waiting));
+    picture.refused(C);
+    assert_eq!(why(&picture, C), Some(Out::Unmeasured));
 }
 
 #[test]

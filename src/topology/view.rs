@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::routing::LagBound;
 use crate::topology::lag::Lag;
+use crate::topology::membership::{Out, Service};
 use crate::topology::node::{Lsn, NodeId, Place, Role};
 use crate::topology::phase::{Epoch, Phase};
 
@@ -36,6 +38,8 @@ pub struct ClusterView {
     pub sample: Option<Sample>,
     /// The first position of the writer that was seen in this reign: whoever has replayed it has everything of the reigns before.
     pub floor: Option<Lsn>,
+    /// What databases say in place of the cluster's limits of lag.
+    pub bounds: Vec<LagBound>,
     /// Every node ever known, in the order of their ids.
     pub nodes: Vec<NodeView>,
 }
@@ -66,10 +70,10 @@ pub struct NodeView {
     pub lsn: Option<Lsn>,
     /// How far it is behind; of no meaning for a primary.
     pub lag: Lag,
-    /// It may serve reads, as far as the cluster's own limits go.
-    pub is_readable: bool,
-    /// Since when it serves reads again; none where it always did.
-    pub readmitted: Option<Moment>,
+    /// Whether it may serve reads, as far as the cluster's own limits go.
+    pub own: Service,
+    /// The same under each of [`ClusterView::bounds`].
+    pub others: Vec<Service>,
     /// When it was last heard.
     pub heard: Option<Moment>,
     /// How many probes in a row it has not answered in time.
@@ -78,6 +82,13 @@ pub struct NodeView {
     pub took: Duration,
     /// What is wrong with it.
     pub trouble: Option<Arc<str>>,
+}
+
+impl NodeView {
+    /// Whether it may serve reads under some bound.
+    pub fn serves_somebody(&self) -> bool {
+        self.own.is_on() || self.others.iter().any(Service::is_on)
+    }
 }
 
 impl ClusterView {
@@ -111,9 +122,27 @@ impl ClusterView {
             .find(|node| node.is_listed && node.place.address() == address)
     }
 
-    /// The nodes that may serve reads.
+    /// The nodes that may serve reads, as far as the cluster's own limits go.
     pub fn readable(&self) -> impl Iterator<Item = &NodeView> {
-        self.nodes.iter().filter(|node| node.is_readable)
+        self.nodes.iter().filter(|node| node.own.is_on())
+    }
+
+    /// How `node` serves reads under `bound`.
+    ///
+    /// A bound that the view does not know yet, because it has just come with a reload, only narrows the cluster's own.
+    pub fn service(&self, node: &NodeView, bound: LagBound) -> Service {
+        if bound.is_clusters() {
+            return node.own;
+        }
+        let index = self.bounds.iter().position(|one| *one == bound);
+        if let Some(service) = index.and_then(|index| node.others.get(index)) {
+            return *service;
+        }
+        let time = bound.time.unwrap_or(Duration::MAX);
+        if node.own.is_on() && !node.lag.is_within(time, bound.bytes.unwrap_or(0)) {
+            return Service::none(Out::Behind);
+        }
+        node.own
     }
 
     /// What a replica must have replayed to have all that was written up to a position `written` of reign `epoch`.

@@ -30,11 +30,10 @@ impl Login<'_> {
             let (cluster, standing) = (cluster.to_owned(), "It is not watched.".to_owned());
             return Err(Error::NoPrimary { cluster, standing });
         };
-        let entry = settings.database(database);
         let user = settings.server_user(database, &self.startup.user);
         let reads = Reads {
             are_wanted: settings.effective_route(database, user) == Route::Replica,
-            max_lag: entry.and_then(|entry| entry.max_lag),
+            bound: settings.effective_lag_bound(database, user),
         };
         let since = clock::now();
         let mut wait = None;

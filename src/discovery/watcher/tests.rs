@@ -33,6 +33,7 @@ fn watching() -> Watching {
                 bytes: 0,
                 readmit_after: second,
             },
+            bounds: Vec::new(),
             fence_on_lease_loss: true,
         },
         places: vec![place(1), place(2)],

@@ -1,9 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::routing::balance::Ejected;
 use crate::topology::lag::Lag;
+use crate::topology::membership::Service;
 use crate::topology::node::{Lsn, Place};
 use crate::topology::phase::{Epoch, Phase};
 use crate::topology::view::Sample;
@@ -35,12 +38,26 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
             bytes: 1000u64.saturating_sub(lsn),
             at: at(0),
         },
-        is_readable: role == Role::Replica,
-        readmitted: None,
+        own: serves(role == Role::Replica),
+        others: Vec::new(),
         heard: None,
         misses: 0,
         took: Duration::ZERO,
         trouble: None,
+    }
+}
+
+fn serves(is_so: bool) -> Service {
+    Service {
+        out: (!is_so).then_some(Out::Behind),
+        readmitted: None,
+    }
+}
+
+fn within(millis: u64) -> LagBound {
+    LagBound {
+        time: Some(Duration::from_millis(millis)),
+        bytes: None,
     }
 }
 
@@ -62,6 +79,7 @@ fn view() -> ClusterView {
             lsn: Lsn(1000),
         }),
         floor: Some(Lsn(10)),
+        bounds: Vec::new(),
         nodes: vec![
             node(A, Role::Primary, 1000, 0),
             node(B, Role::Replica, 990, 5),
@@ -135,18 +153,35 @@ fn reads_go_to_replicas_and_all_else_to_the_primary() {
 fn a_replica_too_far_behind_gets_no_reads() {
     let fresh = Standing::default();
     let policy = Policy {
-        max_lag: Some(Duration::from_millis(500)),
+        bound: within(500),
         ..Policy::default()
     };
     assert_eq!(nodes(READ, &fresh, &view(), &policy), [B]);
     let policy = Policy {
-        max_lag_bytes: Some(100),
+        bound: LagBound {
+            time: None,
+            bytes: Some(100),
+        },
         ..Policy::default()
     };
     assert_eq!(nodes(READ, &fresh, &view(), &policy), [B]);
     let mut unreadable = view();
-    unreadable.nodes[1].is_readable = false;
+    unreadable.nodes[1].own = serves(false);
+    unreadable.nodes[2].own = serves(false);
     assert_eq!(nodes(READ, &fresh, &unreadable, &policy), [A]);
+    // A wider bound than the cluster's is wider.
+    unreadable.bounds = vec![within(20), within(9000)];
+    unreadable.nodes[2].others = vec![serves(false), serves(true)];
+    let wide = Policy {
+        bound: within(9000),
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &unreadable, &wide), [C]);
+    let narrow = Policy {
+        bound: within(20),
+        ..Policy::default()
+    };
+    assert_eq!(nodes(READ, &fresh, &unreadable, &narrow), [A]);
 }
 
 #[test]
@@ -453,7 +488,7 @@ fn a_read_of_a_transaction_is_as_fresh_as_any_other() {
         ..Standing::default()
     };
     assert_eq!(moves(READ, &standing, &view), None);
-    view.nodes[1].is_readable = false;
+    view.nodes[1].own = serves(false);
     assert_eq!(
         moves(READ, &standing, &view),
         Some(A),
@@ -496,7 +531,7 @@ fn hints_and_settings_choose_and_a_write_for_a_replica_gets_the_replicas_refusal
 #[test]
 fn a_replica_that_is_left_out_serves_nobody_also_not_who_could_read_only_there() {
     let mut load = Load::default();
-    load.eject(at(900));
+    load.eject(Ejected::Slow, at(900));
     let mut standing = Standing::default();
     let choices = |standing: &Standing, view: &ClusterView, max_ejected| {
         let policy = Policy {
@@ -560,7 +595,7 @@ fn near_replicas_serve_first_and_one_that_came_back_little_by_little() {
     let is_at = |id: NodeId| move |one: &&Outcome| matches!(one, Outcome::To(to) if to.node == id);
     assert!(went.iter().filter(is_at(B)).count() > 20, "it is full");
     let mut back = self::view();
-    back.nodes[1].readmitted = Some(at(900));
+    back.nodes[1].own.readmitted = Some(at(900));
     let share = (0..1000)
         .filter(|seed| is_at(B)(&&outcome(READ, &fresh, &back, &Policy::default(), *seed)))
         .count();
@@ -720,7 +755,7 @@ prop_compose! {
         let nodes: Vec<NodeView> = (0u16..)
             .zip(facts)
             .map(|(id, (role, lsn, lag, is_readable, timeline))| NodeView {
-                is_readable,
+                own: serves(is_readable),
                 timeline,
                 ..node(NodeId(id), role, lsn, lag)
             })
@@ -763,7 +798,7 @@ proptest! {
         read in proptest::option::of((0u16..6, 0u64..300, 0u64..3)),
         bound in 0u64..900,
     ) {
-        let policy = Policy { max_lag: Some(Duration::from_millis(bound)), ..Policy::default() };
+        let policy = Policy { bound: within(bound), ..Policy::default() };
         let standing = Standing {
             written: wrote.map(|(millis, epoch)| Mark::new(at(millis), Epoch(epoch))),
             read: read.map(|(node, millis, epoch)| (NodeId(node), Mark::new(at(millis), Epoch(epoch)))),
@@ -776,7 +811,7 @@ proptest! {
             return Ok(());
         }
         let node = view.node(route.node).unwrap();
-        prop_assert!(node.role == Role::Replica && node.is_readable && node.timeline == view.timeline);
+        prop_assert!(node.role == Role::Replica && node.own.is_on() && node.timeline == view.timeline);
         prop_assert!(node.lag.is_within(Duration::from_millis(bound), 0));
         let is_past = |mark: &Mark| {
             let surely = if mark.epoch == view.epoch {

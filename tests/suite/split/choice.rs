@@ -9,7 +9,7 @@ use crate::support::pooler::{Config, Pooler, Raw};
 use crate::support::scene::{Scene, port};
 use crate::support::wire::batch;
 
-use super::{LONG, readable, scene, split, start};
+use super::{LONG, beside, readable, scene, split, start};
 
 /// The nodes with zone and weight, as a table each.
 fn places(scene: &Scene, config: Config, of: [(&str, u32); 3]) -> Config {
@@ -34,6 +34,58 @@ fn shares(scene: &Scene, pooler: &Pooler, count: usize) -> [usize; 3] {
         let port = scene.ports[node].to_string();
         served.get(&port).copied().unwrap_or_default()
     })
+}
+
+#[test]
+fn a_database_may_be_content_with_older_data_than_its_cluster_and_another_with_newer_only() {
+    let scene = scene();
+    let config = split(&scene).set("clusters.main", "max_lag", "2s");
+    let config = beside(config, "wide")
+        .database("wide", "max_lag", "60s")
+        .database("wide", "max_lag_bytes", 0);
+    let config = beside(config, "led")
+        .database("led", "route", "replica")
+        .database("led", "max_lag", "60s");
+    let config = beside(config, "narrow").database("narrow", "max_lag", "100ms");
+    let pooler = start(&config);
+    let on_replica = |database: &str| {
+        let mut client = pooler.login().database(database).connect();
+        scene.is_replica(&port(&mut client))
+    };
+    for database in ["app", "wide", "led", "narrow"] {
+        eventually(LONG, database, || on_replica(database));
+    }
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_pause()");
+    }
+    let mut writer = pooler.connect();
+    let mut write = || writer.query("insert into t values (1, 1)").good();
+    eventually(LONG, "the narrow bound is left first", || {
+        write();
+        !on_replica("narrow")
+    });
+    assert!(on_replica("wide"));
+    eventually(LONG, "the cluster's bound is left", || {
+        write();
+        !on_replica("app")
+    });
+    for _ in 0..10 {
+        assert!(on_replica("wide"), "a wider bound is wider");
+        assert!(on_replica("led"), "also for who reads from replicas only");
+    }
+    let lags = pooler.show("SHOW LAG");
+    let first = scene.address(1);
+    let of_first = lags
+        .rows
+        .iter()
+        .filter(|row| row[1].as_deref() == Some(&first));
+    assert_eq!(of_first.count(), 4, "a row for each bound: {lags:?}");
+    for node in [1, 2] {
+        scene.sql(node, "select pg_wal_replay_resume()");
+    }
+    for database in ["app", "narrow"] {
+        eventually(LONG, "its reads come back", || on_replica(database));
+    }
 }
 
 #[test]

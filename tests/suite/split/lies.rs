@@ -38,12 +38,10 @@ fn replica(system: &str, lsn: &str) -> Vec<Option<String>> {
     row.map(|cell| Some(cell.to_owned())).to_vec()
 }
 
-#[test]
-fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
-    let scene = scene();
-    let says = Arc::new(Mutex::new(Says::NoRow));
-    let saying = Arc::clone(&says);
-    let liar = Scripted::new(move |_, peer| {
+/// A node that answers its probes as `says` tells.
+fn liar(says: &Arc<Mutex<Says>>) -> Scripted {
+    let saying = Arc::clone(says);
+    Scripted::new(move |_, peer| {
         loop {
             let sql = peer.serve("", |sql| sql.contains("pg_is_in_recovery"))?;
             assert!(!sql.is_empty());
@@ -68,7 +66,14 @@ fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
             };
             peer.send(&reply.frame(b'Z', b"I"))?;
         }
-    });
+    })
+}
+
+#[test]
+fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
+    let scene = scene();
+    let says = Arc::new(Mutex::new(Says::NoRow));
+    let liar = liar(&says);
     let place = format!("127.0.0.1:{}", liar.server.port);
     let (primary, other) = (scene.address(0), scene.address(1));
     let config = split(&scene)
@@ -82,7 +87,7 @@ fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
         let lsn = scene.sql(0, "select pg_current_wal_flush_lsn()");
         replica(&system, &lsn)
     };
-    let mut is_readable = |word: &str, what: &str| {
+    let mut is_readable = |word: &str, what: &str, why: &str| {
         eventually(LONG, what, || {
             client.query("insert into t values (1, 1)").good();
             if word == "yes" {
@@ -90,7 +95,7 @@ fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
             }
             let nodes = pooler.show("SHOW NODES");
             let row = nodes.row_where("node", &place);
-            row.is_some_and(|row| row["readable"] == word)
+            row.is_some_and(|row| row["readable"] == word && row["why"].contains(why))
         });
         let primary = client.value("/* pooler: primary */ select current_setting('port')");
         assert!(scene.is_primary(&primary), "{what}");
@@ -101,33 +106,47 @@ fn a_node_whose_answers_make_no_sense_serves_no_reads_and_writes_go_on() {
         Says::Row(row)
     };
     let lies = [
-        ("no role", with(0, None)),
-        ("it takes writes", with(0, Some("f"))),
-        ("no position", with(1, None)),
-        ("a negative position", with(1, Some("-1/0"))),
+        ("no role", with(0, None), ""),
+        ("it takes writes", with(0, Some("f")), ""),
+        ("no position", with(1, None), ""),
+        ("a negative position", with(1, Some("-1/0")), ""),
         (
             "a position that was never written",
             with(1, Some("FFFFFFFF/0")),
+            "it has replayed what the primary has never written",
         ),
         (
             "a position long ago, as of an old backup",
             with(1, Some("0/1000028")),
+            "its lag is not known: it is behind all that was sampled",
         ),
-        ("no timeline", with(3, None)),
-        ("another timeline", with(3, Some("00000009"))),
-        ("no system", with(4, None)),
-        ("another system", with(4, Some("7"))),
-        ("no receiver", with(6, Some("0"))),
-        ("less than no receiver", with(6, Some("-1"))),
-        ("no row", Says::NoRow),
-        ("a short row", Says::Row(honest()[..3].to_vec())),
-        ("a late answer", Says::Late(honest())),
-        ("no answer", Says::Nothing),
+        ("no timeline", with(3, None), ""),
+        (
+            "another timeline",
+            with(3, Some("00000009")),
+            "it is not seen to follow the primary's timeline",
+        ),
+        ("no system", with(4, None), ""),
+        (
+            "another system",
+            with(4, Some("7")),
+            "it is of another system",
+        ),
+        (
+            "no receiver",
+            with(6, Some("0")),
+            "its WAL receiver is not connected",
+        ),
+        ("less than no receiver", with(6, Some("-1")), ""),
+        ("no row", Says::NoRow, ""),
+        ("a short row", Says::Row(honest()[..3].to_vec()), ""),
+        ("a late answer", Says::Late(honest()), ""),
+        ("no answer", Says::Nothing, ""),
     ];
-    for (what, lie) in lies {
-        is_readable("yes", "it is a replica as far as anybody can see");
+    for (what, lie, why) in lies {
+        is_readable("yes", "it is a replica as far as anybody can see", "");
         *says.lock().unwrap() = lie;
-        is_readable("no", what);
+        is_readable("no", what, why);
     }
 }
 

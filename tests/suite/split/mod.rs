@@ -6,6 +6,7 @@ mod freshness;
 mod late;
 mod lies;
 mod own;
+mod shown;
 
 use std::time::Duration;
 

@@ -1,0 +1,93 @@
+//! What the console tells of replicas and of where reads go.
+
+use super::{LONG, beside, scene, split, start};
+use crate::support::eventually;
+
+/// The names of the columns of `SHOW what`.
+fn columns(pooler: &crate::support::pooler::Pooler, what: &str) -> Vec<String> {
+    let reply = pooler.show(&format!("SHOW {what}"));
+    reply.columns.into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn nodes_lag_and_routing_have_these_columns_and_a_row_for_each_bound() {
+    let scene = scene();
+    let config = beside(split(&scene), "wide").database("wide", "max_lag", "60s");
+    let pooler = start(&config);
+    assert_eq!(
+        columns(&pooler, "NODES"),
+        [
+            "cluster",
+            "node",
+            "zone",
+            "weight",
+            "role",
+            "timeline",
+            "lsn",
+            "lag_ms",
+            "lag_bytes",
+            "readable",
+            "why",
+            "heard_ms_ago",
+            "probe_us",
+            "trouble"
+        ]
+    );
+    assert_eq!(
+        columns(&pooler, "LAG"),
+        [
+            "cluster",
+            "node",
+            "lag_ms",
+            "lag_bytes",
+            "measured_ms_ago",
+            "max_lag_ms",
+            "max_lag_bytes",
+            "readable",
+            "why"
+        ]
+    );
+    assert_eq!(
+        columns(&pooler, "ROUTING"),
+        ["database", "went_to", "why", "requests"]
+    );
+    assert_eq!(
+        columns(&pooler, "DECISIONS"),
+        ["at", "database", "user", "intent", "went_to", "why", "text"]
+    );
+    let lag = pooler.show("SHOW LAG");
+    assert_eq!(lag.column("max_lag_ms"), ["1000", "60000", "1000", "60000"]);
+    assert_eq!(lag.column("max_lag_bytes"), ["16777216"; 4]);
+    assert_eq!(lag.column("readable"), ["yes"; 4]);
+}
+
+#[test]
+fn a_replica_that_serves_no_reads_is_shown_with_the_reason() {
+    let scene = scene();
+    let pooler = start(&split(&scene));
+    let address = scene.address(1);
+    let why = || {
+        let nodes = pooler.show("SHOW NODES");
+        nodes.row_where("node", &address).unwrap()["why"].clone()
+    };
+    assert_eq!(why(), "");
+    // Whatever it answers takes it its time.
+    let slow = format!(
+        "select pg_sleep(case current_setting('port') when '{}' then 0.1 else 0 end)",
+        scene.ports[1]
+    );
+    let mut client = pooler.connect();
+    eventually(LONG, "it is left out for being slow", || {
+        client.query(&slow).good();
+        let why = why();
+        why.starts_with("left out of the reads of app for ")
+            && why.ends_with(" ms more: it is many times slower than the others")
+    });
+    scene.alter(1, "primary_conninfo", "");
+    eventually(LONG, "it follows nobody", || {
+        why().starts_with("its WAL receiver is not connected")
+    });
+    let explained = client.query("explain route select 1").good();
+    let told = explained.row_where("why", "its WAL receiver is not connected");
+    assert!(told.is_some(), "{explained:?}");
+}
