@@ -40,7 +40,8 @@
 //!
 //! 1. `clients/course` knows the cluster's board and the node that the client is bound to; without a writer it waits in line.
 //! 2. `clients/split` reads the request (`routing/request`, `routing/classify`); `clients/steering` has `routing/route` choose the
-//!    node and closes the gate behind the request, so that nothing reaches a replica that nobody has judged.
+//!    node; `clients/admission` closes the gate behind the request, so that nothing reaches a replica that nobody has judged.
+//!    What was read or written then counts for what comes: `clients/aftermath`.
 //! 3. `clients/trial` holds back a replica's answer until it is known to be good; a failure is asked again on the primary.
 //! 4. `clients/late` answers BEGIN itself where the first statement is to choose the node; `clients/judging` judges each request of
 //!    a transaction on a replica.

@@ -1,5 +1,7 @@
 //! The application's side: logging in, and then one session that borrows servers.
 
+mod admission;
+mod aftermath;
 pub mod again;
 pub mod answer;
 mod asking;
