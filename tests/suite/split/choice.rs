@@ -109,13 +109,18 @@ fn weights_are_shares_of_reads_and_the_poolers_zone_comes_first() {
     eventually(LONG, "the zone is known", || {
         pooler.show("SHOW NODES").column("zone") == ["a", "b", "a"]
     });
-    assert_eq!(shares(&scene, &pooler, 50), [0, 0, 50]);
+    // A replica that is left out for a moment comes back.
+    eventually(LONG, "the zone serves all", || {
+        shares(&scene, &pooler, 50) == [0, 0, 50]
+    });
 
     // With weight 0 it serves none, and the other is far, but there.
     let spared = places(&scene, weighed, [("a", 1), ("b", 1), ("a", 0)]);
     pooler.reload(&spared);
     eventually(LONG, "the weight is known", || readable(&pooler) == 1);
-    assert_eq!(shares(&scene, &pooler, 50), [0, 50, 0]);
+    eventually(LONG, "the far one serves all", || {
+        shares(&scene, &pooler, 50) == [0, 50, 0]
+    });
 }
 
 /// Stops the replay of both replicas and lets the primary go on, until none serves reads.
@@ -200,10 +205,13 @@ fn where_no_replica_serves_reads_they_fail_or_wait_as_the_settings_say_and_write
         assert!(!is_done, "nobody may serve them");
         client.query("insert into t values (4, 4)").good();
         catch_up(&scene);
-        for reader in readers {
-            let row = reader.join().unwrap();
-            assert!(scene.is_replica(&row[0]), "{row:?}");
-        }
+        let rows = readers.into_iter().map(|reader| reader.join().unwrap());
+        let by_replicas = rows.filter(|row| scene.is_replica(&row[0])).count();
+        assert!(by_replicas > 0);
+        // A read that a replica was too slow for is asked again of the primary; none goes there for want of a replica.
+        let routed = pooler.show("SHOW ROUTING");
+        let strays = routed.row_where("why", "a read, but no replica qualifies");
+        assert!(strays.is_none(), "{by_replicas} of 20, {routed:?}");
     });
     // A client that waits can leave.
     fall_behind(&scene, &pooler);
