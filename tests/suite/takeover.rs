@@ -1,5 +1,7 @@
 //! `-R`: another process takes over while clients work.
 
+mod sharing;
+
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -263,13 +265,13 @@ fn in_session_mode_a_client_keeps_its_server_with_all_that_is_on_it() {
 }
 
 /// A pooler for clients with and without TLS, and how the former log in.
-fn start_with_tls() -> (Pooler, Login) {
+fn start_with_tls(database: &str, more: &str) -> (Pooler, Login) {
     let authority = Authority::new("takeover");
     let server = authority.sign("pooler", &["localhost"]);
-    let ini = INI.replace("DATABASE", "app");
+    let ini = INI.replace("DATABASE", database);
     let tls = "client_tls_sslmode = allow\nclient_tls_cert_file = {folder}/server.crt\nclient_tls_key_file = {folder}/server.key\npool_mode = transaction\n";
     let files = [
-        ("p.ini", &*format!("{ini}{tls}")),
+        ("p.ini", &*format!("{ini}{tls}{more}")),
         ("users.txt", USERS),
         ("server.crt", &*server.certificate),
         ("server.key", &*server.key),
@@ -281,7 +283,7 @@ fn start_with_tls() -> (Pooler, Login) {
 
 #[test]
 fn a_client_under_tls_stays_until_it_leaves_however_many_processes_come() {
-    let (pooler, login) = start_with_tls();
+    let (pooler, login) = start_with_tls("app", "");
     let (mut hidden, mut plain) = (login.connect(), pooler.connect());
     hidden.query("select 1").good();
     let mut first = pooler.succeed(&["-R"]);
@@ -301,7 +303,7 @@ fn a_client_under_tls_stays_until_it_leaves_however_many_processes_come() {
 
 #[test]
 fn who_has_not_come_over_heeds_the_new_process_operator() {
-    let (pooler, login) = start_with_tls();
+    let (pooler, login) = start_with_tls("app", "");
     let (mut hidden, mut busy) = (login.connect(), login.connect());
     hidden.query("select 1").good();
     let mut old = pooler.succeed(&["-R"]);

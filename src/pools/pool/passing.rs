@@ -2,12 +2,16 @@
 //!
 //! While two processes serve the same clients, one taking over from the other, `pool_size` holds for both together: the younger one
 //! keeps a seat for each server that the older one still has. A server that is passed on takes one of those.
+//!
+//! Clients that can never be passed on share the pool with those of the younger process: at most half of it is theirs. What they use
+//! again and again stays with them. It would be opened anew for each of their transactions otherwise, and be one too many over there.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Pool;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::net::letter::Letter;
 use crate::net::stream::Stream;
 use crate::pools::dialer;
@@ -16,6 +20,10 @@ use crate::pools::policy::Reason;
 use crate::servers::parcel::{self, Taker};
 use crate::servers::server::Server;
 use crate::stats::census::ServerState;
+use crate::thread;
+
+/// For how long after their last request clients that stay here keep the idle servers of their share.
+const REST: Duration = Duration::from_secs(1);
 
 /// A server that has left its pool for another process. Dropped it leaves its seat; the other process has its connection then.
 #[derive(Debug)]
@@ -62,15 +70,56 @@ impl Drop for Away {
     }
 }
 
+/// How many servers a pool of `size` may have for clients that stay, while another process has the others. Without a limit (0) there is none.
+pub(super) const fn share(size: usize) -> usize {
+    match size {
+        0 | 1 => size,
+        _ => size / 2,
+    }
+}
+
 impl Pool {
     /// Takes out every idle server.
     pub fn send_away(&self) -> Vec<Away> {
-        let idle: Vec<_> = {
-            let mut state = self.lock();
-            let stores = state.idle.iter_mut();
-            stores.flat_map(|store| store.drain(..)).collect()
+        self.send_away_up_to(usize::MAX)
+    }
+
+    /// Takes out the idle servers that clients which stay do not need; `since` all others had gone.
+    pub fn send_spare(&self, since: Moment, now: Moment) -> Vec<Away> {
+        let share = share(self.plan.load().size);
+        let surplus = {
+            let state = self.lock();
+            let is_at_work = state.last_used > since && now.since(state.last_used) < REST;
+            match (is_at_work, share) {
+                (false, _) => usize::MAX,
+                (true, 0) => 0,
+                (true, share) => state.staying().saturating_sub(share),
+            }
         };
+        self.send_away_up_to(surplus)
+    }
+
+    /// How many seats another process has to keep for the servers that are here; `since` all clients had gone but those that stay. The only
+    /// seat of a pool is not kept for these: they have theirs beside it.
+    pub fn seats_here(&self, since: Moment) -> usize {
+        let is_lone = self.plan.load().size == 1;
+        let state = self.lock();
+        let is_beside = is_lone && state.last_used > since;
+        if is_beside { 0 } else { state.open }
+    }
+
+    /// Takes out those idle servers that were used least recently.
+    fn send_away_up_to(&self, count: usize) -> Vec<Away> {
         let pool = self.arc();
+        let mut state = self.lock();
+        let stores = state.idle.iter_mut();
+        let mut idle: Vec<_> = stores.flat_map(|store| store.drain(..)).collect();
+        idle.sort_by_key(|server| server.used);
+        for server in idle.split_off(count.min(idle.len())) {
+            let home = thread::place(server.home, state.idle.len());
+            state.idle[home].push_back(server);
+        }
+        drop(state);
         idle.into_iter()
             .map(|server| Away::from(&pool, server))
             .collect()

@@ -2,6 +2,7 @@
 
 use super::Pool;
 use super::failure::retry_after;
+use super::passing::share;
 use crate::clock::{self, Moment};
 use crate::config::value::Dialect;
 use crate::pools::dialer;
@@ -18,16 +19,21 @@ impl Pool {
 
     fn grow_by_one(&self) -> bool {
         let plan = self.plan.load_full();
+        let (size, reserve) = if self.registry.hands_over() {
+            (share(plan.size), 0)
+        } else {
+            (plan.size, plan.reserve)
+        };
         let mut state = self.lock();
-        let is_full = plan.size > 0 && state.open >= plan.size + plan.reserve;
+        let is_full = size > 0 && state.open >= size + reserve;
         if state.paused || is_full {
             return false;
         }
         let now = clock::now();
         let coming = state.dialing + state.tested;
         let seats = Seats {
-            size: plan.size,
-            reserve: plan.reserve,
+            size,
+            reserve,
             reserve_timeout: plan.reserve_timeout,
             open: state.open,
             dialing: coming,

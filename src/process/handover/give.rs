@@ -20,11 +20,11 @@ use crate::clients::cancel;
 use crate::clients::entrance::Accepted;
 use crate::clients::gate::is_console;
 use crate::clients::parcel::Parcel;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::net::letter::Letter;
 use crate::net::passing::Way;
 use crate::net::stream::{Homeless, Stream};
-use crate::pools::pool::Pool;
+use crate::pools::pool::{Away, Pool};
 use crate::pools::registry::Registry;
 use crate::process::acceptor::Acceptors;
 use crate::process::pidfile::PidFile;
@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 const LATER_LOOK: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
+/// Who asks for a server so long after the beginning will stay; everybody else who was not at work has gone by then.
+const FIRST: Duration = Duration::from_millis(200);
 /// How long servers that are being closed may take at the end.
 const LAST_SERVERS: Duration = Duration::from_millis(500);
 
@@ -228,7 +230,10 @@ impl Giving {
             while let Ok(parcel) = leaving.try_recv() {
                 self.left.push(parcel);
             }
-            self.give_what_is_free().await?;
+            self.give_what_is_free(began.after(FIRST)).await?;
+        }
+        for pool in self.registry.pools() {
+            self.give_servers(&pool, pool.send_away()).await?;
         }
         let servers = &self.registry.census.servers;
         let closing = async {
@@ -257,7 +262,8 @@ impl Giving {
         }
     }
 
-    async fn give_what_is_free(&mut self) -> io::Result<()> {
+    /// Gives clients that are on their way, and servers that nobody needs who asked after `since`.
+    async fn give_what_is_free(&mut self, since: Moment) -> io::Result<()> {
         let pools = self.registry.pools();
         for pool in &pools {
             self.say_news(pool, POOL, lessons(pool)).await?;
@@ -276,19 +282,24 @@ impl Giving {
             }
         }
         for pool in &pools {
-            self.give_servers(pool).await?;
-            let open = u64::try_from(pool.standing().open).unwrap_or(u64::MAX);
+            let spare = pool.send_spare(since, clock::now());
+            self.give_servers(pool, spare).await?;
+            let open = u64::try_from(pool.seats_here(since)).unwrap_or(u64::MAX);
             self.say_news(pool, SEATS, named(SEATS, pool).with("open", open))
                 .await?;
         }
         Ok(())
     }
 
-    /// Gives the idle servers away. After DISCARD ALL nobody could tell what a `connect_query` had set: such are closed, as are those under TLS.
-    async fn give_servers(&mut self, pool: &Arc<Pool>) -> io::Result<()> {
+    /// Gives idle servers away. After DISCARD ALL nobody could tell what a `connect_query` had set: such are closed, as are those under TLS
+    /// and of a cluster, which the younger process opens itself.
+    async fn give_servers(&mut self, pool: &Arc<Pool>, spare: Vec<Away>) -> io::Result<()> {
         let target = Arc::clone(&pool.plan.load().target);
-        for away in pool.send_away() {
-            let server = away.server().filter(|_| target.connect_query.is_none());
+        let name = &pool.database.name;
+        let is_followed = self.registry.settings.load().cluster_of(name).is_some();
+        let may_go = target.connect_query.is_none() && !is_followed;
+        for away in spare {
+            let server = away.server().filter(|_| may_go);
             let passed = server.and_then(|server| {
                 let letter = parcel::describe(server, &target)?;
                 Some((letter, server.stream.descriptor().ok()?))
