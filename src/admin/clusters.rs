@@ -9,9 +9,11 @@ use crate::admin::gather::Look;
 use crate::admin::routing::all_routes;
 use crate::admin::table::{Cell, Column, INT4, INT8, NUMERIC, TEXT, Table, int, number, text};
 use crate::clock::{self, Moment};
+use crate::config::node::Node;
 use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
 use crate::routing::route::out_of_reads;
+use crate::stats::census::ServerState;
 use crate::topology::board::{Board, Wish};
 use crate::topology::lag::Lag;
 use crate::topology::membership::Out;
@@ -361,18 +363,32 @@ fn board(registry: &Registry, name: &str) -> Result<Arc<Board>, Complaint> {
     })
 }
 
+/// Whether a server of the node at `address` works for a client of the cluster, or is kept by one.
+fn runs(registry: &Registry, cluster: &str, address: &str) -> bool {
+    let settings = registry.settings.load();
+    registry.census.servers.iter().any(|card| {
+        let (of, facts) = (settings.cluster_of(&card.facts.database), &card.facts);
+        let is_lent = card.state() == ServerState::Active && card.lent_to() != 0;
+        is_lent
+            && of.is_some_and(|(name, _)| name == cluster)
+            && Node::at(&facts.host, facts.port).to_string() == address
+    })
+}
+
 /// Asks for a switchover of the cluster `name`, to the node or member `to` where that is said.
 ///
 /// # Errors
 /// When there is no cluster of that name.
 pub fn switch_over(
-    registry: &Registry,
+    registry: &Arc<Registry>,
     name: &str,
     to: Option<String>,
 ) -> Result<Arc<Wish>, Complaint> {
     let board = board(registry, name)?;
     tracing::warn!(to, "SWITCHOVER '{name}' command issued");
-    let wish = Wish::new(to);
+    let (registry, cluster) = (Arc::clone(registry), name.to_owned());
+    let runs = move |address: &str| runs(&registry, &cluster, address);
+    let wish = Wish::new(to, Box::new(runs));
     board.wish(&wish, clock::now());
     Ok(wish)
 }

@@ -32,7 +32,7 @@ pub enum Outcome {
 ///
 /// # Panics
 /// For commands that are the console's own: SHOW, SET, RELOAD, TAKEOVER and SHUTDOWN.
-pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Complaint> {
+pub fn carry_out(registry: &Arc<Registry>, command: &Command) -> Result<Outcome, Complaint> {
     match command {
         Command::Pause(None) => pause::pause_everything(registry),
         Command::Pause(Some(name)) => pause::pause(registry, name),
@@ -89,7 +89,7 @@ pub fn carry_out(registry: &Registry, command: &Command) -> Result<Outcome, Comp
 ///
 /// # Errors
 /// As [`carry_out`]; the other process says nothing.
-pub fn heed(registry: &Registry, text: &str, command: &Command) -> Result<Outcome, Complaint> {
+pub fn heed(registry: &Arc<Registry>, text: &str, command: &Command) -> Result<Outcome, Complaint> {
     let outcome = carry_out(registry, command)?;
     let is_for_both = matches!(
         command,
@@ -192,7 +192,13 @@ mod tests {
     use crate::stats::census::{ClientCard, ClientFacts, ClientLimits, Order};
 
     fn registry() -> Arc<Registry> {
-        Registry::new(settings(), Users::default(), None, None, 1)
+        Registry::new(
+            settings(),
+            Users::default(),
+            None,
+            crate::servers::security::TlsWays::default(),
+            1,
+        )
     }
 
     fn settings() -> Settings {
@@ -286,7 +292,13 @@ mod tests {
         settings
             .databases
             .insert(FALLBACK.to_owned(), DatabaseSettings::default());
-        let registry = Registry::new(settings, Users::default(), None, None, 1);
+        let registry = Registry::new(
+            settings,
+            Users::default(),
+            None,
+            crate::servers::security::TlsWays::default(),
+            1,
+        );
         assert_eq!(say(&registry, "PAUSE later"), ok("PAUSE"));
         assert_eq!(say(&registry, "RESUME later"), ok("RESUME"));
     }

@@ -76,8 +76,8 @@ async fn cancel(registry: &Arc<Registry>, client: Arc<ClientCard>, by: &Arrival)
         client,
     };
     let wait = limit(&registry.settings.load());
-    let socket = delivery.pool.plan.load().target.socket;
-    let tls = registry.server_tls.load_full();
+    let target = Arc::clone(&delivery.pool.plan.load().target);
+    let (socket, tls) = (target.socket, registry.server_tls.load().of(&target));
     let (facts, key) = (&delivery.server.facts, &delivery.server.key);
     let sending = async {
         tokio::select! {

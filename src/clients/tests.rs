@@ -52,7 +52,13 @@ impl Client {
     fn log_in_with(mode: PoolMode, fake: Fake, mut settings: Settings) -> Self {
         settings.pooler.pool_mode = mode;
         settings.pooler.default_pool_size = 1;
-        let registry = Registry::new(settings, Users::default(), None, None, 1);
+        let registry = Registry::new(
+            settings,
+            Users::default(),
+            None,
+            crate::servers::security::TlsWays::default(),
+            1,
+        );
         let database = registry.database("app").unwrap();
         let pool = registry.pool(&database, "ann", None).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -35,7 +35,7 @@ impl Change {
         let mut change = Self {
             needs_restart: restart_keys(&old.pooler, &new.pooler),
             client_tls: client_tls(&old.pooler) != client_tls(&new.pooler),
-            server_tls: server_tls(&old.pooler) != server_tls(&new.pooler),
+            server_tls: all_server_tls(old) != all_server_tls(new),
             ..Self::default()
         };
         let names: BTreeSet<&String> = old.databases.keys().chain(new.databases.keys()).collect();
@@ -44,7 +44,9 @@ impl Change {
                 (None, _) => &mut change.added,
                 (Some(_), None) => &mut change.removed,
                 (Some(before), Some(after)) => {
-                    if !change.server_tls && target(before) == target(after) {
+                    let tls_before = old.server_tls(before.cluster.as_deref());
+                    let tls_after = new.server_tls(after.cluster.as_deref());
+                    if tls_before == tls_after && target(before) == target(after) {
                         continue;
                     }
                     &mut change.repointed
@@ -123,14 +125,11 @@ fn client_tls(pooler: &PoolerSettings) -> impl PartialEq + '_ {
     )
 }
 
-fn server_tls(pooler: &PoolerSettings) -> impl PartialEq + '_ {
-    (
-        pooler.server_tls_sslmode,
-        &pooler.server_tls_key_file,
-        &pooler.server_tls_cert_file,
-        &pooler.server_tls_ca_file,
-        pooler.server_tls_protocols,
-    )
+/// TLS towards the servers of no cluster, and of each.
+fn all_server_tls(settings: &Settings) -> impl PartialEq + '_ {
+    let clusters = settings.clusters.keys();
+    let clusters = clusters.map(|name| (name, settings.server_tls(Some(name))));
+    (settings.server_tls(None), clusters.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@
 //! with what they are read into.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::keepers::{self, EtcdSettings};
 use crate::config::problem::{Refusal, path};
 use crate::config::schema::{Key, Section, key};
+use crate::config::server_tls;
 use crate::config::settings::Settings;
 use crate::config::slot::{Given, Slot};
-use crate::config::value::Route;
+use crate::config::value::{Route, TlsMode, TlsProtocols};
 use crate::secret::Secret;
 
 /// The greatest weight of a node.
@@ -52,6 +54,19 @@ pub struct ClusterSettings {
     pub hold_timeout: Duration,
     /// How many clients may wait so; those beyond are refused at once. Default 10000.
     pub hold_max_clients: usize,
+    /// How long `SWITCHOVER` lets transactions that run on the primary end before it asks for its replacement; new ones wait meanwhile.
+    /// 0: it asks at once, and new ones wait only from when the leader sets about it. Default 0.
+    pub drain_grace: Duration,
+    /// How much TLS towards the nodes. `None`: as `[pooler]` says, as for the four that follow.
+    pub server_tls_sslmode: Option<TlsMode>,
+    /// Who signs the nodes' certificates.
+    pub server_tls_ca_file: Option<PathBuf>,
+    /// The certificate that is shown to the nodes; with its key.
+    pub server_tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub server_tls_key_file: Option<PathBuf>,
+    /// Which versions of TLS.
+    pub server_tls_protocols: Option<TlsProtocols>,
 }
 
 /// One of `nodes`.
@@ -101,6 +116,12 @@ impl Default for ClusterSettings {
             readmit_after: Duration::from_secs(1),
             hold_timeout: Duration::from_secs(30),
             hold_max_clients: 10_000,
+            drain_grace: Duration::ZERO,
+            server_tls_sslmode: None,
+            server_tls_ca_file: None,
+            server_tls_cert_file: None,
+            server_tls_key_file: None,
+            server_tls_protocols: None,
         }
     }
 }
@@ -108,6 +129,7 @@ impl Default for ClusterSettings {
 /// `[clusters.NAME]`.
 pub static CLUSTER: Section<ClusterSettings> = Section {
     keys: &[
+        cluster_key("drain_grace", |s| Slot::Span(&mut s.drain_grace)),
         cluster_key("etcd", |s| Slot::Etcd(&mut s.etcd)),
         cluster_key("fence_on_lease_loss", |s| {
             Slot::Flag(&mut s.fence_on_lease_loss)
@@ -124,16 +146,24 @@ pub static CLUSTER: Section<ClusterSettings> = Section {
         cluster_key("probe_timeout", |s| Slot::Span(&mut s.probe_timeout)),
         cluster_key("probe_user", |s| Slot::MaybeText(&mut s.probe_user)),
         cluster_key("readmit_after", |s| Slot::Span(&mut s.readmit_after)),
+        cluster_key("server_tls_ca_file", |s| {
+            Slot::Path(&mut s.server_tls_ca_file)
+        }),
+        cluster_key("server_tls_cert_file", |s| {
+            Slot::Path(&mut s.server_tls_cert_file)
+        }),
+        cluster_key("server_tls_key_file", |s| {
+            Slot::Path(&mut s.server_tls_key_file)
+        }),
+        cluster_key("server_tls_protocols", |s| {
+            Slot::MaybeProtocols(&mut s.server_tls_protocols)
+        }),
+        cluster_key("server_tls_sslmode", |s| {
+            Slot::Word(&mut s.server_tls_sslmode)
+        }),
         cluster_key("zone", |s| Slot::Text(&mut s.zone)),
     ],
-    unbuilt: &[
-        ("drain_grace", &[]),
-        ("server_tls_ca_file", &[]),
-        ("server_tls_cert_file", &[]),
-        ("server_tls_key_file", &[]),
-        ("server_tls_protocols", &[]),
-        ("server_tls_sslmode", &[]),
-    ],
+    unbuilt: &[],
     has_password: false,
 };
 
@@ -282,6 +312,9 @@ pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
     for (name, cluster) in &settings.clusters {
         let key = |key| ["clusters", name.as_str(), key];
         for (what, refusal) in keepers::wrongs(cluster) {
+            note(&key(what), refusal);
+        }
+        for (what, refusal) in server_tls::wrongs(settings, name, cluster) {
             note(&key(what), refusal);
         }
         let is_told = !cluster.patroni.is_empty() || cluster.etcd.is_some();

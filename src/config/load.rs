@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::check;
+use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
 use crate::config::ini::reading as ini;
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
@@ -158,29 +159,44 @@ const WRITTEN: &[&str] = &["logfile", "pidfile", "conffile"];
 /// Lets relative paths start at `base`, and complains of files that are not there.
 fn look_for_files(reading: &mut Reading<'_>, base: &Path) {
     let is_ini = reading.settings.dialect == Dialect::PgBouncer;
+    let mut missing = Vec::new();
     for key in POOLER.keys {
         // PgBouncer starts without its lists of users and rules; of certificates it says that TLS cannot be set up.
         let may_be_missing = WRITTEN.contains(&key.name) || (is_ini && key.name != "resolv_conf");
-        let Slot::Path(Some(file)) = (key.place)(&mut reading.settings.pooler) else {
-            continue;
-        };
-        *file = base.join(&*file);
-        if may_be_missing {
-            continue;
-        }
+        let slot = (key.place)(&mut reading.settings.pooler);
         let is_folder = key.name == "state_dir";
-        let why = match fs::metadata(&*file) {
-            Ok(facts) if is_folder && facts.is_dir() => continue,
-            Ok(_) if is_folder => "it is no directory".to_owned(),
-            Ok(facts) if facts.is_dir() => "it is a directory".to_owned(),
-            Ok(_) => continue,
-            Err(why) => why.to_string(),
-        };
-        let refusal = Refusal::new(format!("cannot use \"{}\": {why}", file.display()));
-        let key = path(&["pooler", key.name]);
+        if let Some(why) = look_for_file(slot, base, is_folder).filter(|_| !may_be_missing) {
+            missing.push((path(&["pooler", key.name]), why));
+        }
+    }
+    for (name, cluster) in &mut reading.settings.clusters {
+        for key in CLUSTER.keys {
+            if let Some(why) = look_for_file((key.place)(cluster), base, false) {
+                missing.push((path(&["clusters", name, key.name]), why));
+            }
+        }
+    }
+    for (key, refusal) in missing {
         let place = reading.notes.places.get(&key).cloned().unwrap_or_default();
         reading.notes.refuse(refusal, &place, &key);
     }
+}
+
+/// Lets the path in `slot`, where there is one, start at `base`. What comes back is why it cannot be used.
+fn look_for_file(slot: Slot<'_>, base: &Path, is_folder: bool) -> Option<Refusal> {
+    let Slot::Path(Some(file)) = slot else {
+        return None;
+    };
+    *file = base.join(&*file);
+    let why = match fs::metadata(&*file) {
+        Ok(facts) if is_folder && facts.is_dir() => return None,
+        Ok(_) if is_folder => "it is no directory".to_owned(),
+        Ok(facts) if facts.is_dir() => "it is a directory".to_owned(),
+        Ok(_) => return None,
+        Err(why) => why.to_string(),
+    };
+    let message = format!("cannot use \"{}\": {why}", file.display());
+    Some(Refusal::new(message))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod reading;
 pub mod routing;
 pub mod schema;
+pub mod server_tls;
 pub mod settings;
 pub mod slot;
 pub mod source;

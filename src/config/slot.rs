@@ -80,6 +80,8 @@ pub enum Slot<'a> {
     Etcd(&'a mut Option<EtcdSettings>),
     /// Versions of TLS.
     Protocols(&'a mut TlsProtocols),
+    /// Versions of TLS that need not be said.
+    MaybeProtocols(&'a mut Option<TlsProtocols>),
     /// One of a few words.
     Word(&'a mut dyn Choice),
 }
@@ -150,10 +152,8 @@ impl Slot<'_> {
             Self::List(place) => *place = list(given)?,
             Self::Nodes(place) => *place = clusters::nodes(given)?,
             Self::Etcd(place) => *place = Some(keepers::etcd(given)?),
-            Self::Protocols(place) => {
-                let words = list(given)?.join(",");
-                *place = words.parse().map_err(|why: String| Refusal::new(why))?;
-            }
+            Self::Protocols(place) => *place = protocols(given)?,
+            Self::MaybeProtocols(place) => *place = Some(protocols(given)?),
             Self::Word(place) => {
                 let text = text(given)?;
                 place.choose(&text).map_err(|why| unknown(&text, &why))?;
@@ -200,6 +200,7 @@ impl Slot<'_> {
                 endpoints.unwrap_or_default()
             }
             Self::Protocols(place) => place.as_str().to_owned(),
+            Self::MaybeProtocols(place) => place.map_or("", TlsProtocols::as_str).to_owned(),
             Self::Word(place) => place.chosen().to_owned(),
         }
     }
@@ -279,6 +280,11 @@ fn text(given: &Given) -> Result<String, Refusal> {
         return Err(Refusal::new("a text may not hold a zero byte"));
     }
     Ok(text.to_owned())
+}
+
+fn protocols(given: &Given) -> Result<TlsProtocols, Refusal> {
+    let words = list(given)?.join(",");
+    words.parse().map_err(|why: String| Refusal::new(why))
 }
 
 fn some_text(given: &Given) -> Result<Option<String>, Refusal> {

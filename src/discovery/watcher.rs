@@ -10,13 +10,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{self, Moment};
-use crate::discovery::keepers::{Asked, Heard, Keepers, Told};
+use crate::clock;
+use crate::discovery::keepers::{Heard, Keepers, Told};
 use crate::discovery::memory;
 use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
 use crate::net::names::{self, Names};
 use crate::servers::target::{Host, Target};
-use crate::topology::board::{Board, HoldLimits};
+use crate::topology::board::{Board, HoldLimits, Wish};
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
 use crate::topology::node::{NodeId, Observation, Place};
@@ -38,6 +38,8 @@ pub struct Watching {
     pub keepers: Keepers,
     /// The limits of waiting for a primary.
     pub limits: HoldLimits,
+    /// How long an operator's switchover lets end what runs.
+    pub drain_grace: Duration,
     /// Who asks, and how; its hosts are replaced by each node's.
     pub target: Target,
     /// How names of hosts are looked up.
@@ -98,6 +100,7 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
     let (outcomes, inbox) = unbounded_channel();
     let (orders, order_inbox) = unbounded_channel();
     let (words, word_inbox) = unbounded_channel();
+    let (ready, ready_inbox) = unbounded_channel();
     let teller = outcomes.clone();
     let board = Board::new(
         machine.view(),
@@ -118,6 +121,8 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
         places: watching.places.clone(),
         told: Told::new(&watching.name, Arc::clone(&names), Arc::clone(&pace), words),
         word_inbox,
+        ready,
+        ready_inbox,
         watching,
         board: Arc::clone(&board),
         inbox,
@@ -158,6 +163,9 @@ pub struct Watcher {
     places: Vec<Place>,
     told: Told,
     word_inbox: UnboundedReceiver<Heard>,
+    /// Switchovers for which what ran there has had its time.
+    ready: UnboundedSender<Arc<Wish>>,
+    ready_inbox: UnboundedReceiver<Arc<Wish>>,
     board: Arc<Board>,
     inbox: UnboundedReceiver<Observation>,
     outcomes: UnboundedSender<Observation>,
@@ -196,6 +204,10 @@ impl Watcher {
                     Some(heard) => self.hear(&heard),
                     None => break,
                 },
+                Some(wish) = self.ready_inbox.recv() => {
+                    self.ask(wish, clock::now());
+                    self.settle(true);
+                }
                 () = tokio::time::sleep(pause) => {
                     self.machine.tick(clock::now());
                     self.board.expire(clock::now());
@@ -255,52 +267,8 @@ impl Watcher {
         self.told.send_askers();
     }
 
-    /// An operator wants a switchover: where Patroni keeps the cluster, it is asked for one, and the drain begins when etcd announces
-    /// it. Where nobody keeps it, it begins at once, for a switchover by hand.
-    fn switch_over(&mut self, at: Moment) {
-        let wish = self.board.take_wish().unwrap_or_default();
-        let view = self.machine.view();
-        let writer = view.writer.and_then(|id| view.node(id));
-        let Some(address) = writer.map(|node| node.place.address()) else {
-            let why = format!("there is no primary that could be replaced: {}", view.why);
-            return wish.answer(Err(why));
-        };
-        let asked = match self.told.switch_over(&address, wish.to.as_deref()) {
-            Asked::Patroni(asked) => asked,
-            Asked::Nobody if wish.to.is_none() => {
-                self.machine.observe(Observation::Drain { at });
-                return wish.answer(Ok(()));
-            }
-            Asked::Nobody => {
-                let why = "no Patroni keeps this cluster, so nobody could promote it";
-                return wish.answer(Err(why.to_owned()));
-            }
-            Asked::Stranger => {
-                let why = format!("no Patroni names the primary, {address}, as one of its members");
-                return wish.answer(Err(why));
-            }
-        };
-        if !self.told.announces(at) {
-            self.machine.observe(Observation::Drain { at });
-        }
-        let (cluster, outcomes) = (self.watching.name.clone(), self.outcomes.clone());
-        tokio::spawn(async move {
-            match asked.await {
-                Ok(said) => {
-                    tracing::info!(cluster, said, "Patroni has switched over");
-                    wish.answer(Ok(()));
-                }
-                Err(why) => {
-                    tracing::warn!(cluster, why, "Patroni does not switch over");
-                    let _ = outcomes.send(Observation::DrainOver { at: clock::now() });
-                    wish.answer(Err(why));
-                }
-            }
-        });
-    }
-
     fn observe(&mut self, observation: Observation) {
-        if let Observation::Drain { at } = observation {
+        if let Observation::Drain { at, .. } = observation {
             self.switch_over(at);
             return self.settle(true);
         }
@@ -314,7 +282,7 @@ impl Watcher {
         while let Ok(observation) = self.inbox.try_recv() {
             is_wanted |= matches!(observation, Observation::Curious { .. });
             match observation {
-                Observation::Drain { at } => self.switch_over(at),
+                Observation::Drain { at, .. } => self.switch_over(at),
                 other => self.machine.observe(other),
             }
         }
@@ -471,5 +439,6 @@ async fn save(file: PathBuf, mut memory: watch::Receiver<Memory>) {
     }
 }
 
+mod switchover;
 #[cfg(test)]
 mod tests;

@@ -134,7 +134,7 @@ async fn open_in(
     let plan = pool.plan.load_full();
     let registry = &pool.registry;
     let keys = pool.group.keys();
-    let tls = registry.server_tls.load_full();
+    let tls = registry.server_tls.load().of(&plan.target);
     let host = plan.target.host(turn);
     let login = login::Login {
         target: &plan.target,

@@ -40,7 +40,7 @@ impl Manager for Opener {
             target: &self.target,
             host,
             names: &self.registry.names,
-            tls: self.registry.server_tls.load_full(),
+            tls: self.registry.server_tls.load().of(&self.target),
             keys: None,
             derived: &Derived::default(),
             database: &self.database,

@@ -130,6 +130,7 @@ pub async fn pass_on(registry: &Registry, id: u16, key: &[u8]) -> Result<(), Err
         user: String::new(),
         password: None,
         tls: TlsMode::Prefer,
+        cluster: None,
         startup: Vec::new(),
         connect_query: None,
         timeout: connect_limit(&settings),

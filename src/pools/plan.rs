@@ -106,7 +106,8 @@ pub fn plan(
             .as_ref()
             .map(|secret| Verifier::parse(secret.expose()))
             .or(password),
-        tls: all.server_tls_sslmode,
+        tls: settings.server_tls(database.cluster.as_deref()).mode,
+        cluster: database.cluster.clone(),
         startup: startup
             .into_iter()
             .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))

@@ -38,6 +38,7 @@ use crate::protocol::parameters::Interner;
 use crate::routing::cache::Cache;
 use crate::routing::judge::Lists;
 use crate::secret::Secret;
+use crate::servers::security::TlsWays;
 use crate::servers::target::Target;
 use crate::stats::census::Census;
 use crate::stats::report::Ledger;
@@ -89,7 +90,7 @@ pub struct Registry {
     /// TLS towards clients; none when it is off.
     pub client_tls: ArcSwapOption<ServerConfig>,
     /// TLS towards servers; none when it is off.
-    pub server_tls: ArcSwapOption<ClientConfig>,
+    pub server_tls: ArcSwap<TlsWays>,
     /// Who lives.
     pub census: Census,
     /// All parameter sets.
@@ -142,7 +143,7 @@ impl Registry {
         settings: Settings,
         users: Users,
         client_tls: Option<Arc<ServerConfig>>,
-        server_tls: Option<Arc<ClientConfig>>,
+        server_tls: TlsWays,
         workers: usize,
     ) -> Arc<Self> {
         let registry = Self {
@@ -159,7 +160,7 @@ impl Registry {
             users: ArcSwap::from_pointee(users),
             access: ArcSwap::from_pointee(Access::default()),
             client_tls: ArcSwapOption::new(client_tls),
-            server_tls: ArcSwapOption::new(server_tls),
+            server_tls: ArcSwap::from_pointee(server_tls),
             census: Census::default(),
             interner: Interner::default(),
             standstill: Standstill::default(),

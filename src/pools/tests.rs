@@ -27,7 +27,13 @@ fn run<T>(story: impl Future<Output = T>) -> T {
 }
 
 fn pool(settings: Settings) -> Arc<Pool> {
-    let registry = Registry::new(settings, Users::default(), None, None, 1);
+    let registry = Registry::new(
+        settings,
+        Users::default(),
+        None,
+        crate::servers::security::TlsWays::default(),
+        1,
+    );
     let database = registry.database("app").unwrap();
     registry.pool(&database, "ann", None).unwrap()
 }

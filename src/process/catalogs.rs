@@ -114,7 +114,7 @@ async fn ask(
         target,
         host: target.host(0),
         names: &registry.names,
-        tls: registry.server_tls.load_full(),
+        tls: registry.server_tls.load().of(target),
         keys: None,
         derived: &Derived::default(),
         database,

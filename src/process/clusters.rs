@@ -128,7 +128,8 @@ pub fn prober(registry: &Registry, settings: &Settings, name: &str) -> Option<Ta
         dbname: cluster.probe_dbname.clone(),
         user: user.to_owned(),
         password,
-        tls: settings.pooler.server_tls_sslmode,
+        tls: settings.server_tls(Some(name)).mode,
+        cluster: Some(name.to_owned()),
         startup: vec![("application_name".to_owned(), "pooler probe".to_owned())],
         connect_query: None,
         timeout: cluster.probe_timeout,
@@ -169,8 +170,9 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
             timeout: cluster.hold_timeout,
             clients: cluster.hold_max_clients,
         },
+        drain_grace: cluster.drain_grace,
+        tls: registry.server_tls.load().of(&target),
         target,
         names: name_rules(settings),
-        tls: registry.server_tls.load_full(),
     })
 }

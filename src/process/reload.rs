@@ -3,7 +3,7 @@
 //! File, environment, password file and certificates are read and checked first. Only when all are good is anything
 //! changed; nobody is disconnected but the clients of databases that are gone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};
@@ -17,11 +17,15 @@ use crate::config::dsn;
 use crate::config::environment::Environment;
 use crate::config::load;
 use crate::config::problem::Problems;
+use crate::config::server_tls::ServerTlsSettings;
 use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect, TlsMode};
-use crate::net::tls::{ClientCertificates, ClientTls, Files, ServerTls, Verify, Versions};
+use crate::net::tls::{
+    ClientCertificates, ClientTls, Files, ServerTls, TlsProblem, Verify, Versions,
+};
 use crate::pools::registry::Registry;
 use crate::process::access;
+use crate::servers::security::TlsWays;
 use crate::telemetry::{log, sinks};
 
 /// Where the configuration comes from.
@@ -49,7 +53,7 @@ pub struct Loaded {
     /// TLS towards clients.
     pub client_tls: Option<Arc<ServerConfig>>,
     /// TLS towards servers.
-    pub server_tls: Option<Arc<ClientConfig>>,
+    pub server_tls: TlsWays,
 }
 
 /// Whether variables of the environment are enough to make a configuration.
@@ -205,26 +209,46 @@ pub(super) fn client_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>
         .map_err(|problem| tls_problem(settings, "client", &problem.to_string()))
 }
 
-pub(super) fn server_tls(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, String> {
-    let all = &settings.pooler;
-    let verify = match all.server_tls_sslmode {
+/// Sets up TLS towards servers, those of each cluster apart.
+pub(super) fn server_tls(settings: &Settings) -> Result<TlsWays, String> {
+    let wanted = settings.server_tls(None);
+    let common = client_config(wanted)
+        .map_err(|problem| tls_problem(settings, "server", &problem.to_string()))?;
+    let mut tls = TlsWays {
+        common,
+        ..TlsWays::default()
+    };
+    for name in settings.clusters.keys() {
+        let own = settings.server_tls(Some(name));
+        let config = if own == wanted {
+            tls.common.clone()
+        } else {
+            client_config(own).map_err(|problem| {
+                format!("clusters.{name}.server_tls_sslmode: server TLS: {problem}")
+            })?
+        };
+        tls.clusters.insert(name.clone(), config);
+    }
+    Ok(tls)
+}
+
+fn client_config(wanted: ServerTlsSettings<'_>) -> Result<Option<Arc<ClientConfig>>, TlsProblem> {
+    let verify = match wanted.mode {
         TlsMode::Disable => return Ok(None),
         TlsMode::Allow | TlsMode::Prefer | TlsMode::Require => Verify::No,
         TlsMode::VerifyCa => Verify::Chain,
         TlsMode::VerifyFull => Verify::Full,
     };
     let files = Files {
-        ca: all.server_tls_ca_file.clone(),
-        certificate: all.server_tls_cert_file.clone(),
-        key: all.server_tls_key_file.clone(),
+        ca: wanted.ca.map(Path::to_owned),
+        certificate: wanted.certificate.map(Path::to_owned),
+        key: wanted.key.map(Path::to_owned),
     };
     let versions = Versions {
-        tls12: all.server_tls_protocols.tls12,
-        tls13: all.server_tls_protocols.tls13,
+        tls12: wanted.protocols.tls12,
+        tls13: wanted.protocols.tls13,
     };
-    ClientTls::load(verify, &files, versions)
-        .map(Some)
-        .map_err(|problem| tls_problem(settings, "server", &problem.to_string()))
+    ClientTls::load(verify, &files, versions).map(Some)
 }
 
 /// What is said of TLS that cannot be set up for one side.
@@ -266,7 +290,7 @@ pub fn reload(source: &Source, registry: &Arc<Registry>) -> Result<Vec<String>, 
         );
     }
     registry.client_tls.store(loaded.client_tls);
-    registry.server_tls.store(loaded.server_tls);
+    registry.server_tls.store(Arc::new(loaded.server_tls));
     let settings = in_force(&registry.settings.load(), loaded.settings);
     tell(&loaded.errors, &loaded.warnings);
     put_in_force(registry, settings, loaded.users, loaded.access);

@@ -71,7 +71,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
         registry.client_tls.store(tls);
     }
     if let Some(tls) = server_tls {
-        registry.server_tls.store(tls);
+        registry.server_tls.store(Arc::new(tls));
     }
     info!(key, "SET command issued");
     reload::tell(&[], &warnings);
@@ -179,7 +179,13 @@ mod tests {
 
     #[test]
     fn set_says_why_it_failed_and_changes_nothing() {
-        let registry = Registry::new(settings(), Users::default(), None, None, 1);
+        let registry = Registry::new(
+            settings(),
+            Users::default(),
+            None,
+            crate::servers::security::TlsWays::default(),
+            1,
+        );
         let why = |key, value| set(&registry, key, value).unwrap_err();
         assert!(why("default_pool_size", "many").detail.contains("many"));
         let misspelled = why("default_pool_sice", "7").detail;

@@ -7,6 +7,7 @@ pub mod login;
 pub mod parcel;
 pub mod proof;
 pub mod query;
+pub mod security;
 pub mod server;
 pub mod target;
 

@@ -52,6 +52,8 @@ pub struct Target {
     pub password: Option<Verifier>,
     /// How much TLS.
     pub tls: TlsMode,
+    /// Whose nodes they are, where they are a cluster's.
+    pub cluster: Option<String>,
     /// Parameters for the startup packet.
     pub startup: Vec<(String, String)>,
     /// Run after the login.
@@ -78,7 +80,8 @@ impl Target {
     /// What two targets have in common whose servers do for each other, as far as `host` is one of them; of no other use.
     pub fn place(&self, host: &Host) -> Option<String> {
         let (startup, query) = (&self.startup, &self.connect_query);
-        let place = (host, &self.dbname, &self.user, self.tls, query, startup);
+        let tls = (self.tls, &self.cluster);
+        let place = (host, &self.dbname, &self.user, tls, query, startup);
         self.hosts.contains(host).then(|| format!("{place:?}"))
     }
 
@@ -88,14 +91,14 @@ impl Target {
             &self.hosts,
             &self.dbname,
             &self.user,
-            self.tls,
+            (self.tls, &self.cluster),
             &self.connect_query,
             &self.startup,
         ) == (
             &other.hosts,
             &other.dbname,
             &other.user,
-            other.tls,
+            (other.tls, &other.cluster),
             &other.connect_query,
             &other.startup,
         )

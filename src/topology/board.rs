@@ -61,21 +61,39 @@ pub struct Wait {
     pub toll: Arc<Toll>,
 }
 
+/// Tells whether anything runs on the node at an address.
+pub type Runs = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// A switchover that an operator asks for, and what becomes of it.
-#[derive(Debug, Default)]
 pub struct Wish {
     /// The node or member that is to be the next primary; none leaves the choice to the keeper.
     pub to: Option<String>,
+    runs: Runs,
     outcome: Mutex<Option<Result<(), String>>>,
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Wish")
+            .field("to", &self.to)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Wish {
     /// A switchover to `to`.
-    pub fn new(to: Option<String>) -> Arc<Self> {
+    pub fn new(to: Option<String>, runs: Runs) -> Arc<Self> {
         Arc::new(Self {
             to,
+            runs,
             outcome: Mutex::default(),
         })
+    }
+
+    /// Whether anything runs on the node at `address` that it would end.
+    pub fn would_end_something(&self, address: &str) -> bool {
+        (self.runs)(address)
     }
 
     /// Says what became of it: in words, why it did not come about.
@@ -357,7 +375,8 @@ impl Board {
     /// An operator wants a switchover, at `at`.
     pub fn wish(&self, wish: &Arc<Wish>, at: Moment) {
         lock(&self.wishes).push_back(Arc::clone(wish));
-        (self.teller)(Observation::Drain { at });
+        let grace = Duration::ZERO;
+        (self.teller)(Observation::Drain { at, grace });
     }
 
     /// The first wish that nobody has taken yet.

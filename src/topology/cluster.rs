@@ -195,9 +195,9 @@ impl Cluster {
                 self.keeper = Some(keeper);
                 at
             }
-            Observation::Drain { at } => {
+            Observation::Drain { at, grace } => {
                 self.drain = Some(Drain {
-                    until: at.after(DRAIN),
+                    until: at.after(DRAIN + grace),
                     is_announced: false,
                 });
                 at

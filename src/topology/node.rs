@@ -207,6 +207,8 @@ pub enum Observation {
     Drain {
         /// When it was said.
         at: Moment,
+        /// How much longer it may take, as what runs there may end first.
+        grace: Duration,
     },
     /// The switchover that an operator had asked for will not be.
     DrainOver {

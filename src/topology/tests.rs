@@ -383,7 +383,10 @@ fn a_machine_that_hears_nothing_does_not_trust_what_it_knew() {
 #[test]
 fn an_operators_drain_ends_when_the_switchover_is_refused() {
     let mut picture = stable();
-    picture.cluster.observe(Observation::Drain { at: at(60) });
+    picture.cluster.observe(Observation::Drain {
+        at: at(60),
+        grace: Duration::ZERO,
+    });
     assert_eq!(picture.view().phase, Phase::Draining);
     picture
         .cluster

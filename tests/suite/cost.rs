@@ -190,7 +190,13 @@ fn allocations(first: &[u8], request: &[u8], times: usize) -> u64 {
         .unwrap();
     let info = allocation_counter::measure(|| {
         runtime.block_on(async {
-            let registry = Registry::new(settings, Users::default(), None, None, 1);
+            let registry = Registry::new(
+                settings,
+                Users::default(),
+                None,
+                pooler::servers::security::TlsWays::default(),
+                1,
+            );
             let database = registry.database("app").unwrap();
             let pool = registry.pool(&database, "app", None).unwrap();
             let card = ClientCard::new(

@@ -225,3 +225,95 @@ fn a_cancel_reaches_a_server_that_speaks_only_tls() {
     client.cancel();
     assert_eq!(client.until_ready().error().code, "57014");
 }
+
+/// A pooler before a cluster of that one server, which speaks clear text to all other servers.
+fn cluster(host: &str, user: &str, mode: &str) -> Config {
+    let node = format!("{host}:{}", scene().postgres.server().port);
+    config()
+        .without_key("databases.app", "host")
+        .without_key("databases.app", "port")
+        .database("app", "cluster", "main")
+        .database("app", "user", user)
+        .set("clusters.main", "nodes", [node.as_str()])
+        .set("clusters.main", "probe_user", "tls_user")
+        .set("clusters.main", "hold_timeout", "2s")
+        .set("clusters.main", "server_tls_sslmode", mode)
+        .pooler("server_tls_sslmode", "disable")
+        .pooler("query_wait_timeout", "5s")
+}
+
+fn cluster_trusts(config: Config, authority: &Authority) -> Config {
+    config
+        .set("clusters.main", "server_tls_ca_file", "{folder}/own-ca.crt")
+        .file("own-ca.crt", &authority.pem())
+}
+
+#[test]
+fn a_cluster_has_a_tls_of_its_own_beside_that_of_all_other_servers() {
+    let (own, stranger) = (&scene().authority, &scene().stranger);
+    // The probes' user is let in by TLS alone, too.
+    works(&cluster("127.0.0.1", "tls_user", "require"), "true TLSv1.3");
+    fails(&cluster("localhost", "tls_user", "disable"), "57P03");
+    let config = cluster_trusts(cluster("localhost", "tls_user", "verify-full"), own);
+    works(&config, "true");
+    let server = scene().postgres.server();
+    let beside = config
+        .clone()
+        .server("plain", server, "app")
+        .database("plain", "user", "clear_user")
+        .start();
+    let mut plain = beside.login().database("plain").connect();
+    assert!(plain.value(HOW).starts_with("false"));
+    assert!(beside.connect().value(HOW).starts_with("true"));
+    fails(
+        &cluster_trusts(cluster("localhost", "tls_user", "verify-ca"), stranger),
+        "57P03",
+    );
+    fails(
+        &cluster_trusts(cluster("127.0.0.1", "tls_user", "verify-full"), own),
+        "57P03",
+    );
+    let old = cluster("localhost", "tls_user", "require");
+    works(
+        &old.set("clusters.main", "server_tls_protocols", "tlsv1.2"),
+        "true TLSv1.2",
+    );
+    let shown = own.sign("cert_user", &[]);
+    let config = cluster_trusts(cluster("localhost", "cert_user", "verify-full"), own)
+        .set("clusters.main", "server_tls_cert_file", "{folder}/own.crt")
+        .set("clusters.main", "server_tls_key_file", "{folder}/own.key")
+        .file("own.crt", &shown.certificate)
+        .file("own.key", &shown.key);
+    works(&config, "true TLSv1.3 /CN=cert_user");
+}
+
+#[test]
+fn a_reload_puts_another_tls_of_a_cluster_in_force_or_refuses_it_whole() {
+    let (own, stranger) = (&scene().authority, &scene().stranger);
+    let config = cluster_trusts(cluster("localhost", "tls_user", "verify-full"), own);
+    let pooler = config.start();
+    let mut client = pooler.connect();
+    assert!(client.value(HOW).starts_with("true"));
+    let mut hopeful = pooler.console();
+    pooler.rewrite(&config.clone().set(
+        "clusters.main",
+        "server_tls_ca_file",
+        "{folder}/missing.crt",
+    ));
+    let fault = hopeful.query("RELOAD").error().clone();
+    assert!(fault.says("clusters.main.server_tls_ca_file"), "{fault:?}");
+    assert!(client.value(HOW).starts_with("true"));
+    let wrong = config.set("clusters.main", "server_tls_ca_file", "{folder}/ca.crt");
+    pooler.reload(&wrong.file("ca.crt", &stranger.pem()));
+    crate::support::eventually(
+        std::time::Duration::from_secs(30),
+        "nobody trusts it",
+        || {
+            let reply = client.query(HOW);
+            reply
+                .errors
+                .first()
+                .is_some_and(|fault| fault.code == "57P03")
+        },
+    );
+}

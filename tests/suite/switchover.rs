@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cluster::Scene;
 use crate::support::eventually;
 use crate::support::pooler::Pooler;
+use crate::support::wire::batch;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -121,4 +122,44 @@ fn a_switchover_that_nobody_can_be_asked_for_is_told_so() {
     assert!(detail.contains("no Patroni keeps this cluster"), "{detail}");
     let reply = alone.console().query("SWITCHOVER other");
     assert_eq!(reply.error().code, "42704");
+}
+
+#[test]
+fn with_drain_grace_what_runs_may_end_before_patroni_is_asked_and_nothing_begins() {
+    let scene = Scene::start();
+    let fake = patroni(&scene, Some((412, "not today")));
+    let urls = [fake.url.as_str()];
+    let config = scene.config().set("clusters.main", "patroni", urls);
+    let config = config.set("clusters.main", "drain_grace", "60s");
+    let pooler = config.start();
+    let was_asked = || !fake.told.lock().unwrap().is_empty();
+    let (mut runs, mut waits) = (pooler.connect(), pooler.connect());
+    eventually(LONG, "Patroni has named the nodes", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["stable"]
+            && pooler.show("SHOW NODES").rows.len() == 3
+    });
+    runs.query("begin; insert into t values (1)").good();
+    let mut console = pooler.console();
+    console.send(batch().query("SWITCHOVER main"));
+    eventually(LONG, "the primary is drained", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["draining"]
+    });
+    waits.send(batch().query("insert into t values (2)"));
+    eventually(LONG, "what is new waits", || {
+        pooler.show("SHOW CLUSTERS").column("holding") == ["1"]
+    });
+    runs.query("insert into t values (3)").good();
+    assert!(!was_asked(), "a transaction still runs");
+    runs.query("commit").good();
+    assert_eq!(console.until_ready().error().code, "55000");
+    assert!(was_asked());
+    waits.until_ready().good();
+
+    // What does not end in time is not waited for.
+    pooler.reload(&config.set("clusters.main", "drain_grace", "200ms"));
+    fake.told.lock().unwrap().clear();
+    runs.query("begin; insert into t values (4)").good();
+    assert_eq!(console.query("SWITCHOVER main").error().code, "55000");
+    assert!(was_asked());
+    runs.query("commit").good();
 }

@@ -70,6 +70,7 @@ impl Door {
             user: String::new(),
             password: None,
             tls: TlsMode::Prefer,
+            cluster: None,
             startup: vec![("application_name".to_owned(), "pooler drill".to_owned())],
             connect_query: None,
             timeout: LOGIN,

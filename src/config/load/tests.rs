@@ -195,7 +195,7 @@ const BROKEN: &[(&str, &[&str])] = &[
         "[clusters.main]\nnodes = [\"a:x\"]\nprobe_user = \"p\"\nserver_tls_sslmode = \"e\"",
         &[
             "2:9: clusters.main.nodes: \"a:x\" is no node; a node is \"host\" or \"host:port\"; an IPv6 address stands in brackets",
-            "4:1: clusters.main.server_tls_sslmode: known, but not built in this version; leave it out",
+            "4:22: clusters.main.server_tls_sslmode: expected one of disable, allow, prefer, require, verify-ca, verify-full, found \"e\"",
         ],
     ),
     (

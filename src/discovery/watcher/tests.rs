@@ -42,6 +42,7 @@ fn watching() -> Watching {
             timeout: second,
             clients: 1,
         },
+        drain_grace: Duration::ZERO,
         target: Target {
             hosts: Vec::new(),
             balance: LoadBalance::default(),
@@ -49,6 +50,7 @@ fn watching() -> Watching {
             user: String::new(),
             password: None,
             tls: TlsMode::Disable,
+            cluster: None,
             startup: Vec::new(),
             connect_query: None,
             timeout: second,
