@@ -69,7 +69,7 @@ impl Session {
         if self.held.len() >= MARK || self.held.first() == Some(&b'X') {
             return Ok(Poll::Pending);
         }
-        with_scratch(|scratch| match self.stream.poll_read(cx, scratch) {
+        with_scratch(|scratch| match self.read_client(cx, scratch) {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Err(_) | Ok(0)) => Err(Error::ClientGone),
             Poll::Ready(Ok(count)) => {

@@ -33,7 +33,7 @@ impl Session {
         }
         with_scratch(|scratch| {
             let count =
-                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+                ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(Err(Error::ClientGone));
             }
@@ -204,7 +204,7 @@ impl Session {
         }
         with_scratch(|scratch| {
             let count =
-                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+                ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(Err(Error::ClientGone));
             }

@@ -272,8 +272,7 @@ impl Session {
             return Poll::Ready(self.bereft_said(cx, &held));
         }
         with_scratch(|scratch| {
-            let count =
-                ready!(self.stream.poll_read(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            let count = ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(Err(Error::ClientGone));
             }

@@ -42,7 +42,7 @@ impl Session {
         }
         if self.held.is_empty() || (is_behind && gathered == self.held.len()) {
             let read = with_scratch(|scratch| {
-                let read = self.stream.poll_read(cx, scratch);
+                let read = self.read_client(cx, scratch);
                 if let Poll::Ready(Ok(count)) = &read {
                     self.held.extend_from_slice(&scratch[..*count]);
                 }

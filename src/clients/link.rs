@@ -135,7 +135,7 @@ impl Session {
             return self.client_said(cx, &held).map(Poll::Ready);
         }
         with_scratch(|scratch| {
-            let count = match self.stream.poll_read(cx, scratch) {
+            let count = match self.read_client(cx, scratch) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Err(_)) => return Err(Error::ClientGone),
                 Poll::Ready(Ok(count)) => count,

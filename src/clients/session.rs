@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
+
 use crate::clients::again::or_again;
 use crate::clients::answer;
 use crate::clients::bereft::Bereft;
@@ -92,6 +94,8 @@ pub struct Session {
     pub(super) before: Option<Arc<Parameters>>,
     /// It goes over to another process, and nothing is under way.
     pub(super) is_moving: bool,
+    /// Its socket had nothing to read when it was asked last, and wakes the task when it has.
+    is_awaited: bool,
     _places: ClientPlaces,
 }
 
@@ -134,6 +138,7 @@ impl Session {
             ears: None,
             before: None,
             is_moving: false,
+            is_awaited: false,
             _places: places,
         }
     }
@@ -203,6 +208,22 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Reads the client; the only place that does. While its socket is known to wake this task, asking costs neither a lock nor a waker.
+    #[inline]
+    pub(super) fn read_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_awaited && !self.stream.has_heard() {
+            return Poll::Pending;
+        }
+        let read = self.stream.poll_read(cx, into);
+        // Without budget nothing was asked, and TLS may wait for more than its socket's bytes.
+        self.is_awaited = read.is_pending() && has_budget_remaining() && !self.stream.is_tls();
+        read
     }
 
     /// Sends what the client's socket did not take before.

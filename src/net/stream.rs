@@ -266,10 +266,10 @@ impl Stream {
             .is_some_and(|tls| tls.has_pending_output())
     }
 
-    /// Whether a read may find something. Costs no system call; when false, the task is woken once it turns true.
+    /// Whether a read may find something, as far as the runtime has heard. Costs no system call and no lock, and wakes nobody.
     #[inline]
-    pub fn read_ready(&self, cx: &mut Context<'_>) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.has_unread()) || self.socket.read_ready(cx)
+    pub fn has_heard(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_unread()) || self.socket.has_heard()
     }
 
     /// Whether the socket holds bytes, an end or an error, known to the runtime or not. Costs a system call.

@@ -6,8 +6,9 @@ mod certificates;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
@@ -48,14 +49,13 @@ fn what_the_runtime_has_not_come_to_yet_is_seen_in_the_socket() {
         let options = SocketOptions::default();
         let idle = Stream::connect_tcp(address, &options).await.unwrap();
         let (mut other, _) = listener.accept().unwrap();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        while idle.read_ready(&mut cx) {
+        while idle.has_heard() {
             tokio::task::yield_now().await;
         }
         assert!(!idle.has_unheard_bytes());
         other.write_all(b"FATAL").unwrap();
         // Nothing was awaited since.
-        assert!(!idle.read_ready(&mut cx));
+        assert!(!idle.has_heard());
         assert!(idle.has_unheard_bytes());
     });
 }
@@ -306,6 +306,36 @@ fn trying_to_write_stops_when_the_other_side_reads_nothing() {
     });
 }
 
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_waits_for_bytes_is_woken_whoever_asks_meanwhile_what_was_heard() {
+    run(async {
+        let (mut waiting, mut other) = tcp_pair(&SocketOptions::default()).await;
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        for turn in 1..=3 {
+            while waiting.poll_read(&mut cx, &mut [0; 64]).is_ready() {}
+            let woken = bell.0.load(Ordering::SeqCst);
+            assert!(!waiting.has_heard(), "turn {turn}");
+            other.write_all(b"news").await.unwrap();
+            while !waiting.has_heard() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(bell.0.load(Ordering::SeqCst), woken + 1, "turn {turn}");
+        }
+    });
+}
+
 #[test]
 fn a_quiet_stream_is_not_ready_to_be_read() {
     run(async {
@@ -318,25 +348,17 @@ fn a_quiet_stream_is_not_ready_to_be_read() {
             accepted.read_some(&mut [0; 16]).await.unwrap();
             accepted.write_all(b"pong").await.unwrap();
             dialed.read_some(&mut [0; 16]).await.unwrap();
-            assert!(!poll_fn(|cx| Poll::Ready(dialed.read_ready(cx))).await);
+            assert!(!dialed.has_heard());
 
             accepted.write_all(b"news").await.unwrap();
-            poll_fn(|cx| {
-                if dialed.read_ready(cx) {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            })
-            .await;
+            while !dialed.has_heard() {
+                tokio::task::yield_now().await;
+            }
             let mut buffer = [0; 2];
             assert_eq!(dialed.read_some(&mut buffer).await.unwrap(), 2);
-            assert!(
-                poll_fn(|cx| Poll::Ready(dialed.read_ready(cx))).await,
-                "half of it is left"
-            );
+            assert!(dialed.has_heard(), "half of it is left");
             assert_eq!(dialed.read_some(&mut [0; 16]).await.unwrap(), 2);
-            assert!(!poll_fn(|cx| Poll::Ready(dialed.read_ready(cx))).await);
+            assert!(!dialed.has_heard());
         }
     });
 }

@@ -107,19 +107,20 @@ impl Server {
     /// Costs no system call on the server's own thread, whose runtime has heard what was said before it woke anybody who may ask.
     /// Another thread's may not have come to it yet, so there the socket itself is asked.
     pub fn is_silent(&mut self, interner: &Interner) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        if self.stream.read_ready(&mut cx) && !self.has_said_nothing_bad(&mut cx, interner) {
+        let has_heard = self.stream.has_heard();
+        if has_heard && !self.has_said_nothing_bad(interner) {
             return false;
         }
-        let is_told = self.home == thread::worker() && has_budget_remaining();
+        let is_told = self.home == thread::worker() && (!has_heard || has_budget_remaining());
         is_told || !self.stream.has_unheard_bytes()
     }
 
     #[cold]
-    fn has_said_nothing_bad(&mut self, cx: &mut Context<'_>, interner: &Interner) -> bool {
+    fn has_said_nothing_bad(&mut self, interner: &Interner) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
         let mut scratch = [0; 4096];
         loop {
-            match self.stream.poll_read(cx, &mut scratch) {
+            match self.stream.poll_read(&mut cx, &mut scratch) {
                 Poll::Pending => return true,
                 Poll::Ready(Err(_) | Ok(0)) => return false,
                 Poll::Ready(Ok(count)) => {
