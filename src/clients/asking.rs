@@ -10,6 +10,7 @@ use crate::clients::session::{Next, Session, Standing};
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::lease::Lease;
+use crate::pools::plan::Plan;
 use crate::pools::pool::{Asked, Asker};
 use crate::protocol::dialogue::Rules;
 use crate::protocol::offhand;
@@ -32,8 +33,7 @@ impl Session {
             return Poll::Ready(self.begin(cx, &held));
         }
         with_scratch(|scratch| {
-            let count =
-                ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            let count = ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(Err(Error::ClientGone));
             }
@@ -66,8 +66,15 @@ impl Session {
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
-        match self.steer(now)? {
-            Way::There => self.ask_for_server(cx, chunk, now),
+        let (plan, asked) = (self.pool.plan.load(), Arc::as_ptr(&self.pool));
+        match self.steer(&plan, now)? {
+            Way::There if Arc::as_ptr(&self.pool) == asked => {
+                self.ask_for_server(cx, chunk, &plan, now)
+            }
+            Way::There => {
+                let plan = self.pool.plan.load();
+                self.ask_for_server(cx, chunk, &plan, now)
+            }
             Way::Later => self.answer_begin(cx, chunk, now),
             Way::Nowhere => {
                 self.held.extend_from_slice(chunk);
@@ -107,13 +114,13 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
         chunk: &[u8],
+        plan: &Plan,
         now: Moment,
     ) -> Result<Next, Error> {
         if self.course.is_some() {
             self.list_decision(chunk);
         }
-        let plan = self.pool.plan.load();
-        match self.pool.ask(&plan, cx.waker(), now, Asker::Client) {
+        match self.pool.ask(plan, cx.waker(), now, Asker::Client) {
             Asked::Server(server) => {
                 self.link(server, plan.rules);
                 self.client_said(cx, chunk)
@@ -203,8 +210,7 @@ impl Session {
             return Poll::Pending;
         }
         with_scratch(|scratch| {
-            let count =
-                ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
+            let count = ready!(self.read_client(cx, scratch)).map_err(|_| Error::ClientGone)?;
             if count == 0 {
                 return Poll::Ready(Err(Error::ClientGone));
             }

@@ -9,7 +9,7 @@ use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
-use crate::pools::plan::Reads;
+use crate::pools::plan::{Plan, Reads};
 use crate::routing::own::Wish;
 use crate::routing::route::Route;
 use crate::stats::census::ClientState;
@@ -204,18 +204,13 @@ impl Course {
 }
 
 impl Session {
-    /// Chooses the pool for what the client is about to ask. Costs a look at the board.
-    pub(super) fn steer(&mut self, now: Moment) -> Result<Way, Error> {
-        let (is_followed, reads, splitting) = {
-            let plan = self.pool.plan.load();
-            let is_split = self.course.is_some() && plan.split.is_some();
-            let splitting = if is_split { plan.split.clone() } else { None };
-            (plan.rules.is_followed, plan.reads, splitting)
-        };
-        if self.pool.is_retired() || is_followed != self.course.is_some() {
+    /// Chooses the pool for what the client is about to ask; `plan` is that of the pool it has. Costs a look at the board.
+    pub(super) fn steer(&mut self, plan: &Plan, now: Moment) -> Result<Way, Error> {
+        let splitting = plan.split.as_ref().filter(|_| self.course.is_some());
+        if self.pool.is_retired() || plan.rules.is_followed != self.course.is_some() {
             self.change_course()?;
         }
-        if let Some(splitting) = &splitting
+        if let Some(splitting) = splitting
             && self.split().is_some()
         {
             return self.steer_by(splitting, now);
@@ -224,7 +219,7 @@ impl Session {
             return Ok(Way::There);
         };
         let view = course.board.view();
-        let Some(node) = node_for(&course.board, &view, reads, course.read, now) else {
+        let Some(node) = node_for(&course.board, &view, plan.reads, course.read, now) else {
             return Ok(Way::Nowhere);
         };
         if view.primary_at(now) == Some(node) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::thread;
 
 /// How much longer another worker's oldest must have waited.
 const CROSSING: Duration = Duration::from_millis(1);
@@ -111,8 +112,13 @@ impl<S> Lines<S> {
 
     /// Puts `spot` at the end of its worker's line.
     pub fn join(&mut self, worker: usize, spot: Arc<Spot<S>>) {
-        let index = worker % self.lines.len();
+        let index = thread::place(worker, self.lines.len());
         self.lines[index].push_back(spot);
+    }
+
+    #[inline]
+    fn are_empty(&self) -> bool {
+        self.lines.iter().all(VecDeque::is_empty)
     }
 
     fn tidy(&mut self) {
@@ -148,16 +154,29 @@ impl<S> Lines<S> {
     }
 
     /// Whether anybody waits.
+    #[inline]
     pub fn has_waiting(&mut self) -> bool {
+        if self.are_empty() {
+            return false;
+        }
         self.tidy();
-        self.lines.iter().any(|line| !line.is_empty())
+        !self.are_empty()
     }
 
     /// Gives `server` to whose turn it is; back to the caller when nobody waits.
-    pub fn give(&mut self, worker: usize, mut server: Box<S>) -> Option<Box<S>> {
+    #[inline]
+    pub fn give(&mut self, worker: usize, server: Box<S>) -> Option<Box<S>> {
+        if self.are_empty() {
+            return Some(server);
+        }
+        self.give_next(worker, server)
+    }
+
+    fn give_next(&mut self, worker: usize, mut server: Box<S>) -> Option<Box<S>> {
+        let worker = thread::place(worker, self.lines.len());
         loop {
             self.tidy();
-            let Some(index) = self.turn(worker % self.lines.len()) else {
+            let Some(index) = self.turn(worker) else {
                 return Some(server);
             };
             let Some(spot) = self.lines[index].pop_front() else {

@@ -42,8 +42,8 @@ impl Dialogue<'_> {
         let Some(size) = size else {
             return self.nonsense("a message has an impossible length");
         };
-        let is_row = matches!(tag, b'D' | b'd');
-        if is_row
+        let is_result = matches!(tag, b'D' | b'd' | b'T');
+        if is_result
             && matches!(
                 self.server.pipeline.front(),
                 Some(Owed::Query | Owed::Execute(_))

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Waker;
@@ -186,15 +186,15 @@ impl ClientCard {
         Moment::from_micros(self.xact_start.load(Relaxed))
     }
 
-    /// Notes the server that works for it; 0 for none.
+    /// Notes the server that works for it; 0 for none. Where to look, no more: who cancels asks that server's own card.
     #[inline]
     pub fn link_to(&self, server: u64) {
-        self.link.store(server, SeqCst);
+        self.link.store(server, Release);
     }
 
     /// The id of the server that works for it; 0 for none.
     pub fn link(&self) -> u64 {
-        self.link.load(SeqCst)
+        self.link.load(Acquire)
     }
 
     /// Where the client's task can be woken. Called once, by that task.
