@@ -99,11 +99,8 @@ impl Session {
         if is_steered && self.may_be_own(chunk) && self.answer_own(cx, chunk)? {
             return Ok(true);
         }
-        if matches!(first, Some(b'P' | b'C')) && self.late.is_none() {
-            if self.answer_offhand(cx, chunk)? {
-                return Ok(true);
-            }
-        } else if first == Some(&b'Q') && is_steered && self.answer_explain(cx, chunk)? {
+        let is_name = matches!(first, Some(b'P' | b'C')) && self.late.is_none();
+        if is_name && self.answer_offhand(cx, chunk)? {
             return Ok(true);
         }
         Ok(is_steered && !self.read_ahead(chunk))

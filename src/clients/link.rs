@@ -125,6 +125,9 @@ impl Session {
             if self.is_held_back() {
                 return self.poll_gate(cx);
             }
+            if self.is_gathering() {
+                return self.poll_more(cx);
+            }
             if self.is_looked_at() {
                 // What comes next may belong elsewhere, unless the look finds that the client is tied.
                 return Ok(Poll::Pending);

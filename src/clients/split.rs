@@ -19,6 +19,7 @@ use crate::routing::own::Wish;
 use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
 use crate::routing::route::{Ask, Circumstances, Reason, Route, is_soon};
 use crate::routing::standing;
+use crate::routing::talk::Talk;
 use crate::topology::node::Role;
 
 thread_local! {
@@ -52,6 +53,10 @@ pub(super) struct Split {
     pub(super) wish: Wish,
     /// What is being asked.
     pub(super) asked: Asked,
+    /// What it says of them in the extended protocol, while that goes on.
+    pub(super) talk: Option<Box<Talk>>,
+    /// It has given names to statements about them.
+    pub(super) owns_names: bool,
     /// So many held bytes are the beginning of a request; 0 when none is being gathered.
     pub(super) gathered: usize,
     pub(super) gate: Gate,
@@ -99,6 +104,8 @@ impl Split {
                 size: 0,
                 is_whole: false,
             },
+            talk: None,
+            owns_names: false,
             gathered: 0,
             gate: Gate::Open,
             flight: None,

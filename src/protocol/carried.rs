@@ -20,7 +20,7 @@ mod sequences;
 use std::sync::Arc;
 
 use self::look::Found;
-pub(super) use self::refusal::REFUSED;
+pub(super) use self::refusal::{REFUSED, error};
 use crate::config::value::{PoolMode, SessionState};
 use crate::protocol::channels::{Channels, Step};
 use crate::protocol::dialogue::{Dialogue, Rules};

@@ -211,6 +211,14 @@ pub fn row_description(out: &mut BytesMut, columns: &[(&str, u32)]) {
     );
 }
 
+/// ParameterDescription: the type of each parameter.
+pub fn parameter_description(out: &mut BytesMut, types: &[u32]) {
+    frame(out, b't', |out| {
+        out.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
+        types.iter().for_each(|oid| out.put_u32(*oid));
+    });
+}
+
 /// DataRow; `None` is NULL. Values may hold zero bytes, they have a length.
 pub fn data_row(out: &mut BytesMut, values: &[Option<&[u8]>]) {
     let mut data = BytesMut::new();

@@ -35,6 +35,7 @@ pub struct Statement {
     age: u64,
     retired: AtomicBool,
     accepted: AtomicBool,
+    is_own: AtomicBool,
     note: AtomicU64,
 }
 
@@ -81,6 +82,16 @@ impl Statement {
         self.write_name(out);
         out.push(0);
         end(out, at);
+    }
+
+    /// It is the pooler's own to answer: no server may run it.
+    pub fn is_the_poolers(&self) {
+        self.is_own.store(true, Relaxed);
+    }
+
+    /// Whether it is the pooler's own to answer.
+    pub fn is_own(&self) -> bool {
+        self.is_own.load(Relaxed)
     }
 
     /// A server has accepted it outside a transaction.
@@ -164,6 +175,7 @@ impl Dictionary {
             age: self.age.load(Relaxed),
             retired: AtomicBool::new(false),
             accepted: AtomicBool::new(false),
+            is_own: AtomicBool::new(false),
             note: AtomicU64::new(0),
         });
         self.by_definition

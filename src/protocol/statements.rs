@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::value::Dialect;
 use crate::error::Error;
-use crate::protocol::carried::REFUSED;
+use crate::protocol::carried::{REFUSED, error};
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
 use crate::protocol::prepared::{Statement, begin, end, text_of};
@@ -19,6 +19,12 @@ const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 /// A named Parse must be kept, so it must fit: 64 MB.
 const LARGEST_PARSE: usize = 64 << 20;
+/// The errors about names of what the pooler answers itself.
+const TAKEN: (&str, &str) = ("42P05", "a prepared statement of that name already exists");
+const NOT_ALONE: (&str, &str) = (
+    "0A000",
+    "a statement about settings of the pooler or routes cannot be run behind others",
+);
 /// The names in Bind, Describe and Close together.
 const LARGEST_NAMES: usize = 1 << 16;
 
@@ -65,6 +71,10 @@ impl Dialogue<'_> {
         };
         let (name, definition) = (&body[..split], &body[split + 1..]);
         if let Some(existing) = self.client.names.get(name).map(Arc::clone) {
+            if self.is_poolers(&existing) {
+                self.refuse_own(TAKEN, run);
+                return Ok(Look::Took { seen: size, size });
+            }
             if self.rules.dialect == Dialect::PgBouncer {
                 return Err(Error::StatementExists(shown(name)));
             }
@@ -182,6 +192,10 @@ impl Dialogue<'_> {
             self.tally.binds.add(1);
         }
         let known = self.client.names.get(name).map(Arc::clone);
+        if known.as_ref().is_some_and(|known| self.is_poolers(known)) {
+            self.refuse_own(NOT_ALONE, run);
+            return Ok(Look::Hide(size));
+        }
         let is_foreign = name.is_empty() && self.server.unnamed == Unnamed::Foreign;
         if name.is_empty() && !is_foreign {
             self.server.unnamed = Unnamed::Own;
@@ -242,6 +256,10 @@ impl Dialogue<'_> {
             return Ok(Look::Pass(size));
         }
         if let Some(known) = &known {
+            if self.is_poolers(known) {
+                self.refuse_own(NOT_ALONE, run);
+                return Ok(Look::Took { seen: size, size });
+            }
             self.ensure(name, known, run);
         }
         let out = run.tail();
@@ -252,6 +270,25 @@ impl Dialogue<'_> {
         end(out, at);
         self.extended(Owed::Describe(known.map_or(0, |known| known.id)));
         Ok(Look::Took { seen: size, size })
+    }
+
+    /// Whether no server may hear of `statement`.
+    fn is_poolers(&self, statement: &Statement) -> bool {
+        self.rules.is_split && statement.is_own()
+    }
+
+    /// Answers `error` in the place of a request for what no server has; the server is made to fail there.
+    fn refuse_own(&mut self, (code, message): (&str, &str), run: &mut Run<'_>) {
+        if self.server.status == b'E' && self.server.pipeline.is_empty() {
+            // In a transaction that has failed the server says that of anything.
+            let failing = self.dictionary.find(b"SELECT 1\0\0\0");
+            failing.write_parse(run.tail());
+            return self.extended(Owed::Parse);
+        }
+        write_refused(b"POOLER_0", run.tail());
+        let hint = "It is answered where nothing else is owed: wait for the answers before it.";
+        let error = error(code, message, hint);
+        self.extended(Owed::RefusedParse(error));
     }
 
     pub(super) fn close(

@@ -21,3 +21,4 @@ pub mod route;
 pub mod scan;
 pub mod second;
 pub mod standing;
+pub mod talk;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use crate::config::routing::Consistency;
 use crate::protocol::lexer::{Strings, cut, first_word};
 use crate::protocol::sql::{Cursor, statements};
+use crate::routing::explain::COLUMNS;
 use crate::routing::route::{Policy, Target};
 
 /// What the names of all of them begin with.
@@ -42,6 +43,56 @@ pub enum Order {
     ResetAll,
 }
 
+/// A statement that the pooler answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Own<'a> {
+    /// About its settings; or why that is refused.
+    Order(Result<Order, Complaint>),
+    /// EXPLAIN ROUTE of this.
+    Explain(&'a [u8]),
+}
+
+/// What `text` is, if it is one that the pooler answers itself.
+pub fn own(text: &[u8]) -> Option<Own<'_>> {
+    if let Some(sql) = explained(text) {
+        return Some(Own::Explain(sql));
+    }
+    match order(text) {
+        // The server must hear of it, too.
+        Ok(None | Some(Order::ResetAll)) => None,
+        Ok(Some(order)) => Some(Own::Order(Ok(order))),
+        Err(complaint) => Some(Own::Order(Err(complaint))),
+    }
+}
+
+/// Whether `text` is one.
+pub fn is_own(text: &[u8]) -> bool {
+    may_concern(text) && own(text).is_some()
+}
+
+/// The names of the columns that it has; none where it has no rows.
+pub fn columns(text: &[u8]) -> &'static [&'static str] {
+    match own(text) {
+        Some(Own::Explain(_)) => &COLUMNS,
+        Some(Own::Order(Ok(Order::Show(Setting::Route)))) => &["pooler.route"],
+        Some(Own::Order(Ok(Order::Show(Setting::Consistency)))) => &["pooler.consistency"],
+        Some(Own::Order(_)) | None => &[],
+    }
+}
+
+/// What is to be explained, if `text` asks for that.
+fn explained(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text.trim_ascii_start();
+    for word in [&b"explain"[..], b"route"] {
+        let (first, after) = rest.split_at_checked(word.len())?;
+        if !first.eq_ignore_ascii_case(word) || !after.first()?.is_ascii_whitespace() {
+            return None;
+        }
+        rest = after.trim_ascii_start();
+    }
+    Some(rest)
+}
+
 /// Why a statement is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -51,6 +102,17 @@ pub struct Complaint {
     pub message: String,
     /// What to do.
     pub hint: &'static str,
+}
+
+impl Complaint {
+    /// One that says all by itself.
+    pub const fn new(code: &'static str, message: String) -> Self {
+        Self {
+            code,
+            message,
+            hint: "",
+        }
+    }
 }
 
 const ROUTES: [(&str, Target); 3] = [
@@ -194,7 +256,8 @@ pub fn may_concern(text: &[u8]) -> bool {
         [b's' | b'S', b'e' | b'E', b't' | b'T', ..]
         | [b's' | b'S', b'h' | b'H', ..]
         | [b'r' | b'R', b'e' | b'E', b's' | b'S', ..]
-        | [b'd' | b'D', b'i' | b'I', ..] => true,
+        | [b'd' | b'D', b'i' | b'I', ..]
+        | [b'e' | b'E', b'x' | b'X', b'p' | b'P', ..] => true,
         [b'/' | b'-' | b';', ..] => {
             let word = first_word(text).to_ascii_lowercase();
             matches!(&*word, b"set" | b"show" | b"reset" | b"discard")
@@ -279,7 +342,7 @@ fn own_name(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Order, Setting, Wish, order};
+    use super::{Order, Own, Setting, Wish, columns, order, own};
     use crate::config::routing::Consistency;
     use crate::routing::route::{Policy, Target};
 
@@ -326,6 +389,24 @@ mod tests {
         ] {
             assert_eq!(order(sql.as_bytes()), Ok(None), "{sql}");
         }
+    }
+
+    #[test]
+    fn only_the_two_words_in_front_ask_for_a_route() {
+        let sql = b" Explain\nROUTE  select 1";
+        assert_eq!(own(sql), Some(Own::Explain(b"select 1")));
+        assert_eq!(columns(sql), ["subject", "finding", "why"]);
+        for other in [
+            "explain select 1",
+            "explain routes",
+            "explain",
+            "execute route",
+        ] {
+            assert_eq!(own(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(own(b"discard all"), None, "the server's, too");
+        assert_eq!(columns(b"show pooler.consistency"), ["pooler.consistency"]);
+        assert_eq!(columns(b"set pooler.route = 'auto'"), [""; 0]);
     }
 
     #[test]

@@ -382,6 +382,11 @@ pub struct Cutter {
 }
 
 impl Cutter {
+    /// The tag of the message under way, or of the last one where it is over.
+    pub fn tag(&self) -> u8 {
+        self.head[0]
+    }
+
     /// How many bytes of `chunk` belong to the request under way, and whether it ends with them.
     pub fn cut(&mut self, chunk: &[u8]) -> (usize, bool) {
         let mut at = 0;

@@ -80,7 +80,7 @@ fn sets_own(traces: &Traces, text: &[u8]) -> bool {
 }
 
 /// An ErrorResponse that a statement is answered with in the server's place.
-fn error(code: &str, message: &str, hint: &str) -> Box<[u8]> {
+pub(in crate::protocol) fn error(code: &str, message: &str, hint: &str) -> Box<[u8]> {
     let mut out = Vec::new();
     let at = begin(&mut out, b'E');
     for (field, text) in [

@@ -63,6 +63,124 @@ fn settings_of_the_pooler_are_its_own_and_unknown_words_are_errors() {
 }
 
 #[test]
+fn they_may_have_names_and_be_asked_for_as_any_statement() {
+    let scene = scene();
+    let pooler = start(&split(&scene));
+    let mut client = pooler.connect();
+    let set = "set pooler.route = 'primary'";
+    let shape = |reply: crate::support::wire::Reply| reply.good().shape;
+    let prepare = |name, sql| batch().parse(name, sql).describe_statement(name).sync();
+    assert_eq!(shape(client.ask(prepare("set", set))), "1tnZ");
+    assert_eq!(
+        shape(client.ask(prepare("show", "show pooler.route"))),
+        "1tTZ"
+    );
+    assert_eq!(
+        shape(client.ask(prepare("explain", "explain route select $1"))),
+        "1tTZ"
+    );
+    for status in ['I', 'T'] {
+        if status == 'T' {
+            client.query("begin").good();
+            client
+                .query("select count(*) from t for update of t")
+                .errors
+                .clear();
+            client.query("rollback").good();
+            client.query("begin").good();
+            client.query("insert into t values (1, 1)").good();
+        }
+        client.query("reset pooler.route").good();
+        assert_eq!(client.ask(batch().run("show", &[]).sync()).value(), "auto");
+        assert_eq!(shape(client.ask(batch().run("set", &[]).sync())), "2CZ");
+        let reply = client.ask(batch().run("show", &[]).sync()).good();
+        assert_eq!((reply.value(), reply.status), ("primary".into(), status));
+        let rows = client.ask(batch().run("explain", &["x"]).sync()).good();
+        assert_eq!(rows.rows[0][1].as_deref(), Some("read"));
+        let few = batch()
+            .bind("explain", &["x"])
+            .execute_portal("", 2)
+            .flush();
+        client.send(few);
+        assert_eq!(client.until(b's').shape, "2DDs");
+        let rest = client.ask(batch().execute_portal("", 0).sync()).good();
+        assert_eq!(rest.rows.len() + 2, rows.rows.len());
+    }
+    client.query("rollback").good();
+    // Mistakes.
+    for (request, code) in [
+        (batch().parse("set", set).sync(), "42P05"),
+        (batch().parse("set", "select 1").sync(), "42P05"),
+        (
+            batch()
+                .parse("", "set pooler.rout = 'x'")
+                .run("", &[])
+                .sync(),
+            "42704",
+        ),
+        (batch().run("nothing", &[]).sync(), "26000"),
+    ] {
+        let reply = client.ask(request);
+        assert_eq!((reply.error().code.as_str(), reply.status), (code, 'I'));
+    }
+    // In front of others, and not behind them: no server ever runs it.
+    let before = batch().run("set", &[]).parse("", "select 17").run("", &[]);
+    assert_eq!(client.ask(before.sync()).good().value(), "17");
+    client.query("set pooler.route = 'auto'").good();
+    for own in [batch().run("set", &[]), batch().describe_statement("set")] {
+        let behind = batch().parse("", "select 17").run("", &[]);
+        let reply = client.ask(behind.raw(&own.into_bytes()).sync());
+        assert_eq!(reply.error().code, "0A000");
+    }
+    assert_eq!(client.value("show pooler.route"), "auto");
+    client.query("begin").good();
+    client.query("select nothing").errors.clear();
+    let failed = client.ask(batch().run("set", &[]).sync());
+    assert_eq!(
+        (failed.error().code.as_str(), failed.status),
+        ("25P02", 'E')
+    );
+    client.query("rollback").good();
+    let unset = "select current_setting('pooler.route', true) is null";
+    for place in ["primary", "replica"] {
+        let hinted = format!("/* pooler: {place} */ {unset}");
+        assert_eq!(client.value(&hinted), "t", "no server hears of it");
+    }
+    // Closed, or thrown away with all others.
+    client.ask(batch().close_statement("set").sync()).good();
+    assert_eq!(
+        client.ask(batch().run("set", &[]).sync()).error().code,
+        "26000"
+    );
+    client.query("discard all").good();
+    assert_eq!(
+        client.ask(batch().run("show", &[]).sync()).error().code,
+        "26000"
+    );
+}
+
+#[test]
+fn they_may_come_in_pieces_of_any_size() {
+    let scene = scene();
+    let pooler = start(&split(&scene));
+    let bytes = batch()
+        .parse("p", "set pooler.consistency = 'none'")
+        .run("p", &[])
+        .parse("", "show pooler.consistency")
+        .run("", &[])
+        .sync()
+        .query("select 18")
+        .into_bytes();
+    for cut in (1..bytes.len()).step_by(7) {
+        let mut client = pooler.connect();
+        client.send(batch().raw(&bytes[..cut]));
+        client.send(batch().raw(&bytes[cut..]));
+        assert_eq!(client.until_ready().good().value(), "none", "cut at {cut}");
+        assert_eq!(client.until_ready().good().value(), "18", "cut at {cut}");
+    }
+}
+
+#[test]
 fn within_a_transaction_they_are_answered_and_hold_from_the_next_one_on() {
     let scene = scene();
     let pooler = start(&split(&scene));
@@ -99,8 +217,6 @@ fn within_a_transaction_they_are_answered_and_hold_from_the_next_one_on() {
         let reply = client.query(sql);
         assert_eq!(reply.error().code, "0A000", "{sql}");
     }
-    let reply = client.ask(batch().parse("s", "set pooler.route = 'primary'").sync());
-    assert_eq!(reply.error().code, "0A000");
     assert_eq!(client.value("show pooler.route"), "auto");
     // In the startup packet.
     let login = |options| pooler.login().parameter("options", options);
