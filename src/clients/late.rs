@@ -14,7 +14,8 @@ use std::task::Context;
 use bytes::BytesMut;
 
 use crate::clients::session::{Next, Session, Standing};
-use crate::clients::split::Gate;
+use crate::clients::split::{Gate, judge};
+use crate::clients::steering::texts_asked;
 use crate::clock::{self, Moment};
 use crate::config::value::PoolMode;
 use crate::error::Error;
@@ -33,6 +34,8 @@ use crate::topology::view::NodeView;
 
 const ISOLATION: &str = "SHOW default_transaction_isolation";
 const ROLLBACK: &str = "ROLLBACK";
+/// After it, as after any query, nobody may say what the transaction is.
+const QUERY: &str = "SELECT 1";
 /// Makes a transaction one that has failed.
 const FAILS: &str = "failed on a replica";
 
@@ -47,6 +50,8 @@ pub(super) struct Late {
     pub(super) is_moving: bool,
     /// What it has been told, or holds, is only where it is.
     pub(super) is_fixed: bool,
+    /// It has had a query on a replica, before which some things must be said.
+    pub(super) has_queried: bool,
     /// It has failed, and is to have failed wherever it goes.
     pub(super) has_failed: bool,
     /// What its next request is answered, in the place of any server.
@@ -60,6 +65,7 @@ impl Late {
             is_due: false,
             is_moving: false,
             is_fixed: false,
+            has_queried: false,
             has_failed: false,
             refusal: None,
         }
@@ -68,6 +74,11 @@ impl Late {
     pub(super) fn is_read_only(&self) -> bool {
         self.modes.access == Some(Access::ReadOnly)
     }
+}
+
+fn is_one_of(word: &[u8], words: &[&str]) -> bool {
+    let mut words = words.iter();
+    words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
 }
 
 fn put_query(out: &mut Vec<u8>, sql: &str) {
@@ -193,7 +204,7 @@ impl Session {
     }
 
     /// Puts before the first request of a link what it needs: the question how the server isolates by itself, and BEGIN.
-    pub(super) fn put_begin(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn put_begin(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         let is_due = self.late.as_ref().is_some_and(|late| late.is_due);
         let Some((asked, is_replica, default)) = self.split().map(|split| {
             let default = split.standing.defaults.isolation;
@@ -237,10 +248,17 @@ impl Session {
             }
         }
         if !is_replica && let Some(split) = self.split() {
-            // Whatever follows is part of it.
-            split.asked.ask.intent = Intent::Unknown;
+            // Whatever follows is part of it. What passes now has been read, unless the gate is open.
+            split.is_watched = split.is_closed() && split.asked.ask.intent == Intent::Read;
+            if !split.is_watched {
+                split.asked.ask.intent = Intent::Unknown;
+            }
         }
         self.put_plain_begin(out);
+        if !is_replica && self.is_said_too_late(chunk) {
+            put_query(out, QUERY);
+            self.owe();
+        }
     }
 
     fn put_plain_begin(&mut self, out: &mut Vec<u8>) {
@@ -253,6 +271,53 @@ impl Session {
                 put_query(out, FAILS);
                 self.server().side.pipeline.push(Owed::Aside);
             }
+        }
+    }
+
+    /// Whether `chunk` begins with what must stand before every query, and there was one on a replica.
+    fn is_said_too_late(&self, chunk: &[u8]) -> bool {
+        let late = self.late.as_ref();
+        let has_queried = late.is_some_and(|late| late.has_queried && !late.has_failed);
+        let word = || texts_asked(&self.side.names, chunk).next().map(first_word);
+        has_queried && word().is_some_and(|word| is_one_of(word, &["set", "begin", "start"]))
+    }
+
+    /// A transaction passes `chunk` to its server: notes a query that a replica gets, and on the primary whether it goes on reading.
+    pub(super) fn note_passing(&mut self, chunk: &[u8]) {
+        if chunk.is_empty() {
+            return;
+        }
+        if let Some(late) = &mut self.late
+            && !late.has_queried
+        {
+            let course = self.course.as_ref();
+            let split = course.and_then(|course| course.split.as_ref());
+            let is_there = split.is_some_and(|split| split.flight.is_some());
+            let queries = &["select", "with", "values", "table", "explain", "copy"];
+            let mut texts = texts_asked(&self.side.names, chunk);
+            late.has_queried = is_there && texts.any(|text| is_one_of(first_word(text), queries));
+        }
+        let is_between = self.side.walk.is_between();
+        let (params, user, names) = (&self.side.params, &self.pool.user, &self.side.names);
+        let Some(split) = (self.course.as_mut()).and_then(|course| course.split.as_deref_mut())
+        else {
+            return;
+        };
+        if !split.is_watched {
+            return;
+        }
+        let asked = judge(split, params, user, names, chunk, (false, None));
+        let is_read = asked.filter(|_| is_between).is_some_and(|asked| {
+            let ask = asked.ask;
+            let ends = ask.bond.is_end();
+            asked.is_whole
+                && asked.size == chunk.len()
+                && ask.begins.is_none()
+                && (ends || ask.intent == Intent::Read)
+        });
+        if !is_read {
+            split.is_watched = false;
+            split.asked.ask.intent = Intent::Unknown;
         }
     }
 

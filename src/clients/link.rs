@@ -178,7 +178,10 @@ impl Session {
                 self.begin_trial(chunk);
             }
             if is_first && (self.course.is_some() || self.late.is_some()) {
-                self.put_begin(gathered);
+                self.put_begin(chunk, gathered);
+            }
+            if self.course.is_some() && self.late.is_some() {
+                self.note_passing(chunk);
             }
             self.keep_request(chunk);
             let mut run = Run::new(chunk, gathered);

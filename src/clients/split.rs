@@ -65,6 +65,8 @@ pub(super) struct Split {
     pub(super) share: Option<Flight>,
     /// How often the client said something on the link.
     pub(super) said: usize,
+    /// A transaction on the primary has only read so far, and what comes is looked at for that.
+    pub(super) is_watched: bool,
     /// What is under way on a replica, until its fate is known.
     pub(super) trial: Option<Trial>,
     /// A replica could not serve the request.
@@ -111,6 +113,7 @@ impl Split {
             flight: None,
             share: None,
             said: 0,
+            is_watched: false,
             trial: None,
             must_be_primary: false,
             is_asked_again: false,
@@ -186,6 +189,7 @@ impl Split {
     /// A link begins for what is asked, which goes where `route` says.
     pub(super) fn sets_out(&mut self, route: Route, now: Moment) {
         self.said = 0;
+        self.is_watched = false;
         self.trial = None;
         self.flight = None;
         self.share = (route.why == Reason::Share).then(|| self.routes.takes_off(route.node, now));
@@ -216,7 +220,9 @@ impl Split {
     /// Whether all that the client said on the link is known to read.
     pub(super) fn has_only_read(&self) -> bool {
         let ask = &self.asked.ask;
-        self.said <= 1 && ask.intent <= Intent::NodeLocal && ask.begins.is_none()
+        (self.said <= 1 || self.is_watched)
+            && ask.intent <= Intent::NodeLocal
+            && ask.begins.is_none()
     }
 
     pub(super) fn is_closed(&self) -> bool {

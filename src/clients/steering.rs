@@ -277,17 +277,27 @@ impl Session {
 
 /// The text of the first statement in `request`, without its constants, as far as it is known.
 fn shown_text(names: &Names, request: &[u8]) -> Option<String> {
-    let (tag, mut body) = frame::next(&mut &*request, frame::MAX_LEN).ok()??;
-    let named = |name| Some(names.get(name)?.text());
-    let text = match tag {
-        b'Q' => body.strip_suffix(b"\0"),
-        b'P' => frame::cstr(&mut body).and_then(|_| frame::cstr(&mut body)),
-        b'B' => frame::cstr(&mut body)
-            .and_then(|_| frame::cstr(&mut body))
-            .and_then(named),
-        _ => None,
-    }?;
-    normal::shown(text)
+    normal::shown(texts_asked(names, request).next()?)
+}
+
+/// The texts of the statements in `request`, as far as they are known.
+pub(super) fn texts_asked<'a>(
+    names: &'a Names,
+    request: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = request;
+    let frames = std::iter::from_fn(move || frame::next(&mut rest, frame::MAX_LEN).ok()?);
+    frames.filter_map(move |(tag, mut body)| {
+        let named = |name| Some(names.get(name)?.text());
+        match tag {
+            b'Q' => body.strip_suffix(b"\0"),
+            b'P' => frame::cstr(&mut body).and_then(|_| frame::cstr(&mut body)),
+            b'B' => frame::cstr(&mut body)
+                .and_then(|_| frame::cstr(&mut body))
+                .and_then(named),
+            _ => None,
+        }
+    })
 }
 
 fn went(route: Route) -> Went {

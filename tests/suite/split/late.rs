@@ -6,7 +6,7 @@ use crate::support::scene::Scene;
 use crate::support::wire::{Address, Client, Fault, Login, Reply, batch};
 use crate::support::{eventually, long};
 
-fn late(scene: &Scene) -> Config {
+pub(super) fn late(scene: &Scene) -> Config {
     split(scene).database("app", "transactions", "late")
 }
 
@@ -16,7 +16,7 @@ fn said(reply: &Reply) -> (&[String], char) {
 }
 
 /// Begins a transaction and reads in it, until that is on a replica.
-fn on_replica(scene: &Scene, client: &mut Client, begin: &str) -> String {
+pub(super) fn on_replica(scene: &Scene, client: &mut Client, begin: &str) -> String {
     let mut found = String::new();
     eventually(LONG, "a replica serves it", || {
         assert_eq!(client.query(begin).good().status, 'T');
@@ -595,8 +595,6 @@ fn any_course_of_statements_is_answered_as_by_postgresql_itself() {
     let (mut status, mut course) = ('I', Vec::new());
     for turn in 0..turns {
         let mut text = || match TEXTS[dice.roll(TEXTS.len())] {
-            // What a transaction is cannot be changed after its first query; one that moves has had none yet.
-            begin if begin.starts_with("begin isolation") && status != 'I' => "begin",
             // What the next one is like after a failed one depends on more than that one.
             "commit and chain" if status == 'E' => "select 1",
             text => text,

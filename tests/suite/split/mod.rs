@@ -1,11 +1,13 @@
 //! One DSN for reads and writes: reads go to replicas, everything else to the primary, and nobody reads what is older than its own writes.
 
+mod backup;
 mod choice;
 mod faults;
 mod freshness;
 mod late;
 mod lies;
 mod own;
+mod promises;
 mod shown;
 
 use std::time::Duration;
