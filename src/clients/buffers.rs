@@ -1,8 +1,9 @@
 //! The scratch buffers of a worker: one to read into, one to gather what leaves.
 //!
-//! They belong to the thread, not to a connection, so an idle client owns no buffer.
+//! They belong to the thread, not to a connection, so an idle client owns no buffer. Who borrows one takes it: a second borrower
+//! meanwhile, which is rare, gets another.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// What one read takes at most, in bytes.
 pub const READ: usize = 32 * 1024;
@@ -12,23 +13,28 @@ pub const MARK: usize = 64 * 1024;
 const LARGE: usize = 256 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
-    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static GATHERED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Lends the buffer to read into.
 pub fn with_scratch<T>(job: impl FnOnce(&mut [u8]) -> T) -> T {
-    SCRATCH.with_borrow_mut(|scratch| job(scratch))
+    let mut scratch = SCRATCH.take();
+    if scratch.is_empty() {
+        scratch.resize(READ, 0);
+    }
+    let result = job(&mut scratch);
+    SCRATCH.set(scratch);
+    result
 }
 
 /// Lends the buffer to gather in, empty.
 pub fn with_gathered<T>(job: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    GATHERED.with_borrow_mut(|gathered| {
-        gathered.clear();
-        let result = job(gathered);
-        if gathered.capacity() > LARGE {
-            *gathered = Vec::new();
-        }
-        result
-    })
+    let mut gathered = GATHERED.take();
+    gathered.clear();
+    let result = job(&mut gathered);
+    if gathered.capacity() <= LARGE {
+        GATHERED.set(gathered);
+    }
+    result
 }

@@ -1,5 +1,7 @@
 //! Nonsense ends the connection it came by, with a word where a word can be said, and nothing else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -480,6 +482,31 @@ fn an_error_by_which_a_server_dies_reaches_its_client() {
     }
     assert_eq!(codes[0], "57P01", "{codes:?}");
     assert_eq!(pooler.connect().value("select 1"), "session 1");
+}
+
+#[test]
+fn last_words_reach_a_client_that_asks_on_before_the_connection_ends() {
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let spoken = Arc::clone(&has_spoken);
+    let scripted = misbehaving(move |peer| {
+        peer.send(&batch().frame(
+            b'E',
+            b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0",
+        ))?;
+        spoken.store(true, Ordering::SeqCst);
+        peer.until_closed();
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    });
+    let pooler = before(&scripted);
+    let mut client = pooler.connect();
+    assert_eq!(client.value("select 1"), "session 0");
+    client.send(batch().query("select 'bad'"));
+    eventually(PATIENCE, "the server has said its last words", || {
+        has_spoken.load(Ordering::SeqCst)
+    });
+    client.send(batch().query("select 2"));
+    let frame = client.wire.read_frame().unwrap();
+    assert_eq!(Fault::read(&frame.body).code, "57P01");
 }
 
 #[test]
