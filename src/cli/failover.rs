@@ -88,7 +88,7 @@ impl Scene {
         events.extend(seen_by_pooler(&row, killed));
         self.tell(&timeline(events));
         let counts = self.tally.glance();
-        self.tell(&toll(&row, &counts.codes));
+        self.tell(&toll(&row, &counts));
         let connected = grouped(counts.connected as u64);
         let all = grouped(self.clients as u64);
         self.tell(&format!(
@@ -120,7 +120,7 @@ impl Scene {
             there.saturating_sub(most),
         );
         self.print(&format!(
-            "{} writes acknowledged, {} of unknown outcome, {} are there: {lost} lost, {extra} too many\n",
+            "{} writes acknowledged, {} not answered, {} are there: {lost} lost, {extra} too many\n",
             grouped(counts.written),
             grouped(counts.unknown),
             grouped(there),
@@ -333,7 +333,7 @@ fn timeline(mut events: Vec<(f64, String)>) -> String {
 }
 
 /// What it cost the clients.
-fn toll(row: &Row, codes: &BTreeMap<String, u64>) -> String {
+fn toll(row: &Row, counts: &Counts) -> String {
     let cell = |name: &str| row.get(name).map(String::as_str).unwrap_or("?");
     let mut text = format!(
         "\n  requests   held {}, released {}, failed {}\n",
@@ -341,10 +341,10 @@ fn toll(row: &Row, codes: &BTreeMap<String, u64>) -> String {
         cell("released"),
         cell("failed")
     );
-    if codes.is_empty() {
+    if counts.codes.is_empty() {
         text += "  errors     none\n";
     }
-    for (code, count) in codes {
+    for (code, count) in &counts.codes {
         let meaning = match code.as_str() {
             "08007" => "not answered: nobody knows whether it was done",
             "40001" => "the transaction is undone: try it again",
@@ -352,6 +352,10 @@ fn toll(row: &Row, codes: &BTreeMap<String, u64>) -> String {
             _ => "",
         };
         text += &format!("  errors     {code} x {count}   {meaning}\n");
+        if code == "08007" {
+            let unknown = grouped(counts.unknown);
+            text += &format!("             {unknown} of them writes, the others read\n");
+        }
     }
     text
 }
@@ -361,6 +365,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{Row, seen_by_pooler, timeline, toll};
+    use crate::cli::tally::Counts;
 
     fn row(cells: &[(&str, &str)]) -> Row {
         let cells = cells.iter();
@@ -394,10 +399,16 @@ mod tests {
     fn errors_are_told_by_their_code_and_no_line_is_wide() {
         let row = row(&[("held", "7"), ("released", "7"), ("failed", "0")]);
         let codes = BTreeMap::from([("08007".to_owned(), 1_000), ("40001".to_owned(), 1_000)]);
-        let text = toll(&row, &codes);
+        let counts = Counts {
+            codes,
+            unknown: 7,
+            ..Counts::default()
+        };
+        let text = toll(&row, &counts);
+        assert!(text.contains("7 of them writes"), "{text}");
         assert!(text.contains("held 7, released 7, failed 0"), "{text}");
         assert!(text.contains("08007 x 1000"), "{text}");
         assert!(text.lines().all(|line| line.len() < 80), "{text}");
-        assert!(toll(&row, &BTreeMap::new()).contains("none"));
+        assert!(toll(&row, &Counts::default()).contains("none"));
     }
 }

@@ -116,6 +116,8 @@ pub struct Moments {
 pub struct Screen {
     is_terminal: bool,
     drawn: usize,
+    /// The errors that there were when the last line was written.
+    told: u64,
 }
 
 impl Screen {
@@ -124,6 +126,7 @@ impl Screen {
         Self {
             is_terminal: io::stdout().is_terminal(),
             drawn: 0,
+            told: 0,
         }
     }
 
@@ -140,7 +143,8 @@ impl Screen {
     /// Shows `moments`, over what was shown before.
     pub fn draw(&mut self, moments: &Moments) {
         if !self.is_terminal {
-            print(&(line(moments) + "\n"));
+            print(&(line(moments, self.told) + "\n"));
+            self.told = moments.counts.errors;
             return;
         }
         let table = table(moments);
@@ -256,11 +260,12 @@ fn share((part, all): (u64, u64)) -> String {
     format!("{} %", part * 100 / all.max(1))
 }
 
-/// The same in one line.
-fn line(moments: &Moments) -> String {
+/// The same in one line. `told` are the errors of the lines before: the last one is told once.
+fn line(moments: &Moments, told: u64) -> String {
     let counts = &moments.counts;
     let all = total(&moments.rows);
-    let complaint = moments.console.as_ref().or(counts.last_error.as_ref());
+    let last = counts.last_error.as_ref().filter(|_| counts.errors > told);
+    let complaint = moments.console.as_ref().or(last);
     format!(
         "{} clients {} waiting {} servers {} idle {} transactions/s {} p50 {} p99 {} on replicas {}{} errors {}{}",
         clock(moments),
@@ -398,7 +403,8 @@ mod tests {
 
     #[test]
     fn without_a_terminal_one_line_says_it_all() {
-        let line = line(&moments());
+        let (line, after) = (line(&moments(), 0), line(&moments(), 2));
+        assert!(line.contains("xxx") && !after.contains("xxx"));
         assert!(line.starts_with("7s/30s clients 1000 waiting 0"), "{line}");
         assert!(line.contains("transactions/s 2000 p50 1."), "{line}");
         let lag = "1,073,741,824 B (left)";
