@@ -68,6 +68,9 @@ pub struct Verdict {
     pub gap: Duration,
     /// The part of such a time in which the cluster took writes.
     pub added: Duration,
+    /// The longest of these parts before the cluster took none, and the longest after it took some again.
+    pub before: Duration,
+    pub after: Duration,
     /// The longest time between two reads of a client that only reads.
     pub read_gap: Duration,
     /// How long what was missing in a read had been acknowledged to others; time in which the cluster took no writes does not count.
@@ -172,6 +175,10 @@ impl Verdict {
         let own = outage(direct, from, to);
         self.gap = self.gap.max(to - from);
         self.added = self.added.max((to - from).saturating_sub(own));
+        if let Some([last, first]) = longest_outage(direct, from, to) {
+            self.before = self.before.max(last.saturating_sub(from));
+            self.after = self.after.max(to.saturating_sub(first));
+        }
     }
 
     fn judge_reads(
@@ -241,6 +248,8 @@ impl Verdict {
             reads: self.reads.min(other.reads),
             gap: self.gap.max(other.gap),
             added: self.added.max(other.added),
+            before: self.before.max(other.before),
+            after: self.after.max(other.after),
             read_gap: self.read_gap.max(other.read_gap),
             oldest_read: self.oldest_read.max(other.oldest_read),
             errors: most(self.errors, &other.errors),
@@ -256,6 +265,14 @@ impl Verdict {
             stale: self.stale.max(other.stale),
         }
     }
+}
+
+/// The longest time without a write past the pooler that touches the time from `from` to `to`: its last write, and the next.
+fn longest_outage(direct: &[Duration], from: Duration, to: Duration) -> Option<[Duration; 2]> {
+    let outages = direct.windows(2).filter(|gap| gap[1] - gap[0] > OUTAGE);
+    let outages = outages.filter(|gap| gap[0] < to && gap[1] > from);
+    let longest = outages.max_by_key(|gap| gap[1] - gap[0])?;
+    Some([longest[0], longest[1]])
 }
 
 /// For how long of the time from `from` to `to` the cluster itself took no writes, by those past the pooler.
@@ -301,7 +318,7 @@ impl What {
 }
 
 /// The head of the table.
-pub const HEAD: &str = "| what happens | writes, reads | write gap | added | read gap | oldest read | errors of writes | of reads | lost | doubled | part | split | unknown | hung | stale |\n\
+pub const HEAD: &str = "| what happens | writes, reads | write gap | added (before + after) | read gap | oldest read | errors of writes | of reads | lost | doubled | part | split | unknown | hung | stale |\n\
     |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl fmt::Display for Verdict {
@@ -317,11 +334,13 @@ impl fmt::Display for Verdict {
         };
         write!(
             out,
-            "{}, {} | {} ms | {} ms | {} ms | {} ms | {} | {} | {} | {} | {} | {} | {} | {} | {}",
+            "{}, {} | {} ms | {} ms ({} + {}) | {} ms | {} ms | {} | {} | {} | {} | {} | {} | {} | {} | {}",
             self.writes,
             self.reads,
             self.gap.as_millis(),
             self.added.as_millis(),
+            self.before.as_millis(),
+            self.after.as_millis(),
             self.read_gap.as_millis(),
             self.oldest_read.as_millis(),
             codes(&self.errors),
@@ -441,6 +460,7 @@ mod tests {
         let direct = [ms(0), ms(90), ms(100), ms(700), ms(750), ms(1000)];
         let verdict = judge(&[journal], &direct, &found(&[(1, 0, 1)]));
         assert_eq!((verdict.gap, verdict.added), (ms(880), ms(130)));
+        assert_eq!((verdict.before, verdict.after), (ms(80), ms(200)));
     }
 
     #[test]
