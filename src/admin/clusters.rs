@@ -1,7 +1,7 @@
 //! SHOW of clusters, their nodes, their lag and their failovers; and what an operator tells a cluster.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::admin::complaint::{About, Complaint};
@@ -18,7 +18,7 @@ use crate::topology::board::{Board, Wish};
 use crate::topology::lag::Lag;
 use crate::topology::membership::Out;
 use crate::topology::node::{NodeId, Observation, Role};
-use crate::topology::outage::Outage;
+use crate::topology::outage::{Kind, Outage, Toll};
 use crate::topology::phase::Phase;
 use crate::topology::view::{ClusterView, NodeView};
 
@@ -65,7 +65,7 @@ const LAG: [Column; 9] = [
     ("why", TEXT),
 ];
 
-const FAILOVERS: [Column; 16] = [
+const FAILOVERS: [Column; 17] = [
     ("cluster", TEXT),
     ("kind", TEXT),
     ("first_sign", TEXT),
@@ -82,6 +82,7 @@ const FAILOVERS: [Column; 16] = [
     ("unknown", INT8),
     ("undone", INT8),
     ("why", TEXT),
+    ("times", INT8),
 ];
 
 const PHASES: [Column; 8] = [
@@ -253,32 +254,41 @@ pub fn lag(look: &Look<'_>) -> Table {
     Table::new(&LAG, rows)
 }
 
-/// `SHOW FAILOVERS`: times without a writer, oldest first. Milliseconds count from the first sign.
+/// `SHOW FAILOVERS`: times without a writer, oldest first. Milliseconds count from the first sign. Doubts that follow one another are one
+/// row: the latest, with the counts of all.
 pub fn failovers(look: &Look<'_>) -> Table {
     let mut rows = Vec::new();
     for board in boards(look.registry) {
         let view = board.view();
-        for outage in board.chronicle().outages() {
-            rows.push(outage_row(&view, outage));
+        let chronicle = board.chronicle();
+        let outages: Vec<&Outage> = chronicle.outages().collect();
+        let is_doubt = |outage: &&Outage| outage.kind() == Kind::Doubt;
+        for alike in outages.chunk_by(|one, next| is_doubt(one) && is_doubt(next)) {
+            rows.extend(outage_row(&view, alike));
         }
     }
     Table::new(&FAILOVERS, rows)
 }
 
-fn outage_row(view: &ClusterView, outage: &Outage) -> Vec<Cell> {
+/// The row of the last of `alike`, with the counts of all of them.
+fn outage_row(view: &ClusterView, alike: &[&Outage]) -> Option<Vec<Cell>> {
+    let outage = alike.last()?;
     let address = |id: Option<NodeId>| {
         let node = id.and_then(|id| view.node(id));
         node.map(|node| node.place.address())
     };
     let after = |moment: Option<Moment>| moment.and_then(|at| tenths(at.since(outage.began)));
-    let toll = &outage.toll;
-    let counts = [
-        &toll.held,
-        &toll.released,
-        &toll.failed,
-        &toll.unknown,
-        &toll.undone,
+    let counts: [fn(&Toll) -> &AtomicU64; 5] = [
+        |toll| &toll.held,
+        |toll| &toll.released,
+        |toll| &toll.failed,
+        |toll| &toll.unknown,
+        |toll| &toll.undone,
     ];
+    let sum = |count: fn(&Toll) -> &AtomicU64| {
+        let all = alike.iter().map(|one| count(&one.toll).load(Relaxed));
+        number(all.sum())
+    };
     let mut row = vec![
         text(&*view.name),
         text(outage.kind().as_str()),
@@ -289,11 +299,12 @@ fn outage_row(view: &ClusterView, outage: &Outage) -> Vec<Cell> {
         after(outage.entered(Phase::Suspect)),
         after(outage.entered(Phase::NoWriter)),
         after(outage.over),
-        after(toll.first_write()),
+        after(outage.toll.first_write()),
     ];
-    row.extend(counts.map(|count| number(count.load(Relaxed))));
+    row.extend(counts.map(sum));
     row.push(text(outage.why.clone()));
-    row
+    row.push(int(alike.len()));
+    Some(row)
 }
 
 /// `SHOW PHASES`: changes of phase, oldest first.

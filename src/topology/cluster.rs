@@ -15,7 +15,7 @@ use crate::topology::membership::{LagLimits, Out};
 use crate::topology::node::{
     Facts, Keeper, Leader, Lsn, NodeId, Observation, Place, Role, Trouble,
 };
-use crate::topology::phase::{Change, Epoch, Phase, Story};
+use crate::topology::phase::{Change, Epoch, Phase, Story, UNLISTED};
 use crate::topology::roster::Roster;
 use crate::topology::view::{ClusterView, Sample};
 
@@ -123,7 +123,7 @@ impl Cluster {
         if let Some(writer) = self.writer
             && !self.roster[writer].is_listed
         {
-            self.lose("it is no longer among the nodes", now);
+            self.lose(UNLISTED, now);
         }
         self.settle(now);
     }

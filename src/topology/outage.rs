@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::stats::counters::{Histogram, micros, no_buckets, percentile};
 use crate::topology::node::NodeId;
-use crate::topology::phase::{Change, Epoch, Phase};
+use crate::topology::phase::{Change, Epoch, Phase, UNLISTED};
 
 /// Outages that are remembered.
 const REMEMBERED: usize = 100;
@@ -61,6 +61,8 @@ pub enum Kind {
     Failover,
     /// The writer was away, and came back.
     Restart,
+    /// The writer was taken off the list of nodes, by a reload or by the cluster's keeper.
+    Unlisted,
     /// A switchover was announced, and did not come.
     Drain,
     /// The writer had lost its leader key for a while.
@@ -79,6 +81,7 @@ impl Kind {
             Self::Switchover => "switchover",
             Self::Failover => "failover",
             Self::Restart => "restart",
+            Self::Unlisted => "unlisted",
             Self::Drain => "drain",
             Self::Orphan => "orphan",
             Self::Doubt => "doubt",
@@ -134,6 +137,7 @@ impl Outage {
         match (self.over, self.from) {
             (None, _) => Kind::Open,
             (Some(_), None) => Kind::Start,
+            (Some(_), Some(_)) if self.why == UNLISTED => Kind::Unlisted,
             (Some(_), Some(_)) if self.from != self.to && has(Phase::Draining) => Kind::Switchover,
             (Some(_), Some(_)) if self.from != self.to => Kind::Failover,
             (Some(_), Some(_)) if has(Phase::NoWriter) => Kind::Restart,
@@ -294,7 +298,7 @@ mod tests {
     use super::{Chronicle, Kind, Outage};
     use crate::clock::Moment;
     use crate::topology::node::NodeId;
-    use crate::topology::phase::{Change, Epoch, Phase};
+    use crate::topology::phase::{Change, Epoch, Phase, UNLISTED};
     use crate::topology::tests::{A, B};
 
     fn at(millis: u64) -> Moment {
@@ -349,6 +353,9 @@ mod tests {
         assert_eq!(kind(Suspect, A), Kind::Doubt);
         assert_eq!(kind(NoWriter, A), Kind::Restart);
         assert_eq!(kind(Orphan, A), Kind::Orphan);
+        let mut unlisted = told(&[(1, Stable, NoWriter, A), (2, NoWriter, Stable, A)]);
+        unlisted.why = UNLISTED.to_owned();
+        assert_eq!(unlisted.kind(), Kind::Unlisted);
         assert_eq!(told(&[(1, Stable, Suspect, A)]).kind(), Kind::Open);
         assert_eq!(
             told(&[(1, NoWriter, Stable, A)].map(|(m, f, _, n)| (m, f, NoWriter, n))).kind(),

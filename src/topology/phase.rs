@@ -9,6 +9,9 @@ use crate::topology::node::NodeId;
 /// Changes of phase that are remembered.
 const REMEMBERED: usize = 200;
 
+/// Why a writer is lost that somebody took off the list of nodes.
+pub const UNLISTED: &str = "it is no longer among the nodes";
+
 /// The reign of one writer: it rises whenever the node that takes writes, or its timeline, changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);

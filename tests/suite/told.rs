@@ -146,3 +146,39 @@ fn a_pooler_that_cannot_write_down_the_timeline_serves_and_says_what_that_means(
     let alone = scene.config().without_key("pooler", "state_dir").start();
     assert!(alone.log().contains("pooler.state_dir is not set"));
 }
+
+#[test]
+fn doubts_in_a_row_are_one_row_and_a_primary_off_the_list_is_no_restart() {
+    let scene = Scene::start();
+    let config = scene.config();
+    let pooler = config.start();
+    let mut client = pooler.connect();
+    let last = |name: &str| {
+        let shown = pooler.show("SHOW FAILOVERS");
+        shown.column(name).pop().unwrap()
+    };
+    for count in 1..=3 {
+        client.query("begin").good();
+        let idle = "state = 'idle in transaction'";
+        scene.sql(
+            0,
+            &format!("select pg_terminate_backend(pid) from pg_stat_activity where {idle}"),
+        );
+        assert_eq!(client.query("select 1").error().code, "40001");
+        client.query("rollback").good();
+        eventually(LONG, "the doubt is counted", || {
+            last("kind") == "doubt" && last("times").parse::<usize>().unwrap() >= count
+        });
+    }
+    let kinds = || pooler.show("SHOW FAILOVERS").column("kind");
+    assert_eq!(kinds(), ["start", "doubt"]);
+    let replicas = [scene.address(1), scene.address(2)];
+    let replicas = [replicas[0].as_str(), &replicas[1]];
+    pooler.reload(&config.clone().set("clusters.main", "nodes", replicas));
+    eventually(LONG, "the primary is used no longer", || {
+        last("kind") == "open"
+    });
+    pooler.reload(&config);
+    eventually(LONG, "it is used again", || last("kind") == "unlisted");
+    client.query("insert into t values (1)").good();
+}
