@@ -478,7 +478,8 @@ pub fn is_only_behind(around: &Circumstances<'_>) -> bool {
 /// it is that the position is not known yet, and it has replayed all that is.
 pub fn is_soon(standing: &Standing, around: &Circumstances<'_>) -> bool {
     let view = around.view;
-    let Some(sample) = view.sample else {
+    // There is no next one of a writer that is lost.
+    let Some(sample) = view.sample.filter(|_| view.writer.is_some()) else {
         return false;
     };
     let is_unknown = |mark: &Mark| mark.epoch == view.epoch && mark.lsn.is_none();

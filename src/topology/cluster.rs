@@ -308,7 +308,13 @@ impl Cluster {
             return;
         }
         let (Some(_), Some((_, timeline))) = (self.writer, self.reigning) else {
-            node.membership.answer_without_measure();
+            node.has_ceased |= !facts.is_receiving;
+            if node.has_ceased && facts.is_receiving {
+                // It may receive from the next writer already, whose positions say nothing of what the last one wrote.
+                node.forget_lag(Out::OtherTimeline);
+            } else {
+                node.membership.answer_without_measure();
+            }
             return;
         };
         if facts.timeline != timeline {
@@ -364,6 +370,8 @@ impl Cluster {
         let grace = self.rules.shelf_life();
         for node in self.roster.iter_mut() {
             node.membership.freeze(now, grace);
+            let facts = node.facts.as_ref().map(|(_, facts)| facts);
+            node.has_ceased = facts.is_some_and(|facts| !facts.is_receiving);
         }
         self.enter(Phase::NoWriter, Some(writer), why, now);
     }
@@ -561,7 +569,7 @@ impl Cluster {
             fresh_until: facts.map_or(self.born, |(sent, _)| {
                 sent.after(self.rules.shelf_life() * 2)
             }),
-            sample: self.writer.and_then(|_| self.ring.newest()),
+            sample: self.ring.newest(),
             floor: self.ring.floor(),
             bounds: self.rules.bounds.clone(),
             nodes: self.roster.view(&self.memory, self.writer),

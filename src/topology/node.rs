@@ -269,6 +269,8 @@ pub struct Node {
     pub outcomes: u64,
     /// It says that it has replayed what the writer had not written yet when it was asked later.
     pub is_ahead: bool,
+    /// Its WAL receiver was not connected when the writer was lost, or since.
+    pub has_ceased: bool,
     /// How far a replica is behind.
     pub lag: Lag,
     /// Whether a replica serves reads.
@@ -290,6 +292,7 @@ impl Node {
             timeouts: 0,
             outcomes: 0,
             is_ahead: false,
+            has_ceased: false,
             lag: Lag::Unknown,
             membership: Memberships::default(),
             followed: None,

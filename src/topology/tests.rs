@@ -613,3 +613,32 @@ fn a_replica_of_no_weight_serves_no_reads() {
     let readable: Vec<_> = view.readable().map(|node| node.id).collect();
     assert_eq!(readable, [C]);
 }
+
+#[test]
+fn what_the_lost_writer_had_written_when_it_was_asked_last_is_still_known() {
+    let mut picture = stable();
+    picture.primary(A, 3, 1200);
+    let asked = at(picture.now - 5);
+    picture.refused(A);
+    let view = picture.view();
+    assert_eq!(view.writer, None);
+    let sample = view.sample.unwrap();
+    assert_eq!((sample.sent, sample.lsn), (asked, Lsn(1200)));
+    picture.primary(B, 4, 900);
+    let sample = picture.view().sample.unwrap();
+    assert_eq!(sample.lsn, Lsn(900), "it is another reign");
+}
+
+#[test]
+fn a_replica_that_receives_again_without_a_writer_may_follow_the_next_one_and_serves_no_reads() {
+    let mut picture = stable();
+    picture.refused(A);
+    let serves = |picture: &Picture, node: usize| picture.view().nodes[node].own.is_on();
+    picture.replica(C, 3, 1000);
+    assert!(serves(&picture, 2), "it has received all the time");
+    picture.now += 10;
+    picture.cut_off(C, picture.now);
+    assert!(serves(&picture, 2), "it replays what it had received");
+    picture.replica(C, 3, 1100);
+    assert!(!serves(&picture, 2), "from whom?");
+}

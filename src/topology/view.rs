@@ -34,7 +34,8 @@ pub struct ClusterView {
     /// Until when the writer may be called primary without being heard again: a pooler that was stopped itself must not trust
     /// what it knew.
     pub fresh_until: Moment,
-    /// The newest position of the writer in this reign, and when it was asked for.
+    /// The newest position of the writer in this reign, and when it was asked for; also when that writer is lost: what was read before
+    /// it was asked is not beyond it.
     pub sample: Option<Sample>,
     /// The first position of the writer that was seen in this reign: whoever has replayed it has everything of the reigns before.
     pub floor: Option<Lsn>,

@@ -244,6 +244,27 @@ fn reads_never_go_backwards() {
 }
 
 #[test]
+fn who_read_from_a_lost_primary_goes_on_at_a_replica_that_surely_has_it_and_waits_otherwise() {
+    let policy = Policy::default();
+    let mut standing = Standing::default();
+    standing.has_read(A, at(150), Epoch(1));
+    let lost = |sent| ClusterView {
+        phase: Phase::NoWriter,
+        writer: None,
+        sample: Some(Sample {
+            sent: at(sent),
+            lsn: Lsn(985),
+        }),
+        ..view()
+    };
+    assert_eq!(
+        nodes(READ, &standing, &lost(140), &policy),
+        [] as [NodeId; 0]
+    );
+    assert_eq!(nodes(READ, &standing, &lost(160), &policy), [B]);
+}
+
+#[test]
 fn what_anybody_wrote_counts_where_consistency_is_global() {
     let policy = Policy {
         consistency: Consistency::Global,
