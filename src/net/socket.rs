@@ -6,13 +6,13 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
@@ -90,6 +90,22 @@ impl fmt::Display for Address {
     }
 }
 
+/// What the kernel calls the Unix socket at `path`: one that begins with `@` is in the abstract namespace, as with libpq.
+pub fn unix_name(path: &Path) -> PathBuf {
+    let name = path.to_str().and_then(|text| text.strip_prefix('@'));
+    name.map_or_else(|| path.to_owned(), |name| format!("\0{name}").into())
+}
+
+/// Dials the Unix socket at `path`, and waits for it.
+///
+/// # Errors
+/// What the kernel answers to `connect`.
+pub fn knock(path: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(&SockAddr::unix(unix_name(path))?)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// A socket known to a runtime.
 #[derive(Debug)]
 pub enum Socket {
@@ -141,11 +157,7 @@ impl Socket {
     /// # Errors
     /// What the kernel answers to `connect`.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        let path = path
-            .to_str()
-            .and_then(|text| text.strip_prefix('@'))
-            .map_or_else(|| path.to_owned(), |name| format!("\0{name}").into());
-        Ok(Socket::Unix(UnixStream::connect(path).await?))
+        Ok(Socket::Unix(UnixStream::connect(unix_name(path)).await?))
     }
 
     /// Makes an accepted TCP connection known to the runtime of this thread.

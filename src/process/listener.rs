@@ -5,12 +5,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::settings::Settings;
 use crate::net::letter::Letter;
+use crate::net::socket::{knock, unix_name};
 use crate::net::stream::Address;
 use crate::pools::registry::Door;
 
@@ -237,19 +238,26 @@ fn open_tcp(address: SocketAddr, settings: &Settings) -> io::Result<Listener> {
         .local_addr()?
         .as_socket()
         .map_or_else(|| address.to_string(), |local| local.to_string());
-    listen(socket, settings, place, None)
+    listen(socket, settings, place, None, Kind::Tcp)
 }
 
-fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+fn open_unix(path: &Path, settings: &Settings) -> io::Result<Listener> {
+    if knock(path).is_ok() {
         return Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             "another process listens there",
         ));
     }
-    let _ = fs::remove_file(path);
+    let is_abstract = path.as_os_str().as_encoded_bytes().starts_with(b"@");
+    let place = format!("unix:{}", path.display());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    if is_abstract {
+        // No file: nobody owns it, and nothing is left of it.
+        socket.bind(&SockAddr::unix(unix_name(path))?)?;
+        return listen(socket, settings, place, None, Kind::Unix);
+    }
+    let _ = fs::remove_file(path);
+    socket.bind(&SockAddr::unix(path)?)?;
     if let Some(group) = &settings.pooler.unix_socket_group {
         std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
     }
@@ -257,12 +265,7 @@ fn open_unix(path: &PathBuf, settings: &Settings) -> io::Result<Listener> {
         path,
         fs::Permissions::from_mode(settings.pooler.unix_socket_mode),
     )?;
-    listen(
-        socket,
-        settings,
-        format!("unix:{}", path.display()),
-        Some(path.clone()),
-    )
+    listen(socket, settings, place, Some(path.to_owned()), Kind::Unix)
 }
 
 /// The number of a group that is given by name or number.
@@ -280,11 +283,8 @@ fn listen(
     settings: &Settings,
     place: String,
     path: Option<PathBuf>,
+    kind: Kind,
 ) -> io::Result<Listener> {
     socket.listen(i32::try_from(settings.pooler.listen_backlog).unwrap_or(i32::MAX))?;
-    let kind = match path {
-        Some(_) => Kind::Unix,
-        None => Kind::Tcp,
-    };
     Listener::new(socket, place, path, kind)
 }

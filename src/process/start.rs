@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::Dialect;
+use crate::net::socket::knock;
 use crate::process::handover::take;
 use crate::process::pidfile;
 use crate::process::reload::Source;
@@ -138,16 +139,16 @@ pub fn prepare(start: &Start, settings: &Settings) -> Result<Option<UnixStream>,
     Ok(elder)
 }
 
-/// Where the Unix socket lies, if there is to be one in a directory.
+/// Where the Unix socket lies, if there is to be one.
 fn socket_path(settings: &Settings) -> Option<PathBuf> {
     let pooler = &settings.pooler;
     let directory = &pooler.unix_socket_dir;
-    let is_file = !directory.is_empty() && !directory.starts_with('@');
-    is_file.then(|| Path::new(directory).join(format!(".s.PGSQL.{}", pooler.listen_port)))
+    (!directory.is_empty())
+        .then(|| Path::new(directory).join(format!(".s.PGSQL.{}", pooler.listen_port)))
 }
 
 fn is_answered(socket: &Path) -> bool {
-    UnixStream::connect(socket).is_ok()
+    knock(socket).is_ok()
 }
 
 /// Gives up root's rights for those of `name`.

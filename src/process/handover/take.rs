@@ -21,6 +21,7 @@ use crate::auth::scram::Keys;
 use crate::clients::entrance::Accepted;
 use crate::net::letter::Letter;
 use crate::net::passing::{Packet, Way};
+use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::pools::elder::{Elder, Word};
 use crate::pools::pool::Pool;
@@ -39,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn knock(socket: &Path) -> Result<UnixStream, String> {
     let problem = |why: String| format!("could not take over from the process that runs: {why}");
     let ask = || -> io::Result<Result<UnixStream, String>> {
-        let mut stream = UnixStream::connect(socket)?;
+        let mut stream = socket::knock(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut out = BytesMut::new();
         let who: [(&[u8], &[u8]); 2] = [(b"user", b"pgbouncer"), (b"database", b"pgbouncer")];
