@@ -121,7 +121,7 @@ fn client_tls(pooler: &PoolerSettings) -> impl PartialEq + '_ {
         &pooler.client_tls_key_file,
         &pooler.client_tls_cert_file,
         &pooler.client_tls_ca_file,
-        pooler.client_tls_protocols,
+        &pooler.client_tls_protocols.text,
     )
 }
 

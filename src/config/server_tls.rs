@@ -21,7 +21,7 @@ pub struct ServerTlsSettings<'s> {
     /// Its key.
     pub key: Option<&'s Path>,
     /// Which versions.
-    pub protocols: TlsProtocols,
+    pub protocols: &'s TlsProtocols,
 }
 
 impl Settings {
@@ -33,7 +33,7 @@ impl Settings {
             ca: all.server_tls_ca_file.as_deref(),
             certificate: all.server_tls_cert_file.as_deref(),
             key: all.server_tls_key_file.as_deref(),
-            protocols: all.server_tls_protocols,
+            protocols: &all.server_tls_protocols,
         };
         match cluster.and_then(|name| self.clusters.get(name)) {
             Some(own) => common.with(own),
@@ -54,7 +54,7 @@ impl<'s> ServerTlsSettings<'s> {
             ca: own.server_tls_ca_file.as_deref().or(self.ca),
             certificate,
             key,
-            protocols: own.server_tls_protocols.unwrap_or(self.protocols),
+            protocols: own.server_tls_protocols.as_ref().unwrap_or(self.protocols),
         }
     }
 }
@@ -115,7 +115,7 @@ mod tests {
             ca: Some(Path::new("ca")),
             certificate: Some(Path::new("cert")),
             key: Some(Path::new("key")),
-            protocols: TlsProtocols::default(),
+            protocols: &TlsProtocols::default(),
         };
         assert_eq!(settings.server_tls(None), common);
         assert_eq!(settings.server_tls(Some("other")), common);

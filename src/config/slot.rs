@@ -199,8 +199,11 @@ impl Slot<'_> {
                 let endpoints = place.as_ref().map(|etcd| etcd.endpoints.join(","));
                 endpoints.unwrap_or_default()
             }
-            Self::Protocols(place) => place.as_str().to_owned(),
-            Self::MaybeProtocols(place) => place.map_or("", TlsProtocols::as_str).to_owned(),
+            Self::Protocols(place) => place.text.clone(),
+            Self::MaybeProtocols(place) => {
+                let text = place.as_ref().map(|own| own.text.clone());
+                text.unwrap_or_default()
+            }
             Self::Word(place) => place.chosen().to_owned(),
         }
     }

@@ -124,13 +124,21 @@ pub enum Route {
     Auto,
 }
 
-/// The versions of TLS that may be spoken; at least one of them is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The versions of TLS that may be spoken; at least one of them is set. Two are equal that allow the same.
+#[derive(Debug, Clone, Eq)]
 pub struct TlsProtocols {
     /// TLS 1.2.
     pub tls12: bool,
     /// TLS 1.3.
     pub tls13: bool,
+    /// How the file spells it. A `pgbouncer.ini` may name versions that are not spoken here.
+    pub text: String,
+}
+
+impl PartialEq for TlsProtocols {
+    fn eq(&self, other: &Self) -> bool {
+        (self.tls12, self.tls13) == (other.tls12, other.tls13)
+    }
 }
 
 impl Default for TlsProtocols {
@@ -138,13 +146,14 @@ impl Default for TlsProtocols {
         Self {
             tls12: true,
             tls13: true,
+            text: "secure".to_owned(),
         }
     }
 }
 
 impl TlsProtocols {
-    /// How it is spelled in a file.
-    pub const fn as_str(self) -> &'static str {
+    /// How it is best spelled in a file.
+    pub const fn as_str(&self) -> &'static str {
         match (self.tls12, self.tls13) {
             (true, true) => "secure",
             (true, false) => "tlsv1.2",
@@ -162,6 +171,7 @@ impl FromStr for TlsProtocols {
         let mut chosen = Self {
             tls12: false,
             tls13: false,
+            text: text.to_owned(),
         };
         for item in text.split([',', ':', ' ']).filter(|item| !item.is_empty()) {
             let (name, wanted) = match item.strip_prefix('!') {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::auth::password::Verifier;
 use crate::config::routing::{LagBound, RoutingMode};
 use crate::config::settings::{DatabaseSettings, Settings};
-use crate::config::value::Route;
+use crate::config::value::{Route, TlsMode};
 use crate::net::names::Rules as NameRules;
 use crate::net::stream::SocketOptions;
 use crate::pools::policy::Upkeep;
@@ -37,6 +37,8 @@ pub struct Splitting {
 pub struct Plan {
     /// Where its servers are.
     pub target: Arc<target::Target>,
+    /// How TLS towards them is set up. Servers that were opened under another set-up are replaced.
+    pub tls_setup: String,
     /// For the judge.
     pub rules: Rules,
     /// `pool_size`.
@@ -73,6 +75,17 @@ pub struct Plan {
     pub split: Option<Arc<Splitting>>,
     /// The user is forced, so the pool keeps `min_pool_size` without clients.
     pub is_forced: bool,
+}
+
+/// What a server's TLS depends on beside the mode: PgBouncer replaces servers when any of it is written in another way.
+fn tls_setup(settings: &Settings, cluster: Option<&str>) -> String {
+    let (tls, all) = (settings.server_tls(cluster), &settings.pooler);
+    if tls.mode == TlsMode::Disable {
+        return String::new();
+    }
+    let files = (tls.ca, tls.certificate, tls.key);
+    let ciphers = (&all.server_tls_ciphers, &all.server_tls13_ciphers);
+    format!("{files:?} {:?} {ciphers:?}", tls.protocols.text)
 }
 
 /// Makes the plan for the pool of `name` (which `database` describes) and the server-side `user`, whose password, where one
@@ -118,6 +131,7 @@ pub fn plan(
     };
     Plan {
         target: Arc::new(target),
+        tls_setup: tls_setup(settings, database.cluster.as_deref()),
         rules: Rules {
             mode,
             max_prepared: all.max_prepared_statements,

@@ -31,7 +31,10 @@ pub(super) fn of(slot: &Slot<'_>) -> Option<String> {
         Slot::Etcd(_) => return None,
         Slot::Nodes(_) => text(&slot.print()),
         Slot::Protocols(place) => text(place.as_str()),
-        Slot::MaybeProtocols(place) => place.map_or_else(String::new, |it| text(it.as_str())),
+        Slot::MaybeProtocols(place) => {
+            let own = place.as_ref().map(|own| text(own.as_str()));
+            own.unwrap_or_default()
+        }
         Slot::Word(place) if place.chosen().is_empty() => return None,
         Slot::Word(place) => text(place.chosen()),
     })

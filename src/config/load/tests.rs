@@ -111,6 +111,7 @@ fn values_are_read_in_every_way_they_may_be_written() {
     let only_13 = TlsProtocols {
         tls12: false,
         tls13: true,
+        text: "tlsv1.3".to_owned(),
     };
     assert_eq!(pooler.client_tls_protocols, only_13);
     assert_eq!(pooler.auth_type, AuthType::Md5);

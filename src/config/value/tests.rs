@@ -66,7 +66,7 @@ fn words_are_read_without_regard_to_case_and_written_as_they_are_read() {
 
 #[test]
 fn versions_of_tls_are_added_and_taken_away() {
-    let read = |text: &str| text.parse::<TlsProtocols>().map(TlsProtocols::as_str);
+    let read = |text: &str| text.parse::<TlsProtocols>().map(|read| read.as_str());
     assert_eq!(read("secure"), Ok("secure"));
     assert_eq!(read("all:!tlsv1.0"), Ok("secure"));
     assert_eq!(read("tlsv1.2, tlsv1.3"), Ok("secure"));

@@ -15,7 +15,9 @@ impl Pool {
     /// Puts a new plan in force. Servers of another place are closed when they are free.
     pub fn follow(&self, plan: Plan) {
         self.derived.clear();
-        let moved = !plan.target.is_same_place(&self.plan.load().target);
+        let before = self.plan.load_full();
+        let moved =
+            !plan.target.is_same_place(&before.target) || plan.tls_setup != before.tls_setup;
         self.plan.store(Arc::new(plan));
         if moved {
             self.reconnect();
