@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::clusters;
+use crate::config::node::has_port;
 use crate::config::problem::{Place, Problem, Problems, Refusal, path};
 use crate::config::routing;
 use crate::config::schema::POOLER;
@@ -87,13 +88,6 @@ impl Findings<'_> {
         if pooler.listen_addr.iter().any(String::is_empty) {
             let refusal = Refusal::new("holds an empty address").hint("\"*\" means all addresses");
             self.note(&[&["pooler", "listen_addr"]], refusal);
-        }
-        if pooler.unix_socket_dir.starts_with('@') {
-            let refusal = Refusal::new("abstract sockets are not built in this version");
-            self.note(
-                &[&["pooler", "unix_socket_dir"]],
-                refusal.hint("name a directory"),
-            );
         }
     }
 
@@ -293,6 +287,15 @@ impl Findings<'_> {
             self.note(
                 &[&key("host")],
                 refusal.hint("for example host = \"db1,db2\""),
+            );
+        }
+        let wrong = hosts.iter().find(|host| has_port(host.trim()));
+        // PgBouncer takes it for a name: reading an ini warns of it.
+        if let Some(host) = wrong.filter(|_| self.settings.dialect == Dialect::Native) {
+            let refusal = Refusal::new(format!("{host:?} is no host"));
+            self.note(
+                &[&key("host")],
+                refusal.hint("the port stands beside it, as port"),
             );
         }
         let ports = database.more_ports.len() + 1;

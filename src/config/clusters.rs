@@ -3,11 +3,11 @@
 //! Roles are found out, never configured. Where the keys of the other sections stand in `schema.rs`, those of this one stand here,
 //! with what they are read into.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::keepers::{self, EtcdSettings};
+use crate::config::node::has_port;
 use crate::config::problem::{Refusal, path};
 use crate::config::schema::{Key, Section, key};
 use crate::config::server_tls;
@@ -251,7 +251,7 @@ fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
         let refusal = Refusal::new(format!("{:?} is no host", node.host));
         return Err(refusal.hint("each node is an entry of its own"));
     }
-    if node.host.contains(':') && !may_hold_colons(&node.host) {
+    if has_port(&node.host) {
         let refusal = Refusal::new(format!("{:?} is no host", node.host));
         return Err(refusal.hint("the port of a node stands beside its host, as port"));
     }
@@ -263,12 +263,6 @@ fn checked(node: NodeSettings) -> Result<NodeSettings, Refusal> {
         return Err(refusal.hint("a whole number from 0, for no reads, to 1000"));
     }
     Ok(node)
-}
-
-/// Whether `host` is the directory of a Unix socket or an address of IPv6, perhaps with its scope (`fe80::1%eth0`).
-fn may_hold_colons(host: &str) -> bool {
-    let address = host.split('%').next().unwrap_or(host);
-    host.starts_with('/') || address.parse::<Ipv6Addr>().is_ok()
 }
 
 impl Settings {

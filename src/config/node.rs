@@ -1,6 +1,7 @@
 //! Which PostgreSQL instance: the third part of a pool's name, beside database and user.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// A PostgreSQL instance, as pools are told apart by it.
@@ -40,9 +41,26 @@ impl fmt::Display for Node {
     }
 }
 
+/// Whether `host` seems to have a port behind it: it has a colon, and is neither an address of IPv6, perhaps with its scope
+/// (`fe80::1%eth0`), nor a Unix socket.
+pub fn has_port(host: &str) -> bool {
+    let address = host.split('%').next().unwrap_or(host);
+    host.contains(':') && !host.starts_with(['/', '@']) && address.parse::<Ipv6Addr>().is_err()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Node;
+    use super::{Node, has_port};
+
+    #[test]
+    fn a_port_behind_a_host_is_told_from_an_address() {
+        for host in ["::1", "fe80::1%e0", "/run/a:b", "@a:b", "db1", "10.0.0.1"] {
+            assert!(!has_port(host), "{host}");
+        }
+        for host in ["127.0.0.1:5432", "db1:5432", "[::1]:5432", "[::1]"] {
+            assert!(has_port(host), "{host}");
+        }
+    }
 
     #[test]
     fn a_node_is_written_as_an_address() {

@@ -32,14 +32,14 @@ const TLS_STAYS: &str = "TLS settings could not be applied, still using old conf
 /// Why it cannot be; then nothing has changed.
 pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<String>, Refusal> {
     let old = registry.settings.load_full();
+    let is_pgbouncer = old.dialect == Dialect::PgBouncer;
+    if is_pgbouncer && POOLER.key(key).is_some_and(|known| known.needs_restart) && !is_own(key) {
+        // PgBouncer says that it has done it, whatever the value.
+        return Ok(Some(format!("{key} takes effect at the next start")));
+    }
     let new = changed(&old, key, value)?;
     let change = Change::between(&old, &new);
-    let is_pgbouncer = old.dialect == Dialect::PgBouncer;
     if !change.needs_restart.is_empty() {
-        if is_pgbouncer {
-            // PgBouncer says that it has done it.
-            return Ok(Some(format!("{key} takes effect at the next start")));
-        }
         return Err(Refusal {
             detail: format!("{key} is read only when the process starts"),
             hint: Some("Change it in the configuration file, then restart."),
@@ -121,6 +121,7 @@ fn write(settings: &mut Settings, key: &str, text: &str) -> Result<(), Refusal> 
         hint: None,
     };
     let slot = (known.place)(&mut settings.pooler);
+    let text = value::without_sign(key, text);
     let given = value::given(&slot, text, Within::Line).map_err(refuse)?;
     given.map_or(Ok(()), |given| slot.read(&given).map_err(refuse))
 }
@@ -167,6 +168,8 @@ mod tests {
         settings.dialect = Dialect::PgBouncer;
         let new = changed(&settings, "default_pool_size", "0x10").unwrap();
         assert_eq!(new.pooler.default_pool_size, 16);
+        let new = changed(&settings, "max_db_connections", "-1").unwrap();
+        assert_eq!(new.pooler.max_db_connections, 0);
         for (key, value) in [
             ("query_timeout", "5s"),
             ("log_connections", "true"),
@@ -175,6 +178,31 @@ mod tests {
         ] {
             assert!(changed(&settings, key, value).is_err(), "{key}={value}");
         }
+    }
+
+    #[test]
+    fn under_an_ini_what_needs_a_restart_is_acknowledged_and_stays() {
+        let mut settings = settings();
+        settings.dialect = Dialect::PgBouncer;
+        let registry = Registry::new(
+            settings.clone(),
+            Users::default(),
+            None,
+            crate::servers::security::TlsWays::default(),
+            1,
+        );
+        for (key, value) in [
+            ("listen_port", "7000"),
+            ("listen_port", "many"),
+            ("pidfile", ""),
+        ] {
+            assert!(set(&registry, key, value).is_ok(), "{key}={value}");
+        }
+        assert!(
+            set(&registry, "threads", "2").is_err(),
+            "PgBouncer has no such key"
+        );
+        assert_eq!(*registry.settings.load().as_ref(), settings);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 
 use crate::support::eventually;
-use crate::support::pooler::{Pooler, run, start_ini};
+use crate::support::packages::postgres_with_tls;
+use crate::support::pooler::{Pooler, filled, run, start_ini};
 use crate::support::wire::{Client, PATIENCE};
 
 const HEAD: &str = "\
@@ -148,4 +149,65 @@ fn check_notices_a_password_that_is_no_use() {
     assert!(ran.output.contains(warning), "{}", ran.output);
     let ran = checked(&ini.replace("scram-sha-256", "md5"));
     assert!(!ran.output.contains("warning"), "{}", ran.output);
+}
+
+#[test]
+fn another_word_for_the_versions_of_tls_replaces_the_servers_and_is_shown_as_it_is_written() {
+    let with = |protocols: &str| format!("auth_type = trust\nserver_tls_protocols = {protocols}\n");
+    let pooler = start("", &with("tlsv1.0"));
+    let mut client = pooler.login().database("loose").connect();
+    let mut pid = || client.value("select pg_backend_pid()");
+    let first = pid();
+    let shown = |console: &mut Client| {
+        let rows = console.query("SHOW CONFIG").good();
+        rows.row_where("key", "server_tls_protocols").unwrap()["value"].clone()
+    };
+    let mut console = console(&pooler);
+    assert_eq!(shown(&mut console), "tlsv1.0");
+    let ini = format!("{HEAD}{MAIN}{}", with("secure"));
+    let text = filled(&ini, &pooler.folder, pooler.port);
+    fs::write(pooler.folder.join("p.ini"), text).unwrap();
+    console.query("RELOAD").good();
+    assert_eq!(shown(&mut console), "secure");
+    assert_ne!(pid(), first);
+    let second = pid();
+    console.query("RELOAD").good();
+    assert_eq!(pid(), second, "nothing has changed");
+}
+
+#[test]
+fn a_socket_without_a_file_serves_clients_and_a_takeover() {
+    let main = MAIN.replace(
+        "unix_socket_dir = {folder}",
+        "unix_socket_dir = @pooler-{port}",
+    );
+    let ini = format!("{HEAD}{main}auth_type = trust\n");
+    let pooler = start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)]);
+    let port = pooler.port.to_string();
+    let host = format!("@pooler-{port}");
+    let asked = || {
+        let mut psql = postgres_with_tls().command("psql");
+        psql.args([
+            "-X",
+            "-At",
+            "-h",
+            &host,
+            "-p",
+            &port,
+            "-U",
+            "app",
+            "-c",
+            "select 'in'",
+            "app",
+        ]);
+        String::from_utf8_lossy(&psql.output().expect("psql is there").stdout).into_owned()
+    };
+    assert_eq!(asked(), "in\n");
+    logs(
+        &pooler,
+        &format!("listening on unix:{host}/.s.PGSQL.{port}"),
+    );
+    let mut old = pooler.succeed(&["-R"]);
+    assert!(old.exit().success());
+    assert_eq!(asked(), "in\n");
 }

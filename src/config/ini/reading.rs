@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::ini::lines::{self, BadLine, Line};
 use crate::config::ini::pairs;
 use crate::config::ini::value::{self, Within};
+use crate::config::node::has_port;
 use crate::config::problem::{Place, Refusal, did_you_mean, path};
 use crate::config::reading::{Entry, Notes, Reading};
 use crate::config::schema::{DATABASE, PEER, POOLER, Section, USER};
@@ -215,15 +216,9 @@ impl Ini<'_, '_, '_> {
             key_place,
             value_place,
         };
-        let text = text.to_owned();
-        set(
-            notes,
-            &POOLER,
-            &mut settings.pooler,
-            &entry,
-            &text,
-            Within::Line,
-        );
+        let text = value::without_sign(key, text);
+        let target = &mut settings.pooler;
+        set(notes, &POOLER, target, &entry, text, Within::Line);
     }
 
     /// The pairs behind the name of a database or a user.
@@ -292,8 +287,37 @@ fn set<S>(
     };
     match given {
         Ok(None) => {}
-        Ok(Some(given)) => notes.set(section, target, entry, || Ok(given)),
+        Ok(Some(given)) => {
+            advise(notes, entry, text);
+            notes.set(section, target, entry, || Ok(given));
+            if let Some(Slot::Protocols(place)) = section.key(name).map(|key| (key.place)(target)) {
+                text.clone_into(&mut place.text);
+            }
+        }
         Err(refusal) => notes.refuse(refusal, &entry.value_place, &path(entry.parts)),
+    }
+}
+
+/// Warns of what PgBouncer takes without a word, though nobody can mean it.
+fn advise(notes: &mut Notes<'_>, entry: &Entry<'_>, text: &str) {
+    let warning = match entry.parts {
+        ["databases" | "peers", _, "host"] => {
+            let wrong = text.split(',').map(str::trim).find(|host| has_port(host));
+            wrong.map(|host| {
+                Refusal::new(format!(
+                    "{host:?} is looked up as a name, for no address has a colon but one of IPv6"
+                ))
+                .hint("a port stands beside its host, as port=5432")
+            })
+        }
+        ["pooler", "admin_users" | "stats_users"] => text.contains('"').then(|| {
+            Refusal::new("a quote is part of the name here")
+                .hint("names stand without, separated by commas")
+        }),
+        _ => None,
+    };
+    if let Some(warning) = warning {
+        notes.warn(warning, &entry.value_place, &path(entry.parts));
     }
 }
 

@@ -15,6 +15,20 @@ pub enum Within {
     Pairs,
 }
 
+/// Numbers of `[pgbouncer]` of which one below zero says what 0 says.
+const NONE_BELOW_ZERO: &[&str] = &[
+    "max_db_connections",
+    "max_user_connections",
+    "min_pool_size",
+    "reserve_pool_size",
+];
+
+/// The text of a line of `[pgbouncer]`, with 0 in the place of a number below it where PgBouncer makes no difference.
+pub fn without_sign<'t>(key: &str, text: &'t str) -> &'t str {
+    let is_below = NONE_BELOW_ZERO.contains(&key) && whole(text).is_some_and(|number| number < 0);
+    if is_below { "0" } else { text }
+}
+
 /// What `text` says for `slot`; `None` where it says "not set".
 ///
 /// # Errors

@@ -160,6 +160,42 @@ fn keys_that_could_change_nothing_are_taken_with_one_warning() {
     assert_eq!(pooler.pkt_buf, 8192);
 }
 
+#[test]
+fn what_pgbouncer_takes_and_nobody_means_is_warned_of() {
+    let read = read(
+        "[databases]\napp = host=127.0.0.1:5433\ntwo = host=::1,db1 port=5433\n[pgbouncer]\nadmin_users = root, \"admin\n[peers]\n1 = host=db:1\n",
+    )
+    .unwrap();
+    let warnings = read.warnings.to_string();
+    let lines: Vec<_> = warnings.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "p.ini:2:12: databases.app.host: \"127.0.0.1:5433\" is looked up as a name, for no address has a colon but one of IPv6; a port stands beside its host, as port=5432",
+            "p.ini:5:15: pgbouncer.admin_users: a quote is part of the name here; names stand without, separated by commas",
+            "p.ini:7:10: peers.1.host: \"db:1\" is looked up as a name, for no address has a colon but one of IPv6; a port stands beside its host, as port=5432",
+        ]
+    );
+    assert_eq!(read.settings.pooler.admin_users, ["root", "\"admin"]);
+}
+
+#[test]
+fn below_zero_is_no_limit_on_servers() {
+    let keys = [
+        "max_db_connections",
+        "max_user_connections",
+        "min_pool_size",
+        "reserve_pool_size",
+    ];
+    let lines: String = keys.iter().map(|key| format!("{key} = -1\n")).collect();
+    let pooler = load(&format!("[pgbouncer]\n{lines}")).pooler;
+    assert_eq!(
+        (pooler.max_db_connections, pooler.max_user_connections),
+        (0, 0)
+    );
+    assert_eq!((pooler.min_pool_size, pooler.reserve_pool_size), (0, 0));
+}
+
 /// Broken files, and the whole of what is said about them.
 const BROKEN: &[(&str, &[&str])] = &[
     ("", &["p.ini:1:1: there is no section [pgbouncer]"]),
