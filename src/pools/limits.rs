@@ -1,15 +1,24 @@
 //! Limits that several pools share: servers per database and per user, and clients per database and per user.
+//!
+//! A pool that finds no place is *starving*: the next server that another pool could spare is closed for it. Whose that place will be is
+//! noted, since its client may have got a server by then: as in PgBouncer, who closes one opens one, and as many servers are there as before.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::pools::pool::Pool;
 
 /// How many there are, of at most so many.
 #[derive(Debug, Default)]
 pub struct Quota {
     used: AtomicUsize,
     starving: AtomicBool,
+    /// Who waits stands in no line, so nobody can see whether it still does.
+    insisting: AtomicBool,
     /// A place is being freed for who waits.
     freeing: AtomicBool,
+    /// The pool that it is freed for.
+    heir: Mutex<Weak<Pool>>,
 }
 
 impl Quota {
@@ -38,6 +47,34 @@ impl Quota {
         self.starving.store(true, SeqCst);
     }
 
+    /// The same for who stands in no line.
+    pub fn insist(&self) {
+        self.insisting.store(true, SeqCst);
+        self.starve();
+    }
+
+    /// Whether somebody waits that stands in no line.
+    pub fn is_insisted(&self) -> bool {
+        self.insisting.load(SeqCst)
+    }
+
+    /// Nobody waits any more: the place stays whose it is.
+    pub fn sate(&self) {
+        self.starving.store(false, SeqCst);
+        self.nothing_freed();
+    }
+
+    /// Notes for whom a place is being freed.
+    pub fn promise(&self, heir: &Arc<Pool>) {
+        *self.heir.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(heir);
+    }
+
+    /// The pool that a free place was promised to.
+    pub fn take_heir(&self) -> Option<Arc<Pool>> {
+        let mut heir = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *heir).upgrade()
+    }
+
     /// Whether somebody waits for a place and nobody frees one yet. Who is told so must free one.
     pub fn wants_place(&self) -> bool {
         self.starving.load(SeqCst) && !self.freeing.swap(true, SeqCst)
@@ -50,6 +87,7 @@ impl Quota {
 
     /// Clears that somebody waits; true when somebody did.
     pub fn feed(&self) -> bool {
+        self.insisting.store(false, SeqCst);
         self.starving.swap(false, SeqCst)
     }
 }

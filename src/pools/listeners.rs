@@ -317,7 +317,7 @@ fn is_over(listeners: &Listeners) -> bool {
 async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, Place<'_>), Error> {
     let max = pool.plan.load().max_db;
     if !pool.database.servers.take(max) {
-        pool.database.servers.starve();
+        pool.database.servers.insist();
         pool.registry.evict_for_database(pool);
         pool.evict_one();
         return Err(Error::NoPlaceToListen(max));

@@ -199,7 +199,8 @@ impl Pool {
         &self.tallies[thread::place(thread::worker(), self.tallies.len())]
     }
 
-    fn arc(&self) -> Arc<Self> {
+    /// The pool itself, to be kept.
+    pub fn arc(&self) -> Arc<Self> {
         self.me.upgrade().expect("a pool that is called lives")
     }
 

@@ -169,6 +169,64 @@ fn pools_that_share_a_limit_take_turns() {
     });
 }
 
+/// Two pools that share the two places of their database: each has lent a server, and somebody waits at the first.
+async fn two_of_two(fake: &Fake) -> [(Arc<Pool>, lease::Lease); 2] {
+    let mut settings = fake.settings();
+    settings.pooler.max_db_connections = 2;
+    let ann = pool(settings);
+    let zoe = ann.registry.pool(&ann.database, "zoe", None).unwrap();
+    let leases = [
+        lease::borrow(&ann).await.unwrap(),
+        lease::borrow(&zoe).await.unwrap(),
+    ];
+    let [anns, zoes] = leases;
+    [(ann, anns), (zoe, zoes)]
+}
+
+fn wait_at(pool: &Pool) -> Arc<crate::pools::line::Spot<crate::servers::server::Server>> {
+    let asked = pool.ask(
+        &pool.plan.load(),
+        Waker::noop(),
+        clock::now(),
+        Asker::Client,
+    );
+    let Asked::Line(spot) = asked else {
+        panic!("all places are taken");
+    };
+    spot
+}
+
+#[test]
+fn no_server_is_closed_for_a_client_that_has_got_one_meanwhile() {
+    run(async {
+        let fake = Fake::start();
+        let [(ann, anns), (zoe, zoes)] = two_of_two(&fake).await;
+        let spot = wait_at(&ann);
+        anns.release();
+        let served = spot.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(served.is_ready());
+        zoes.release();
+        assert_eq!(zoe.standing().idle, 1);
+        assert_eq!((ann.standing().open, fake.open()), (1, 2));
+    });
+}
+
+#[test]
+fn who_closes_a_server_for_another_pool_leaves_as_many_as_before() {
+    run(async {
+        let fake = Fake::start();
+        let [(ann, anns), (zoe, zoes)] = two_of_two(&fake).await;
+        let spot = wait_at(&ann);
+        zoes.release();
+        // Its client is served before the place is free.
+        anns.release();
+        let served = spot.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(served.is_ready());
+        until(|| ann.standing().open == 2 && fake.open() == 2).await;
+        assert_eq!(zoe.standing().open, 0);
+    });
+}
+
 #[test]
 fn a_question_given_up_leaves_a_server_that_nobody_may_ask_again() {
     run(async {

@@ -7,6 +7,7 @@ use super::{Pool, State};
 use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::pools::dialer;
+use crate::pools::limits::Quota;
 use crate::pools::line::Spot;
 use crate::pools::plan::Plan;
 use crate::pools::policy::{AfterUse, Reason, Returned, after_use};
@@ -162,41 +163,62 @@ impl Pool {
     }
 
     fn lay_down(&self, plan: &Plan, mut server: Box<Server>) {
-        let mut state = self.lock();
-        if state.paused || server.generation != state.generation {
-            drop(state);
-            return self.close(server, Reason::Ordered);
-        }
-        if server.card.is_being_cancelled() {
-            server.card.enter(ServerState::BeingCanceled, server.used);
-            state.parked.push(server);
-            let settled = state
-                .parked
-                .iter()
-                .position(|parked| !parked.card.is_being_cancelled());
-            match settled {
-                None => return,
-                Some(index) => server = state.parked.swap_remove(index),
+        loop {
+            let mut state = self.lock();
+            if state.paused || server.generation != state.generation {
+                drop(state);
+                return self.close(server, Reason::Ordered);
             }
+            if server.card.is_being_cancelled() {
+                server.card.enter(ServerState::BeingCanceled, server.used);
+                state.parked.push(server);
+                let settled = state
+                    .parked
+                    .iter()
+                    .position(|parked| !parked.card.is_being_cancelled());
+                match settled {
+                    None => return,
+                    Some(index) => server = state.parked.swap_remove(index),
+                }
+            }
+            if state.is_guests_turn() {
+                drop(state);
+                return self.close(server, Reason::Evicted);
+            }
+            let mut quotas = [&self.database.servers, &self.owner.servers].into_iter();
+            if !state.lines.has_waiting()
+                && let Some(quota) = quotas.find(|quota| quota.wants_place())
+            {
+                drop(state);
+                if self.makes_room(quota) {
+                    return self.close(server, Reason::Evicted);
+                }
+                continue;
+            }
+            if plan.size > 0 && state.staying() > plan.size + plan.reserve {
+                drop(state);
+                return self.close(server, Reason::TooMany);
+            }
+            if let Some(server) = state.lines.give(thread::worker(), server) {
+                server.card.enter(ServerState::Idle, server.used);
+                let home = thread::place(server.home, state.idle.len());
+                state.idle[home].push_back(server);
+            }
+            return;
         }
-        if state.is_guests_turn() {
-            drop(state);
-            return self.close(server, Reason::Evicted);
+    }
+
+    /// Whether a server is to be closed for another pool that found no place of `quota`. Its clients may have found servers meanwhile.
+    fn makes_room(&self, quota: &Quota) -> bool {
+        if quota.is_insisted() {
+            return true;
         }
-        let quotas = [&self.database.servers, &self.owner.servers];
-        if !state.lines.has_waiting() && quotas.iter().any(|quota| quota.wants_place()) {
-            drop(state);
-            return self.close(server, Reason::Evicted);
+        let heir = self.registry.starving_beside(self, quota);
+        match &heir {
+            Some(heir) => quota.promise(heir),
+            None => quota.sate(),
         }
-        if plan.size > 0 && state.staying() > plan.size + plan.reserve {
-            drop(state);
-            return self.close(server, Reason::TooMany);
-        }
-        if let Some(server) = state.lines.give(thread::worker(), server) {
-            server.card.enter(ServerState::Idle, server.used);
-            let home = thread::place(server.home, state.idle.len());
-            state.idle[home].push_back(server);
-        }
+        heir.is_some()
     }
 
     /// A cancel request has been delivered: servers that were put aside for it come back.

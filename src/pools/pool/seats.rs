@@ -150,18 +150,32 @@ impl Pool {
     pub(super) fn fill(&self, now: Moment) {
         let plan = self.plan.load_full();
         let is_wanted = plan.is_forced || self.database.clients.used() > 0;
-        let is_wanted = is_wanted && !self.registry.hands_over();
+        if is_wanted && !self.registry.hands_over() {
+            self.open_beyond(&plan, plan.min_size, now);
+        }
+    }
+
+    /// Opens the server for which another pool has closed one, though nobody may wait for it any more.
+    fn open_promised(&self, now: Moment) {
+        let plan = self.plan.load_full();
+        let most = if plan.size == 0 {
+            usize::MAX
+        } else {
+            plan.size
+        };
+        if self.guest.is_none() {
+            self.open_beyond(&plan, most, now);
+        }
+    }
+
+    /// Opens one server, when fewer than `least` are open and none is on its way.
+    fn open_beyond(&self, plan: &Plan, least: usize, now: Moment) {
         let mut state = self.lock();
         let is_resting = state
             .failure
             .as_ref()
             .is_some_and(|failure| now.since(failure.last) < plan.login_retry);
-        if !is_wanted
-            || is_resting
-            || state.paused
-            || state.dialing > 0
-            || state.open >= plan.min_size
-        {
+        if is_resting || state.paused || state.dialing > 0 || state.open >= least {
             return;
         }
         state.open += 1;
@@ -194,11 +208,15 @@ impl Pool {
 
     pub(super) fn leave_places(&self) {
         self.leave_seat_of_host();
-        self.database.servers.give_back();
-        self.owner.servers.give_back();
-        let (database, user) = (self.database.servers.feed(), self.owner.servers.feed());
+        let quotas = [&self.database.servers, &self.owner.servers];
+        quotas.iter().for_each(|quota| quota.give_back());
+        let heirs = quotas.map(Quota::take_heir);
+        let [database, user] = quotas.map(Quota::feed);
         if database || user {
             self.registry.grow_all();
+        }
+        for heir in heirs.into_iter().flatten() {
+            heir.open_promised(clock::now());
         }
     }
 }

@@ -41,6 +41,14 @@ impl Standing {
 }
 
 impl Pool {
+    /// Whether clients wait to whom no server is on its way, and there is a seat for one.
+    pub fn is_short(&self) -> bool {
+        let plan = self.plan.load();
+        let now = self.standing();
+        let has_seat = plan.size == 0 || now.open < plan.size + plan.reserve;
+        now.waiting > now.dialing + now.tested && has_seat && !now.paused
+    }
+
     /// How many servers stand where.
     pub fn standing(&self) -> Standing {
         let mut state = self.lock();

@@ -1,5 +1,7 @@
 //! Places that pools share: freed by one for another that starves, and taken in turn.
 
+use std::sync::Arc;
+
 use super::Registry;
 use crate::pools::limits::Quota;
 use crate::pools::pool::Pool;
@@ -31,9 +33,23 @@ impl Registry {
             .filter_map(|pool| pool.oldest_idle().map(|used| (used, pool)))
             .min_by_key(|(used, _)| *used);
         let is_freed = victim.is_some_and(|(_, pool)| pool.evict_one());
-        if !is_freed {
+        if is_freed {
+            quota.promise(&starving.arc());
+        } else {
             quota.nothing_freed();
         }
+    }
+
+    /// The pool beside `pool` that is short of a place of `quota`: of several the one whose client has waited longest.
+    pub fn starving_beside(&self, pool: &Pool, quota: &Quota) -> Option<Arc<Pool>> {
+        let shares = |other: &Pool| {
+            let mut quotas = [&other.database.servers, &other.owner.servers].into_iter();
+            quotas.any(|one| std::ptr::eq(one, quota))
+        };
+        self.pools_and_guests()
+            .into_iter()
+            .filter(|other| other.id != pool.id && shares(other) && other.is_short())
+            .min_by_key(|other| other.standing().oldest)
     }
 
     /// Lets every pool open what its clients wait for; the pool whose client has waited longest comes first, so that none
