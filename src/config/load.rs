@@ -5,6 +5,7 @@
 //! other files do not touch the disk, but for passwords kept in files.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::config::check;
@@ -49,15 +50,26 @@ pub fn load_file(file: &Path, env: &Environment) -> Result<Read, Problems> {
         Problems(vec![Refusal::new(why).at(&place, "")])
     };
     let bytes = fs::read(file).map_err(|why| unreadable(format!("cannot be read: {why}")))?;
+    if is_ini(file) {
+        let text = String::from_utf8_lossy(&bytes);
+        return from_ini(&text, &name, &text_of, env);
+    }
     let text = String::from_utf8(bytes).map_err(|why| {
         let good = why.utf8_error().valid_up_to();
         unreadable(format!("is not UTF-8 after its first {good} bytes"))
     })?;
-    if is_ini(file) {
-        return from_ini(&text, &name, &|file| fs::read_to_string(file), env);
-    }
     let base = file.parent().unwrap_or(Path::new(""));
     from_text(&text, &name, base, env)
+}
+
+/// The text of one of PgBouncer's files. It cares for no encoding: what is not UTF-8 becomes [`char::REPLACEMENT_CHARACTER`], which does no harm in a
+/// comment and is looked for elsewhere.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn text_of(file: &Path) -> io::Result<String> {
+    let bytes = fs::read(file)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Reads the text of a `pgbouncer.ini`, called `source_name` in messages; `files` gives the texts that it includes.

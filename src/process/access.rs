@@ -7,6 +7,7 @@ use crate::auth::access::Access;
 use crate::auth::directory::Directory;
 use crate::auth::hba;
 use crate::auth::ident::{self, Maps};
+use crate::config::load;
 use crate::config::settings::Settings;
 use crate::config::value::{AuthType, Dialect};
 
@@ -38,9 +39,8 @@ pub fn read(settings: &Settings) -> Result<(Access, Vec<String>), String> {
         && let Some(text) = read_rules(settings, "auth_hba_file", path, &mut warnings)?
     {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut read = |name: &str| {
-            std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string())
-        };
+        let mut read =
+            |name: &str| load::text_of(&folder.join(name)).map_err(|error| error.to_string());
         let (rules, bad) = hba::parse(&text, &path.display().to_string(), &maps, &mut read);
         access.rules = rules;
         warnings.extend(bad.iter().map(ToString::to_string));
@@ -55,7 +55,7 @@ fn read_rules(
     path: &Path,
     warnings: &mut Vec<String>,
 ) -> Result<Option<String>, String> {
-    match (std::fs::read_to_string(path), settings.dialect) {
+    match (load::text_of(path), settings.dialect) {
         (Ok(text), _) => Ok(Some(text)),
         (Err(error), Dialect::PgBouncer) => {
             warnings.push(format!("could not open {key} {}: {error}", path.display()));

@@ -114,7 +114,7 @@ pub(super) fn read_users(settings: &Settings) -> Result<(Users, Vec<String>), St
     let (mut all, mut errors) = (Users::default(), Vec::new());
     if let Some(path) = &settings.pooler.auth_file {
         let is_ini = settings.dialect == Dialect::PgBouncer;
-        let text = match std::fs::read_to_string(path) {
+        let text = match load::text_of(path) {
             Ok(text) => text,
             // As in PgBouncer, nobody of the list can log in then, but others can.
             Err(why) if is_ini => {
@@ -132,6 +132,22 @@ pub(super) fn read_users(settings: &Settings) -> Result<(Users, Vec<String>), St
             }
         };
         let (listed, bad) = users::parse(&text);
+        let (listed, garbled): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(name, secret)| {
+            ![name, secret.expose()]
+                .iter()
+                .any(|text| text.contains(char::REPLACEMENT_CHARACTER))
+        });
+        if !garbled.is_empty() {
+            let problem = format!(
+                "{}: {} users whose name or password is not UTF-8",
+                path.display(),
+                garbled.len()
+            );
+            if !is_ini {
+                return Err(problem);
+            }
+            errors.push(format!("{problem} are left out"));
+        }
         if let Some(bad) = bad {
             let problem = format!(
                 "{}:{}: broken auth file: a line is \"user\" \"password\"",

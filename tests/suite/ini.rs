@@ -253,6 +253,31 @@ fn an_auth_file_that_is_missing_or_breaks_off_is_told_and_the_rest_is_served() {
 }
 
 #[test]
+fn another_encoding_does_no_harm_in_a_comment_and_elsewhere_only_to_its_line() {
+    let pooler = start_with("");
+    let (ini, users) = (pooler.folder.join("p.ini"), pooler.folder.join("users.txt"));
+    let latin = |text: &str| text.chars().map(|each| each as u8).collect::<Vec<_>>();
+    fs::write(&users, latin(&format!("; café\n\"café\" \"x\"\n{USERS}"))).unwrap();
+    let good = fs::read(&ini).unwrap();
+    fs::write(&ini, [&good[..], &latin("; café\n")].concat()).unwrap();
+    admin(&pooler).connect().query("RELOAD").good();
+    assert_eq!(pooler.connect().value("select 1"), "1");
+    let told = "users.txt: 1 users whose name or password is not UTF-8 are left out";
+    assert!(logfile(&pooler).contains(told), "{}", logfile(&pooler));
+
+    fs::write(
+        &ini,
+        [&good[..], &latin("login_notify_message = café\n")].concat(),
+    )
+    .unwrap();
+    let mut console = admin(&pooler).connect();
+    assert_eq!(console.query("RELOAD").error().code, "F0000");
+    let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let told = format!("p.ini:{line}:24: login_notify_message: the value is not UTF-8");
+    assert!(logfile(&pooler).contains(&told), "{}", logfile(&pooler));
+}
+
+#[test]
 fn a_log_file_that_was_moved_away_is_made_anew_at_a_reload() {
     let pooler = start_with("");
     let (now, old) = (pooler.folder.join("p.log"), pooler.folder.join("old.log"));

@@ -175,6 +175,10 @@ impl Ini<'_, '_, '_> {
     }
 
     fn pair(&mut self, key: &str, key_at: usize, text: &str, value_at: usize, here: Here<'_>) {
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let refusal = Refusal::new("the value is not UTF-8");
+            return self.refuse(refusal, here.place(value_at), key);
+        }
         match self.section {
             Part::Unknown => {}
             Part::Nothing => {
