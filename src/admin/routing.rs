@@ -118,7 +118,7 @@ pub fn explain(
     };
     let mut dice = Dice::new(routes::seed());
     let outcome = route(ask, &mut fresh.clone(), &around, &mut dice);
-    let rows = explain::route(&facts, &fresh, &around, outcome);
+    let rows = explain::route((&facts, sql.as_bytes()), &fresh, &around, outcome);
     let rows = rows
         .into_iter()
         .map(|row| vec![text(row.subject), text(row.finding), text(row.why)]);

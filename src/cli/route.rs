@@ -77,7 +77,7 @@ pub fn judge(text: &[u8]) -> Result<String, String> {
         let words = String::from_utf8_lossy(&text[first.start as usize..last.end as usize]);
         let line = line_after(text, first.start as usize);
         out.push_str(&format!("{number} (line {line}): {}\n", shown(&words)));
-        for row in explain::facts(&facts) {
+        for row in explain::facts(&facts, whole) {
             out.push_str(&format!(
                 "    {}: {} ({})\n",
                 row.subject, row.finding, row.why

@@ -8,6 +8,7 @@ use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::Way;
 use crate::clients::session::{Next, Session, Standing};
 use crate::clock::{self, Moment};
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::pools::lease::Lease;
 use crate::pools::plan::Plan;
@@ -97,6 +98,9 @@ impl Session {
         let is_steered = self.course.is_some();
         let first = chunk.first();
         if is_steered && self.may_be_own(chunk) && self.answer_own(cx, chunk)? {
+            return Ok(true);
+        }
+        if !is_steered && self.rules.dialect == Dialect::Native && self.answer_plain(cx, chunk)? {
             return Ok(true);
         }
         let is_name = matches!(first, Some(b'P' | b'C')) && self.late.is_none();

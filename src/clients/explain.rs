@@ -1,18 +1,76 @@
-//! `EXPLAIN ROUTE statement`, in any session whose reads are split off: answered by the pooler for that session as it stands. Nothing is
+//! `EXPLAIN ROUTE statement`, in any session: answered by the pooler for that session as it stands. Nothing is
 //! executed, no server is asked, and nothing changes.
 
 use std::sync::Arc;
+use std::task::Context;
+
+use bytes::BytesMut;
 
 use crate::clients::session::{Session, Standing};
 use crate::clients::split::facts_of;
 use crate::clock;
+use crate::error::Error;
 use crate::pools::plan::Splitting;
+use crate::protocol::frame;
 use crate::protocol::parameters::Parameters;
+use crate::routing::catalog::{Catalog, Path};
+use crate::routing::classify::{Reading, classify};
 use crate::routing::explain;
+use crate::routing::judge::{Judge, Lists};
+use crate::routing::own::{self, Complaint, Own};
 use crate::routing::request::Verdict;
 use crate::routing::route::{Ask, Circumstances, route};
 use crate::routing::standing::Transaction;
-use crate::routing::talk::Ran;
+use crate::routing::talk::{Owner, Ran, Taken, Talk};
+
+/// Who explains where reads are not split off.
+struct Plain {
+    way: String,
+}
+
+impl Owner for Plain {
+    fn named(&self, _: &[u8]) -> Option<Box<[u8]>> {
+        None
+    }
+
+    fn has(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn keep(&mut self, _: &[u8], _: &[u8]) -> bool {
+        false
+    }
+
+    fn forget(&mut self, _: &[u8]) {}
+
+    fn run(&mut self, text: &[u8]) -> Result<Ran, Complaint> {
+        let Some(Own::Explain(sql)) = own::own(text) else {
+            let message = "it is not the pooler's".to_owned();
+            return Err(Complaint::new("XX000", message));
+        };
+        let judge = Judge {
+            catalog: &Catalog::default(),
+            path: &Path::default(),
+            lists: &Lists::default(),
+        };
+        let facts = classify(sql, Reading::default(), &judge, &mut Vec::new());
+        let mut rows = explain::facts(&facts, sql);
+        rows.push(explain::Row {
+            subject: "route",
+            finding: self.way.clone(),
+            why: "reads of this database are not split off: everything goes there".into(),
+        });
+        Ok(told(rows))
+    }
+}
+
+fn told(rows: Vec<explain::Row>) -> Ran {
+    let cells = |row: explain::Row| vec![row.subject.to_owned(), row.finding, row.why];
+    Ran {
+        rows: rows.into_iter().map(cells).collect(),
+        tag: "EXPLAIN",
+    }
+}
 
 impl Session {
     /// What EXPLAIN ROUTE of `sql` tells this session.
@@ -20,11 +78,7 @@ impl Session {
         let transaction = self.transaction_here();
         let (params, user) = (Arc::clone(&self.side.params), self.pool.user.clone());
         let rows = self.explained(splitting, sql, transaction, &params, &user);
-        let cells = |row: explain::Row| vec![row.subject.to_owned(), row.finding, row.why];
-        Ran {
-            rows: rows.into_iter().map(cells).collect(),
-            tag: "EXPLAIN",
-        }
+        told(rows)
     }
 
     fn explained(
@@ -66,7 +120,50 @@ impl Session {
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());
         standing.transaction = transaction;
         let outcome = route(ask, &mut standing, &around, &mut dice);
-        explain::route(&facts, &split.standing, &around, outcome)
+        explain::route((&facts, sql), &split.standing, &around, outcome)
+    }
+
+    /// Answers EXPLAIN ROUTE where reads are not split off, if it comes by itself; false where `chunk` is something else.
+    pub(super) fn answer_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &[u8],
+    ) -> Result<bool, Error> {
+        let text = match chunk {
+            [b'Q', _, _, _, _, text @ ..] | [b'P', _, _, _, _, 0, text @ ..] => text,
+            _ => return Ok(false),
+        };
+        if !own::may_explain(text) || !self.side.walk.is_between() {
+            return Ok(false);
+        }
+        let Some(status) = self.status_at_rest().filter(|status| *status != b'E') else {
+            return Ok(false);
+        };
+        let mut owner = Plain {
+            way: self.plain_way(),
+        };
+        let (mut out, mut talk, mut rest) = (BytesMut::new(), Talk::default(), chunk);
+        while let Ok(Some(frame)) = frame::next(&mut rest, frame::MAX_LEN) {
+            if talk.message(frame, status, &mut owner, &mut out) == Taken::Not {
+                return Ok(false);
+            }
+        }
+        if !rest.is_empty() || talk.is_due() {
+            return Ok(false);
+        }
+        self.count_answer(chunk.len(), out.len());
+        self.send_to_client(cx, &out)?;
+        Ok(true)
+    }
+
+    /// Where everything goes that this session asks for.
+    fn plain_way(&self) -> String {
+        let plan = self.pool.plan.load();
+        let hosts = plan.target.hosts.iter();
+        let hosts: Vec<String> = hosts
+            .map(|host| format!("{}:{}", host.name, host.port))
+            .collect();
+        hosts.join(", ")
     }
 
     /// The transaction that the client is in, wherever it is.

@@ -405,23 +405,40 @@ fn show(statement: Statement<'_>) -> Judgement {
 
 /// The last `/* pooler: primary */` or `/* pooler: replica */` in the gaps between tokens.
 pub fn hint(text: &[u8], tokens: &[Token]) -> Option<Hint> {
+    words_for_us(text, tokens).filter_map(hint_of).last()
+}
+
+/// A word that stands where a hint would and is none: nothing follows from it.
+pub fn unknown_hint(text: &[u8]) -> Option<String> {
+    let mut tokens = Vec::new();
+    lexer::cut(text, Strings::Standard, &mut tokens).ok()?;
+    let mut words = words_for_us(text, &tokens);
+    let word = words.find(|word| hint_of(word).is_none())?;
+    Some(String::from_utf8_lossy(word).into_owned())
+}
+
+/// The words behind `pooler:` in the gaps between tokens.
+fn words_for_us<'a>(text: &'a [u8], tokens: &'a [Token]) -> impl Iterator<Item = &'a [u8]> {
     let starts = tokens.iter().map(|token| token.end as usize);
     let ends = tokens.iter().map(|token| token.start as usize);
     std::iter::once(0)
         .chain(starts)
         .zip(ends.chain(std::iter::once(text.len())))
         .filter(|(from, to)| from + "--pooler:".len() < *to)
-        .filter_map(|(from, to)| hint_in(text.get(from..to)?))
-        .last()
+        .filter_map(|(from, to)| word_in(text.get(from..to)?))
 }
 
-fn hint_in(gap: &[u8]) -> Option<Hint> {
+fn word_in(gap: &[u8]) -> Option<&[u8]> {
     let marks = b"pooler:";
     let at = gap.windows(marks.len()).position(|piece| piece == marks)?;
     let rest = gap[at + marks.len()..].trim_ascii_start();
     let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let end = rest.iter().position(|byte| !is_letter(byte));
-    match &rest[..end.unwrap_or(rest.len())] {
+    Some(&rest[..end.unwrap_or(rest.len())])
+}
+
+fn hint_of(word: &[u8]) -> Option<Hint> {
+    match word {
         b"primary" => Some(Hint::Primary),
         b"replica" => Some(Hint::Replica),
         _ => None,

@@ -1,7 +1,7 @@
 //! The rows of EXPLAIN ROUTE: every rule that spoke, and every node with what became of it.
 
 use crate::config::routing::Consistency;
-use crate::routing::classify::Facts;
+use crate::routing::classify::{Facts, unknown_hint};
 use crate::routing::route::{Circumstances, Outcome, Policy, skipped};
 use crate::routing::standing::Standing;
 use crate::topology::lag::Lag;
@@ -21,7 +21,7 @@ pub struct Row {
 pub const COLUMNS: [&str; 3] = ["subject", "finding", "why"];
 
 /// What a text asks for and does, without a cluster: one row for the intent, one for each effect.
-pub fn facts(facts: &Facts) -> Vec<Row> {
+pub fn facts(facts: &Facts, text: &[u8]) -> Vec<Row> {
     let mut rows = vec![Row {
         subject: "intent",
         finding: facts.intent.to_string(),
@@ -34,6 +34,11 @@ pub fn facts(facts: &Facts) -> Vec<Row> {
             why: "a comment asks for it".into(),
         });
     }
+    rows.extend(unknown_hint(text).map(|word| Row {
+        subject: "hint",
+        finding: word,
+        why: "there is no such hint, only primary and replica: nothing follows from it".into(),
+    }));
     rows.extend(facts.effects.all().map(|(number, effect)| Row {
         subject: "effect",
         finding: effect.to_string(),
@@ -45,12 +50,12 @@ pub fn facts(facts: &Facts) -> Vec<Row> {
 /// All of it: what the text asks for, how fresh its reads must be, each node, and where it goes. Nothing is executed, and nothing
 /// changes: `standing` and the dice of a real request are not touched.
 pub fn route(
-    found: &Facts,
+    (found, text): (&Facts, &[u8]),
     standing: &Standing,
     around: &Circumstances<'_>,
     outcome: Outcome,
 ) -> Vec<Row> {
-    let mut rows = facts(found);
+    let mut rows = facts(found, text);
     rows.push(freshness(standing, around.policy));
     let mut standing = standing.clone();
     standing.learn(around.view);

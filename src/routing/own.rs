@@ -80,6 +80,11 @@ pub fn columns(text: &[u8]) -> &'static [&'static str] {
     }
 }
 
+/// Whether `text` may ask for the explanation of a route, by a glance.
+pub fn may_explain(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b'e' | b'E' | b' ' | b'\n')) && explained(text).is_some()
+}
+
 /// What is to be explained, if `text` asks for that.
 fn explained(text: &[u8]) -> Option<&[u8]> {
     let mut rest = text.trim_ascii_start();

@@ -333,6 +333,11 @@ fn most_used(text: &[u8]) -> usize {
 }
 
 impl Talk {
+    /// Whether a Sync is due.
+    pub fn is_due(&self) -> bool {
+        self.is_open || self.skipping.is_some()
+    }
+
     /// Whether something of it may matter to the next message.
     pub fn is_going_on(&self) -> bool {
         let holds = self.unnamed.is_some() || !self.portals.is_empty();

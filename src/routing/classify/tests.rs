@@ -328,6 +328,15 @@ fn a_hint_stands_in_a_comment_and_nowhere_else() {
     );
     assert_eq!(without("select '/* pooler: primary */'").hint, None);
     assert_eq!(without("/* pooler: elsewhere */ select 1").hint, None);
+    let unknown = |sql: &str| super::unknown_hint(sql.as_bytes());
+    assert_eq!(
+        unknown("/* pooler: elsewhere */ select 1").unwrap(),
+        "elsewhere"
+    );
+    assert_eq!(
+        unknown("/* pooler: primary */ select '/* pooler: x */'"),
+        None
+    );
     assert_eq!(without("/* pooler: replicas */ select 1").hint, None);
     assert_eq!(without("/* pooler: primary_db */ select 1").hint, None);
     assert_eq!(

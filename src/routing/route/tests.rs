@@ -725,7 +725,7 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
         now: at(1000),
     };
     let outcome = route(READ, &mut standing.clone(), &around, &mut Dice::new(1));
-    let rows = explain::route(&facts, &standing, &around, outcome);
+    let rows = explain::route((&facts, b"select 1"), &standing, &around, outcome);
     let told: Vec<String> = rows
         .iter()
         .map(|row| format!("{}: {} ({})", row.subject, row.finding, row.why))

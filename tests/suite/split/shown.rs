@@ -2,6 +2,9 @@
 
 use super::{LONG, beside, scene, split, start};
 use crate::support::eventually;
+use crate::support::pooler::config;
+use crate::support::postgres::postgres;
+use crate::support::wire::batch;
 
 /// The names of the columns of `SHOW what`.
 fn columns(pooler: &crate::support::pooler::Pooler, what: &str) -> Vec<String> {
@@ -59,6 +62,24 @@ fn nodes_lag_and_routing_have_these_columns_and_a_row_for_each_bound() {
     assert_eq!(lag.column("max_lag_ms"), ["1000", "60000", "1000", "60000"]);
     assert_eq!(lag.column("max_lag_bytes"), ["16777216"; 4]);
     assert_eq!(lag.column("readable"), ["yes"; 4]);
+}
+
+#[test]
+fn any_session_may_ask_where_a_statement_would_go_and_is_told_of_a_hint_that_is_none() {
+    let pooler = config().start();
+    let server = postgres().server();
+    let address = format!("{}:{}", server.host, server.port);
+    let mut client = pooler.connect();
+    let explain = "explain route /* pooler: nonsense */ select 1";
+    let extended = batch().parse("", explain).bind("", &[]);
+    let extended = extended.describe_portal("").execute().sync();
+    for request in [batch().query(explain), extended] {
+        let rows = client.ask(request).good();
+        assert_eq!(rows.column("subject"), ["intent", "hint", "route"]);
+        assert_eq!(rows.column("finding"), ["read", "nonsense", &address]);
+    }
+    assert_eq!(client.value("select 17"), "17");
+    assert_eq!(client.query("explain select route").error().code, "42703");
 }
 
 #[test]
