@@ -51,6 +51,8 @@ pub(super) struct Split {
     pub(super) scope: Option<(Arc<Parameters>, Arc<Scope>)>,
     /// What the session has SET of the pooler's own settings.
     pub(super) wish: Wish,
+    /// What it has when all settings are reset.
+    usual: Wish,
     /// What is being asked.
     pub(super) asked: Asked,
     /// What it says of them in the extended protocol, while that goes on.
@@ -101,10 +103,12 @@ impl Split {
             dice: Dice::new(routes::seed()),
             scope: None,
             wish,
+            usual: wish,
             asked: Asked {
                 ask: Ask::of(Intent::Unknown),
                 size: 0,
                 is_whole: false,
+                resets: false,
             },
             talk: None,
             owns_names: false,
@@ -296,7 +300,7 @@ pub(super) fn judge(
 ) -> Option<Asked> {
     let texts = split.routes.texts.load_full();
     let scope = split.scope(&texts, params, user);
-    RECENT.with_borrow_mut(|recent| {
+    let asked = RECENT.with_borrow_mut(|recent| {
         let mut known = Knowledge {
             texts: &texts,
             recent,
@@ -310,7 +314,11 @@ pub(super) fn judge(
         } else {
             request::read(bytes, &mut known)
         }
-    })
+    });
+    if asked.is_some_and(|asked| asked.resets) {
+        split.wish = split.usual;
+    }
+    asked
 }
 
 /// What is known of a text in the session's scope.

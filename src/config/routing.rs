@@ -227,7 +227,7 @@ impl Settings {
         }
     }
 
-    /// Every bound of lag that somebody has in place of what the cluster `name` says, each once.
+    /// Every bound of lag that somebody has in place of what the cluster `name` says, each once and in order.
     pub fn lag_bounds(&self, name: &str) -> Vec<LagBound> {
         let mut bounds = Vec::new();
         for (database, settings) in &self.databases {
@@ -243,6 +243,7 @@ impl Settings {
                 }
             }
         }
+        bounds.sort_by_key(|bound| (bound.time, bound.bytes));
         bounds
     }
 }

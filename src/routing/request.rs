@@ -25,6 +25,8 @@ pub struct Verdict {
     pub begins: Option<Modes>,
     /// How it stands to the transaction around it.
     pub bond: Bond,
+    /// It resets all settings, those of the pooler among them.
+    pub resets: bool,
 }
 
 impl Verdict {
@@ -50,6 +52,10 @@ impl Verdict {
             hint: facts.hint.filter(|hint| is_led || *hint == Hint::Primary),
             begins,
             bond: Bond::of(facts),
+            resets: facts
+                .effects
+                .all()
+                .any(|(_, effect)| matches!(effect, Effect::ResetAll | Effect::DiscardAll)),
         }
     }
 
@@ -68,7 +74,8 @@ impl Verdict {
             Some(Hint::Replica) => 2,
         };
         let bond = self.bond.to_bits() << 11;
-        intent | hint << 3 | self.begins.map_or(0, modes_to_bits) << 5 | bond
+        let resets = u64::from(self.resets) << 14;
+        intent | hint << 3 | self.begins.map_or(0, modes_to_bits) << 5 | bond | resets
     }
 
     /// What [`Verdict::to_bits`] made a number of.
@@ -90,6 +97,7 @@ impl Verdict {
             hint,
             begins: modes_from_bits(bits >> 5),
             bond: Bond::from_bits(bits >> 11),
+            resets: bits >> 14 & 1 == 1,
         }
     }
 }
@@ -147,6 +155,8 @@ pub struct Asked {
     pub size: usize,
     /// They are whole; else it could not be found where they end.
     pub is_whole: bool,
+    /// Among them is one that resets all settings.
+    pub resets: bool,
 }
 
 impl Asked {
@@ -158,6 +168,7 @@ impl Asked {
             },
             size,
             is_whole: false,
+            resets: false,
         }
     }
 }
@@ -189,10 +200,12 @@ struct Batch<'a> {
     /// The unnamed statement was parsed and not bound yet.
     is_fresh: bool,
     has_unnamed: bool,
+    resets: bool,
 }
 
 impl<'a> Batch<'a> {
     fn add(&mut self, verdict: Verdict) {
+        self.resets |= verdict.resets;
         let hint = self.hint.map(|hint| both(hint, verdict.hint));
         self.hint = Some(hint.unwrap_or(verdict.hint));
         match verdict.begins {
@@ -319,6 +332,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
     let mut rest = bytes;
     let mut batch = Batch::default();
     let mut asked: Option<Asked> = None;
+    let mut resets = false;
     loop {
         let (tag, body) = match frame::next(&mut rest, frame::MAX_LEN) {
             Ok(Some(frame)) => frame,
@@ -330,6 +344,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
         let one = match tag {
             b'Q' if is_batch_empty => {
                 let verdict = known.text(body.strip_suffix(b"\0").unwrap_or(body));
+                resets |= verdict.resets;
                 Ask {
                     intent: verdict.intent,
                     hint: verdict.hint,
@@ -338,7 +353,10 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
                     is_lone: false,
                 }
             }
-            b'S' => std::mem::take(&mut batch).ask(),
+            b'S' => {
+                resets |= batch.resets;
+                std::mem::take(&mut batch).ask()
+            }
             b'X' if asked.is_some() => return asked,
             _ if batch.message(tag, body, known) => continue,
             _ => return Some(Asked::unknown(bytes.len())),
@@ -349,6 +367,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
                 ask: one,
                 size,
                 is_whole: true,
+                resets,
             });
             if one.begins.is_some() || is_first {
                 return asked;
@@ -369,6 +388,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
             },
             size,
             is_whole: true,
+            resets,
         });
     }
 }

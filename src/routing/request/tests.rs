@@ -36,6 +36,7 @@ fn verdict(text: &[u8]) -> Verdict {
         hint: text.ends_with(b"/* hint */").then_some(Hint::Primary),
         begins,
         bond,
+        resets: text.starts_with(b"reset"),
     }
 }
 
@@ -188,6 +189,7 @@ fn a_verdict_is_a_small_number_and_back() {
         "commit",
         "rollback",
         "listen",
+        "reset all",
     ] {
         all.push(verdict(text.as_bytes()));
     }
@@ -195,6 +197,15 @@ fn a_verdict_is_a_small_number_and_back() {
         assert!(one.to_bits() < 1 << 16);
         assert_eq!(Verdict::from_bits(one.to_bits()), one);
     }
+}
+
+#[test]
+fn what_resets_all_settings_is_seen_wherever_it_stands() {
+    let resets = |parts: &[Vec<u8>]| asks(parts).unwrap().resets;
+    assert!(!resets(&[query("select 1")]));
+    assert!(resets(&[query("reset all")]));
+    assert!(resets(&[query("select 1"), query("reset all")]));
+    assert!(resets(&[run("r", "reset all"), sync()]));
 }
 
 #[test]

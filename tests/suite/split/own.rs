@@ -46,11 +46,17 @@ fn settings_of_the_pooler_are_its_own_and_unknown_words_are_errors() {
         "set pooler.route to default",
         "reset all",
         "discard all",
+        // As asyncpg does it, before another user of its pool gets the connection.
+        "select pg_advisory_unlock_all(); close all; unlisten *; reset all",
     ] {
         client.query("set pooler.route = 'primary'").good();
         client.query(reset).good();
         assert_eq!(client.value("show pooler.route"), "auto", "{reset}");
     }
+    client.query("set pooler.route = 'primary'").good();
+    let discard = batch().parse("d", "discard all").run("d", &[]);
+    client.ask(discard.sync()).good();
+    assert_eq!(client.value("show pooler.route"), "auto");
     // The extended protocol knows no other way.
     let set = batch()
         .parse("", "set pooler.route = 'primary'")
