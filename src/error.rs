@@ -10,6 +10,11 @@ mod words;
 use std::fmt;
 use std::time::Duration;
 
+/// What is wrong with a server's message that is larger than `max_packet_size`.
+pub const OVERSIZED: &str = "a message is larger than max_packet_size";
+/// What is wrong with a server's message whose length nobody could mean.
+pub const IMPOSSIBLE_LENGTH: &str = "a message has an impossible length";
+
 /// Whether a client's session survives the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {

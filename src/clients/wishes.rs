@@ -1,9 +1,11 @@
 //! What a startup packet asks for beside user and database: session parameters and the replication protocol.
 
+use std::sync::LazyLock;
+
 use crate::config::settings::{PoolerSettings, Settings};
 use crate::config::value::Dialect;
 use crate::error::{Error, Refusal};
-use crate::net::stream::Stream;
+use crate::net::stream::{Address, Stream};
 use crate::protocol::startup::{Startup, parse_options};
 use crate::routing::own::{PREFIX, Wish};
 use crate::stats::census::Replication;
@@ -121,6 +123,12 @@ fn strict_options(options: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Error> {
     parse_options(options).map_err(|_| refused())
 }
 
+/// This machine's name.
+static HOST: LazyLock<String> = LazyLock::new(|| {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+});
+
 /// With `application_name_add_host`, the application's name says where the client comes from.
 pub fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &Settings) {
     if !settings.pooler.application_name_add_host {
@@ -129,7 +137,13 @@ pub fn add_host(given: &mut Vec<(String, String)>, stream: &Stream, settings: &S
     let is_name = |(name, _): &(String, String)| name.eq_ignore_ascii_case("application_name");
     let name = given.iter().rfind(|pair| is_name(pair));
     let name = name.map_or("app", |(_, name)| name.as_str());
-    let name = format!("{name} - {}", stream.peer());
+    let name = match stream.peer() {
+        Address::Tcp(address) => format!("{name} - {address}"),
+        Address::Unix => {
+            let (pid, port) = (stream.peer_pid().unwrap_or(0), settings.pooler.listen_port);
+            format!("{name} - unix({pid}@{}):{port}", *HOST)
+        }
+    };
     given.retain(|pair| !is_name(pair));
     given.push(("application_name".into(), name));
 }

@@ -249,7 +249,7 @@ pub struct PoolerSettings {
     pub application_name_add_host: bool,
     /// Refuse the simple query protocol. Default false. *Restart.*
     pub disable_pqexec: bool,
-    /// The largest packet taken, in bytes. Default 2147483647.
+    /// The largest message that is let through, in bytes, from a client or a server; a larger one ends its sender. Default 2147483647.
     pub max_packet_size: usize,
     /// A NOTICE that each client gets at login; `""` is none. Default none.
     pub login_notify_message: String,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Proof};
+use crate::error::{Error, IMPOSSIBLE_LENGTH, OVERSIZED, Proof};
 
 /// The code of PgBouncer's own errors.
 pub const CODE: &str = "08P01";
@@ -55,6 +55,7 @@ impl Error {
             Self::OldProtocol => "old V2 protocol not supported",
             Self::ServerUnreachable { .. } => "connect failed",
             Self::ServerLost(_) => "server conn crashed?",
+            Self::ServerProtocol(OVERSIZED | IMPOSSIBLE_LENGTH) => "bad pkt header",
             Self::ServerProtocol(_) => "unknown pkt from server",
             Self::InvalidParameter(_) => "invalid server parameter",
             Self::StatementExists(_) => "prepared statement name is already in use",

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::config::value::PoolMode;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, IMPOSSIBLE_LENGTH, OVERSIZED, Refusal};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::errors;
 use crate::protocol::parameters::is_carried;
@@ -40,8 +40,11 @@ impl Dialogue<'_> {
     fn reply(&mut self, view: &[u8], run: &mut Run<'_>) -> Result<Look, Error> {
         let (tag, size) = head(view);
         let Some(size) = size else {
-            return self.nonsense("a message has an impossible length");
+            return self.nonsense(IMPOSSIBLE_LENGTH);
         };
+        if size > self.rules.max_packet {
+            return self.nonsense(OVERSIZED);
+        }
         let is_result = matches!(tag, b'D' | b'd' | b'T');
         if is_result
             && matches!(

@@ -10,12 +10,14 @@
 //!
 //! What becomes of statements and their names stands in `statements.rs`.
 
+use crate::config::value::Dialect;
 use crate::error::Error;
 use crate::protocol::carried::{REFUSED, write_query};
 use crate::protocol::dialogue::{Dialogue, Look, head, walk};
 use crate::protocol::pipeline::Owed;
 use crate::protocol::run::Run;
 use crate::protocol::sides::Unnamed;
+use crate::protocol::startup::hex;
 use crate::protocol::traces::{LARGEST_TEXT, Traces, traces};
 
 /// Whether the client goes on.
@@ -60,7 +62,12 @@ impl Dialogue<'_> {
         let (tag, size) = head(view);
         let size = size.ok_or_else(|| Error::Protocol("invalid message length".into()))?;
         if size > self.rules.max_packet {
-            return Err(Error::TooLarge("the message"));
+            return Err(match self.rules.dialect {
+                Dialect::Native => Error::TooLarge("the message"),
+                Dialect::PgBouncer => {
+                    Error::Protocol(format!("bad packet header: '{}'", hex(view)))
+                }
+            });
         }
         if *flow == Flow::Left {
             return Ok(Look::Hide(size));

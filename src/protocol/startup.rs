@@ -256,7 +256,8 @@ fn text(bytes: &[u8], what: &'static str) -> Result<String, StartupError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::NotUtf8(what))
 }
 
-fn hex(buf: &[u8]) -> String {
+/// The first bytes, up to eight, in hex.
+pub fn hex(buf: &[u8]) -> String {
     buf.iter()
         .take(HEAD_SIZE)
         .fold(String::new(), |mut hex, byte| {

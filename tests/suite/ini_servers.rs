@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use crate::support::eventually;
 use crate::support::packages::postgres_with_tls;
 use crate::support::pooler::{Pooler, filled, run, start_ini};
-use crate::support::wire::{Client, PATIENCE};
+use crate::support::wire::{Address, Client, Login, PATIENCE, batch};
 
 const HEAD: &str = "\
 [databases]
@@ -173,6 +173,63 @@ fn another_word_for_the_versions_of_tls_replaces_the_servers_and_is_shown_as_it_
     let second = pid();
     console.query("RELOAD").good();
     assert_eq!(pid(), second, "nothing has changed");
+}
+
+#[test]
+fn a_message_beyond_max_packet_size_ends_its_sender() {
+    let pooler = start("", "auth_type = trust\nmax_packet_size = 20000\n");
+    let mut client = pooler.connect();
+    let long = format!("select length('{}')", "x".repeat(30_000));
+    client.send(batch().query(&long));
+    let told = client.ended();
+    assert_eq!(
+        told.message,
+        format!("bad packet header: '51{:08x}73656c'", long.len() + 5)
+    );
+    let mut client = pooler.connect();
+    assert_eq!(client.value("select length(repeat('x', 30000))"), "30000");
+    client.send(batch().query("select repeat('x', 30000)"));
+    assert_eq!(client.ended().message, "bad pkt header");
+    assert_eq!(pooler.connect().value("select 'others'"), "others");
+}
+
+#[test]
+fn the_applications_name_says_where_it_comes_from() {
+    let pooler = start("", "auth_type = trust\napplication_name_add_host = 1\n");
+    let mut near = pooler.connect();
+    let name = near.value("show application_name");
+    assert!(name.starts_with("app - 127.0.0.1:"), "{name}");
+    let socket = pooler.folder.join(format!(".s.PGSQL.{}", pooler.port));
+    let login = Login::at(Address::Unix(socket)).user("app").database("app");
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let (pid, host) = (std::process::id(), host.trim());
+    let mut named = login.clone().parameter("application_name", "cli").connect();
+    let name = named.value("show application_name");
+    assert_eq!(name, format!("cli - unix({pid}@{host}):{}", pooler.port));
+}
+
+#[test]
+fn a_reset_query_runs_in_session_mode_and_everywhere_only_when_it_is_asked_for() {
+    let reset = "auth_type = trust\ndefault_pool_size = 1\nserver_reset_query = deallocate all\n";
+    let pooler = start("", reset);
+    let prepared = "select count(*) from pg_prepared_statements where name = 'mine'";
+    for (database, always, left) in [
+        ("app", false, "0"),
+        ("loose", false, "1"),
+        ("loose", true, "0"),
+    ] {
+        if always {
+            console(&pooler)
+                .query("SET server_reset_query_always = 1")
+                .good();
+        }
+        let mut first = pooler.login().database(database).connect();
+        first.query("prepare mine as select 1").good();
+        drop(first);
+        let mut next = pooler.login().database(database).connect();
+        assert_eq!(next.value(prepared), left, "{database}, {always}");
+        next.query("deallocate all").good();
+    }
 }
 
 #[test]

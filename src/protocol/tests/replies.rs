@@ -52,6 +52,21 @@ fn replies_that_nobody_asked_for_doom_the_server() {
 }
 
 #[test]
+fn a_message_beyond_the_limit_dooms_the_server() {
+    let mut link = linked();
+    link.rules.max_packet = 30;
+    link.client(["Q select x|"]);
+    link.server(["T x", "D a short one"]);
+    assert!(link.error.is_none());
+    link.server(["D one of more than thirty bytes"]);
+    let told = link
+        .error
+        .map(|error| error.pgbouncer_message().into_owned());
+    assert_eq!(told.as_deref(), Some("bad pkt header"));
+    assert!(link.server.doomed.is_some());
+}
+
+#[test]
 fn a_parameter_that_changes_goes_with_the_client() {
     let mut link = linked();
     link.client(["P |set timezone to cet|||", "B |||||", "E |||||", "S "]);
