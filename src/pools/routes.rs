@@ -112,7 +112,7 @@ impl Routes {
         Self {
             database: database.to_owned(),
             texts: ArcSwap::new(texts),
-            catalog: ArcSwap::default(),
+            catalog: ArcSwap::from_pointee(Catalog::awaited()),
             wants_catalog,
             counts: Counts::default(),
             loads: Mutex::default(),
@@ -198,7 +198,7 @@ impl Routes {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `user` has run is of this generation of code. Where that is another than before, what is not PostgreSQL's own is not known
+    /// What `user` has run is of this generation of code. Where that is another than before, nothing is known to read
     /// until the catalog is loaded again.
     pub fn code_is(&self, user: &str, generation: u64) {
         let known = self.code.get(user).map(|known| *known);
@@ -208,7 +208,7 @@ impl Routes {
         self.code.insert(user.to_owned(), generation);
         if known.is_some() {
             self.changes.fetch_add(1, SeqCst);
-            self.catalog.store(Arc::default());
+            self.catalog.store(Arc::new(Catalog::awaited()));
             self.wants_catalog.notify_one();
         }
     }

@@ -21,6 +21,8 @@ use crate::servers::target::{Host, Target};
 
 /// Between two loads while nobody has changed any code through this pooler.
 const PERIOD: Duration = Duration::from_secs(60);
+/// While there is no primary to ask.
+const SOON: Duration = Duration::from_millis(100);
 /// When one could not be loaded.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Code is mostly changed by many statements in a row.
@@ -31,8 +33,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Loads catalogs, for ever.
 pub async fn keep(registry: Arc<Registry>) {
     let wants = Arc::clone(&registry.wants_catalog);
-    let mut is_due = true;
+    let mut all_due = clock::now();
     loop {
+        let now = clock::now();
+        let is_due = now >= all_due;
+        if is_due {
+            all_due = now.after(PERIOD);
+        }
+        // Before the first client comes, so that its reads need not wait for it.
+        let settings = registry.settings.load_full();
+        let split = settings.databases.keys();
+        for name in split.filter(|name| settings.is_split(name, "")) {
+            registry.routes_of(name);
+        }
         let all: Vec<Arc<Routes>> = registry
             .routes
             .iter()
@@ -44,36 +57,40 @@ pub async fn keep(registry: Arc<Registry>) {
                 continue;
             }
             match load(&registry, &routes).await {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => pause = pause.min(SOON),
                 Err(problem) => {
-                    pause = AGAIN;
+                    pause = pause.min(AGAIN);
                     if routes.is_first_trouble() {
                         tracing::warn!(
                             database = routes.database,
                             problem,
-                            "the catalog could not be loaded: functions of the database's own count as writes"
+                            "the catalog could not be loaded: all reads go to the primary until it can"
                         );
                     }
                 }
             }
         }
-        is_due = timeout(pause, wants.notified()).await.is_err();
+        let _ = timeout(pause, wants.notified()).await;
         tokio::time::sleep(REST).await;
     }
 }
 
-async fn load(registry: &Arc<Registry>, routes: &Routes) -> Result<(), String> {
+/// Loads a catalog; false where there is nobody to ask yet.
+async fn load(registry: &Arc<Registry>, routes: &Routes) -> Result<bool, String> {
     let settings = registry.settings.load_full();
     let name = settings.cluster_of(&routes.database);
     let name = name.map(|(name, _)| name.to_owned());
     let board = registry.board_of(&routes.database);
     let (Some(name), Some(board)) = (name, board) else {
-        return Ok(());
+        return Ok(true);
     };
     let view = board.view();
     let primary = view.primary_at(clock::now()).and_then(|id| view.node(id));
     let place = primary.map(|node| Arc::clone(&node.place));
-    let place = place.ok_or_else(|| "there is no primary".to_owned())?;
+    let Some(place) = place else {
+        return Ok(false);
+    };
     let target = prober(registry, &settings, &name).ok_or_else(|| "nobody may ask".to_owned())?;
     let target = Target {
         hosts: vec![Host {
@@ -101,7 +118,7 @@ async fn load(registry: &Arc<Registry>, routes: &Routes) -> Result<(), String> {
     });
     let catalog: Catalog = learned.await.map_err(|error| error.to_string())?;
     routes.loaded(began, catalog);
-    Ok(())
+    Ok(true)
 }
 
 async fn ask(

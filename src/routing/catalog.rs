@@ -106,6 +106,8 @@ pub struct Danger {
 pub struct Catalog {
     /// Which one: grows with each that is loaded; 0 is none.
     pub generation: u64,
+    /// It is to come: until then any name may stand for a view, a domain or an operator that writes or locks.
+    pub is_awaited: bool,
     /// Functions by name. Of PostgreSQL's own only those that are neither VOLATILE nor listed in `builtin`.
     pub functions: HashMap<Name, Vec<Function>>,
     /// Relations that a read must not touch on a standby.
@@ -130,6 +132,14 @@ pub struct Operator {
 }
 
 impl Catalog {
+    /// That of a database whose catalog was not read yet, or may have changed since.
+    pub fn awaited() -> Self {
+        Self {
+            is_awaited: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether it was loaded: without, every function that is not PostgreSQL's own is unknown.
     pub fn is_loaded(&self) -> bool {
         self.generation > 0

@@ -36,6 +36,9 @@ pub type Judgement = (Intent, Why);
 const UNKNOWN_FUNCTION: &str = "not known to only read";
 const CATALOG_WRITES: &str = "the catalog says it may write";
 
+/// Any name may stand for a view, a domain or an operator that writes or locks.
+const AWAITED: &str = "the database's catalog is not loaded";
+
 impl Judge<'_> {
     /// The strictest of all that `found` names, or a read.
     pub fn all(&self, found: &Findings) -> Judgement {
@@ -65,6 +68,9 @@ impl Judge<'_> {
             if worst.0 == Intent::Unknown {
                 break;
             }
+        }
+        if worst.0 == Intent::Read && self.catalog.is_awaited {
+            return (Intent::Unknown, Why::Unreadable(AWAITED));
         }
         worst
     }

@@ -52,7 +52,16 @@ fn readable(pooler: &Pooler) -> usize {
 fn start(config: &Config) -> Pooler {
     let pooler = config.start();
     eventually(LONG, "both replicas serve reads", || readable(&pooler) == 2);
+    knows(&pooler, "app");
     pooler
+}
+
+/// Waits until the catalog of `database` is loaded.
+fn knows(pooler: &Pooler, database: &str) {
+    eventually(LONG, "the catalog is known", || {
+        let route = pooler.show(&format!("EXPLAIN ROUTE {database} AS select 1"));
+        route.column("finding")[0] == "read"
+    });
 }
 
 #[test]
@@ -316,6 +325,7 @@ fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why
     );
 
     pooler.reload(&config.set("routing", "mode", "observe"));
+    knows(&pooler, "seen");
     let mut client = pooler.login().database("seen").connect();
     for _ in 0..5 {
         assert!(scene.is_primary(&port(&mut client)));
