@@ -201,6 +201,18 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     enters("draining");
     patroni.put("failover", Some("{}"));
     enters("stable");
+    // It forgets its history, once while it is watched and once while it is away.
+    patroni.compact();
+    lasts();
+    patroni.put("config", Some("{}"));
+    patroni.put("leader", None);
+    enters("orphan");
+    patroni.kill_keeper(0);
+    patroni.start_keeper(0);
+    patroni.put("leader", Some("n0"));
+    patroni.compact();
+    enters("stable");
+    lasts();
     // etcd goes, and comes back without anything.
     patroni.kill_keeper(0);
     patroni.empty_keeper(0);

@@ -47,6 +47,7 @@ mod limits;
 mod listening;
 mod parameters;
 mod peering;
+mod places;
 mod pooling;
 mod prepared;
 mod protocol;

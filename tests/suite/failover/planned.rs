@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Scene, another_leads, others};
+use super::{LONG, Scene, another_leads, others};
 use crate::support::load::more;
-use crate::support::long;
 use crate::support::patroni::{Patroni, signal};
+use crate::support::{eventually, long};
 
+/// Patroni refuses while it is about something else, as just after a switchover.
 fn restart(patroni: &Patroni, node: usize) {
-    let answer = patroni.http(node, "POST", "/restart", "{}").unwrap();
-    assert_eq!(answer.0, 200, "{}", answer.1);
+    eventually(LONG, "Patroni restarts its PostgreSQL", || {
+        let answer = patroni.http(node, "POST", "/restart", "{}");
+        answer.is_some_and(|(status, _)| status == 200)
+    });
 }
 
 #[test]

@@ -127,6 +127,17 @@ impl Patroni {
         format!("https://{}.101:2378", self.network)
     }
 
+    /// Has etcd forget what its keys were before.
+    pub fn compact(&self) {
+        let key = r#"{"key":"AA==","limit":1}"#;
+        let answer = http(&self.keeper(0), "POST", "/v3/kv/range", key);
+        let answer: Value = serde_json::from_str(&answer.unwrap().1).unwrap();
+        let revision = &answer["header"]["revision"];
+        let body = format!(r#"{{"revision":{revision},"physical":true}}"#);
+        let answer = http(&self.keeper(0), "POST", "/v3/kv/compaction", &body);
+        assert_eq!(answer.unwrap().0, 200);
+    }
+
     /// From now on etcd has users, of whom `name` may read what stands under the scope.
     pub fn have_users(&self, name: &str, password: &str) {
         let key = STANDARD.encode(format!("/service/{SCOPE}/"));
