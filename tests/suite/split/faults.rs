@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pooler::cli::cluster::Stop;
 
 use super::{LONG, PORT, port, scene, split, start};
+use crate::support::pooler::Pooler;
 use crate::support::scene::Scene;
 use crate::support::wire::batch;
 use crate::support::{Raise, eventually, long};
@@ -110,6 +111,10 @@ fn what_fails_on_a_replica_is_asked_of_the_primary_also_where_it_might_have_draw
     }
 }
 
+fn lag_is_none(pooler: &Pooler) -> bool {
+    pooler.show("SHOW LAG").column("lag_ms") == ["0", "0"]
+}
+
 #[test]
 fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late() {
     let scene = scene();
@@ -120,19 +125,32 @@ fn a_replica_that_replays_nothing_is_left_and_an_idle_primary_makes_nobody_late(
     let pooler = start(&config);
     scene.catch_up();
     let lags = || pooler.show("SHOW LAG").column("lag_ms");
-    eventually(LONG, "nobody is behind", || lags() == ["0", "0"]);
+    eventually(LONG, "nobody is behind", || lag_is_none(&pooler));
     let idle = Instant::now();
     let lasts = if long() { 120_000 } else { 500 };
+    let position = || scene.sql(0, "select pg_current_wal_insert_lsn()");
+    let (mut written, mut moved) = (position(), 0);
     while idle.elapsed() < Duration::from_millis(lasts) {
         let (lags, since) = (lags(), idle.elapsed());
-        assert_eq!(
-            lags,
-            ["0", "0"],
-            "after {since:?}: an idle primary is no lag"
-        );
+        if lags != ["0", "0"] {
+            // PostgreSQL writes by itself now and then. That is behind for no longer than until the next samples.
+            let now = position();
+            assert_ne!(now, written, "after {since:?}: {lags:?} of an idle primary");
+            let most = interval * 2;
+            assert!(
+                lags.iter()
+                    .all(|lag| lag.parse::<u128>().unwrap() <= most.as_millis()),
+                "{lags:?}"
+            );
+            eventually(LONG, "nobody is behind", || lag_is_none(&pooler));
+            (written, moved) = (position(), moved + 1);
+        }
         thread::sleep(Duration::from_millis(50));
     }
-    println!("no lag in {:?} of an idle primary", idle.elapsed());
+    println!(
+        "idle for {:?}: lag only for what PostgreSQL wrote by itself, {moved} times",
+        idle.elapsed()
+    );
     let paused = scene.ports[1].to_string();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
