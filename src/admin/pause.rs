@@ -73,11 +73,14 @@ impl Wait {
                 if !is_paused {
                     return Progress::Undone;
                 }
+                let is_known =
+                    (registry.elder.load().as_ref()).is_none_or(|elder| elder.heeds_all());
                 // Servers that are being opened are closed as soon as they have logged in.
-                pools(registry, database.as_deref()).iter().all(|pool| {
-                    let standing = pool.standing();
-                    standing.open <= standing.dialing
-                })
+                is_known
+                    && pools(registry, database.as_deref()).iter().all(|pool| {
+                        let standing = pool.standing();
+                        standing.open <= standing.dialing
+                    })
             }
             Self::Replaced(database) => !registry.census.servers.iter().any(|card| {
                 let is_meant = database

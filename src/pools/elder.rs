@@ -1,5 +1,7 @@
 //! The process that this one takes over from, as long as it serves clients: it is asked for keys that are not known here.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -24,30 +26,50 @@ pub enum Word {
 
 /// The way to the process that this one takes over from.
 #[derive(Debug)]
-pub struct Elder(UnboundedSender<Word>);
+pub struct Elder {
+    way: UnboundedSender<Word>,
+    /// How many commands it was given, and how many it says it has carried out.
+    given: AtomicU64,
+    heeded: AtomicU64,
+}
 
 impl Elder {
     /// Reached by `way`.
     pub fn at(way: UnboundedSender<Word>) -> Self {
-        Self(way)
+        Self {
+            way,
+            given: AtomicU64::new(0),
+            heeded: AtomicU64::new(0),
+        }
     }
 
     /// Has it cancel what the client with `key` does. False when it knows no such client, or has ended.
     pub async fn cancels(&self, key: &[u8]) -> bool {
         let (answer, done) = oneshot::channel();
         let key = key.to_vec();
-        self.0.send(Word::Cancel { key, answer }).is_ok() && done.await.unwrap_or(false)
+        self.way.send(Word::Cancel { key, answer }).is_ok() && done.await.unwrap_or(false)
     }
 
     /// Has it carry out an operator's command, too.
     pub fn command(&self, text: &str) {
-        let _ = self.0.send(Word::Command(text.to_owned()));
+        self.given.fetch_add(1, SeqCst);
+        let _ = self.way.send(Word::Command(text.to_owned()));
+    }
+
+    /// It says that it has carried out so many commands, and has said how many servers it has since.
+    pub fn has_heeded(&self, count: u64) {
+        self.heeded.store(count, SeqCst);
+    }
+
+    /// Whether every command was carried out there.
+    pub fn heeds_all(&self) -> bool {
+        self.heeded.load(SeqCst) >= self.given.load(SeqCst)
     }
 
     /// Says that this process was told to end.
     pub async fn end(&self) {
         let (said, done) = oneshot::channel();
-        if self.0.send(Word::Ending { said }).is_ok() {
+        if self.way.send(Word::Ending { said }).is_ok() {
             let _ = done.await;
         }
     }

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OnceCell};
 use crate::auth::access::Access;
 use crate::auth::scram::ScramSecret;
 use crate::auth::users::Users;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::settings::{FALLBACK, Settings};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
@@ -135,6 +135,7 @@ pub struct Registry {
     phase: AtomicU8,
     paused: AtomicBool,
     hands_over: AtomicBool,
+    opens_from: AtomicU64,
 }
 
 impl Registry {
@@ -180,6 +181,7 @@ impl Registry {
             phase: AtomicU8::new(Phase::Serving as u8),
             paused: AtomicBool::new(false),
             hands_over: AtomicBool::new(false),
+            opens_from: AtomicU64::new(0),
         };
         for name in registry
             .settings
@@ -360,11 +362,22 @@ impl Registry {
     /// Notes that another process takes over, or has given that up.
     pub fn set_hands_over(&self, hands_over: bool) {
         self.hands_over.store(hands_over, SeqCst);
+        self.opens_from.store(0, SeqCst);
     }
 
     /// Whether another process takes over: nothing is opened that nobody waits for.
     pub fn hands_over(&self) -> bool {
         self.hands_over.load(SeqCst)
+    }
+
+    /// While another process takes over, servers are opened from then on.
+    pub fn opens_from(&self, from: Moment) {
+        self.opens_from.store(from.as_micros(), SeqCst);
+    }
+
+    /// Whether servers may be opened at all.
+    pub fn may_open(&self, now: Moment) -> bool {
+        now.as_micros() >= self.opens_from.load(SeqCst)
     }
 
     /// Holds everything still. False when it stood still already.

@@ -12,7 +12,7 @@
 //! | `client`, `server` | the older | a connection that nobody uses in this moment, and what is known of it |
 //! | `seats` | the older | how many servers of a pool it still has: the younger one keeps so many seats free |
 //! | `cancel`, `cancelled` | the younger, the older | a cancel request for a client that has not come over |
-//! | `order` | the younger | a command of an operator's: both heed it |
+//! | `order`, `heeded` | the younger, the older | a command of an operator's: both heed it; how many the older one has carried out |
 //! | `ending` | the younger | that it was told to end: the older one is not to go on in its place |
 //!
 //! A client comes over between two requests, so that nothing is lost or done twice; whoever is in the middle of something stays until
@@ -36,5 +36,6 @@ const SERVER: &str = "server";
 const SEATS: &str = "seats";
 const CANCEL: &str = "cancel";
 const ORDER: &str = "order";
+const HEEDED: &str = "heeded";
 const ENDING: &str = "ending";
 const CANCELLED: &str = "cancelled";

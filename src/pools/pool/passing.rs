@@ -104,7 +104,7 @@ impl Pool {
     pub fn seats_here(&self, since: Moment) -> usize {
         let is_lone = self.plan.load().size == 1;
         let state = self.lock();
-        let is_beside = is_lone && state.last_used > since;
+        let is_beside = is_lone && state.last_used > since && !state.paused;
         if is_beside { 0 } else { state.open }
     }
 

@@ -24,12 +24,12 @@ impl Pool {
         } else {
             (plan.size, plan.reserve)
         };
+        let now = clock::now();
         let mut state = self.lock();
         let is_full = size > 0 && state.open >= size + reserve;
-        if state.paused || is_full {
+        if state.paused || is_full || !self.registry.may_open(now) {
             return false;
         }
-        let now = clock::now();
         let coming = state.dialing + state.tested;
         let seats = Seats {
             size,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
-    ALL, CANCEL, CANCELLED, ENDING, LISTENER, ORDER, POOL, READY, SEATS, SERVER, UP, YOURS,
+    ALL, CANCEL, CANCELLED, ENDING, HEEDED, LISTENER, ORDER, POOL, READY, SEATS, SERVER, UP, YOURS,
 };
 use crate::admin::command::{self, Role};
 use crate::admin::control;
@@ -42,6 +42,8 @@ const LATER_LOOK: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(5);
 /// Who asks for a server so long after the beginning will stay; everybody else who was not at work has gone by then.
 const FIRST: Duration = Duration::from_millis(200);
+/// For so long nobody opens a server here: a client that is about to ask for one does not know yet that it may go.
+const SETTLING: Duration = Duration::from_millis(50);
 /// How long servers that are being closed may take at the end.
 const LAST_SERVERS: Duration = Duration::from_millis(500);
 
@@ -98,6 +100,9 @@ pub async fn give(
         way,
         told: HashMap::new(),
         left: Vec::new(),
+        heeded: 0,
+        confirmed: 0,
+        opens_from: clock::now(),
         heir_ends: false,
     };
     let given = tokio::select! {
@@ -190,6 +195,11 @@ struct Giving {
     told: HashMap<(u64, &'static str), Vec<u8>>,
     /// Clients that could not be sent.
     left: Vec<Parcel>,
+    /// How many commands were carried out, and how many of them the younger process knows of.
+    heeded: u64,
+    confirmed: u64,
+    /// When servers may be opened again, for clients that stay.
+    opens_from: Moment,
     /// The younger process was told to end.
     heir_ends: bool,
 }
@@ -201,9 +211,11 @@ impl Giving {
         workers: &[Worker],
     ) -> io::Result<()> {
         let (done, mut cancelled) = unbounded_channel();
-        let began = clock::now();
         self.say(&Letter::new(YOURS), &[]).await?;
         until(&mut self.way, UP).await?;
+        let began = clock::now();
+        self.opens_from = began.after(SETTLING);
+        self.registry.opens_from(self.opens_from);
         loop {
             // What is there is counted before who may still add to it.
             // The process before this one, if it is still there, needs this one for its clients' cancel requests.
@@ -231,6 +243,7 @@ impl Giving {
                 self.left.push(parcel);
             }
             self.give_what_is_free(began.after(FIRST)).await?;
+            self.confirm().await?;
         }
         for pool in self.registry.pools() {
             self.give_servers(&pool, pool.send_away()).await?;
@@ -267,6 +280,8 @@ impl Giving {
         let pools = self.registry.pools();
         for pool in &pools {
             self.say_news(pool, POOL, lessons(pool)).await?;
+            // Before the first client comes: it would be given a server beside those that are here.
+            self.say_seats(pool, since).await?;
         }
         while let Some(parcel) = self.left.pop() {
             let descriptors: Vec<_> = parcel
@@ -284,11 +299,18 @@ impl Giving {
         for pool in &pools {
             let spare = pool.send_spare(since, clock::now());
             self.give_servers(pool, spare).await?;
-            let open = u64::try_from(pool.seats_here(since)).unwrap_or(u64::MAX);
-            self.say_news(pool, SEATS, named(SEATS, pool).with("open", open))
-                .await?;
+            self.say_seats(pool, since).await?;
+            if clock::now() >= self.opens_from {
+                pool.grow();
+            }
         }
         Ok(())
+    }
+
+    async fn say_seats(&mut self, pool: &Pool, since: Moment) -> io::Result<()> {
+        let open = u64::try_from(pool.seats_here(since)).unwrap_or(u64::MAX);
+        self.say_news(pool, SEATS, named(SEATS, pool).with("open", open))
+            .await
     }
 
     /// Gives idle servers away. After DISCARD ALL nobody could tell what a `connect_query` had set: such are closed, as are those under TLS
@@ -314,6 +336,17 @@ impl Giving {
         Ok(())
     }
 
+    /// Says which commands were carried out, also by the process before this one; how many servers there are since was said before.
+    async fn confirm(&mut self) -> io::Result<()> {
+        let elder = self.registry.elder.load_full();
+        if self.confirmed < self.heeded && elder.is_none_or(|elder| elder.heeds_all()) {
+            self.confirmed = self.heeded;
+            let letter = Letter::new(HEEDED).with("count", self.heeded);
+            self.say(&letter, &[]).await?;
+        }
+        Ok(())
+    }
+
     async fn say(&self, letter: &Letter, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.way.send(&letter.write(), descriptors).await
     }
@@ -334,7 +367,8 @@ impl Giving {
     }
 
     /// An operator of the younger process has given a command.
-    fn heed(&self, text: &str) -> io::Result<()> {
+    fn heed(&mut self, text: &str) -> io::Result<()> {
+        self.heeded += 1;
         if let Ok(command) = command::parse(text, Role::Acts)
             && let Err(complaint) = control::heed(&self.registry, text, &command)
         {

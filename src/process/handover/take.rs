@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{
-    ALL, CANCEL, CANCELLED, CLIENT, COMMAND, ENDING, LISTENER, ORDER, POOL, READY, SEATS, SERVER,
-    UP, YOURS,
+    ALL, CANCEL, CANCELLED, CLIENT, COMMAND, ENDING, HEEDED, LISTENER, ORDER, POOL, READY, SEATS,
+    SERVER, UP, YOURS,
 };
 use crate::auth::password::Verifier;
 use crate::auth::scram::Keys;
@@ -211,6 +211,12 @@ impl Legacy {
                     let open = usize::try_from(letter.number("open")?).unwrap_or(usize::MAX);
                     if let Some(pool) = pool_of(registry, &letter)? {
                         pool.seats_elsewhere(open);
+                    }
+                }
+                HEEDED => {
+                    let count = letter.number("count")?;
+                    if let Some(elder) = registry.elder.load_full() {
+                        elder.has_heeded(count);
                     }
                 }
                 CANCELLED => {
