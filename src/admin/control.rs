@@ -170,6 +170,8 @@ fn kill_client(registry: &Registry, id: u64) -> Result<Outcome, Complaint> {
         .clients
         .get(&id)
         .map(|card| Arc::clone(&card));
+    // Who was killed before is no client any more, though its task may still be about to end.
+    let card = card.filter(|card| card.order() != Order::Kill);
     let card = card.ok_or_else(|| Complaint::new(About::UndefinedObject, "client not found"))?;
     info!(client = id, "KILL_CLIENT command issued");
     card.give(Order::Kill);
