@@ -47,7 +47,7 @@ fn of_patroni(patroni: &Patroni) -> Config {
 #[test]
 fn a_drill_switches_over_where_it_is_told_loses_nothing_and_leaves_nothing_behind() {
     let patroni = Patroni::start(1, "");
-    let leader = patroni.leader().unwrap();
+    let leader = patroni.leads();
     patroni.sql(leader, "create role probe login in role pg_monitor");
     let next = patroni.standby();
     let pooler = of_patroni(&patroni).start();

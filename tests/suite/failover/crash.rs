@@ -24,7 +24,7 @@ fn a_primary_that_is_killed_is_replaced() {
         "kill -9 of the primary's PostgreSQL, it starts again",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             signal(patroni.postmaster(leader).unwrap(), "KILL");
             more(written, 300);
         },
@@ -33,7 +33,7 @@ fn a_primary_that_is_killed_is_replaced() {
         "kill -9 of the primary's PostgreSQL and Patroni",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             let postmaster = patroni.postmaster(leader).unwrap();
             patroni.kill_manager(leader);
             signal(postmaster, "KILL");
@@ -57,7 +57,7 @@ fn a_frozen_node_is_left_when_patroni_has_promoted_another() {
         "the primary's node freezes, and wakes up",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             let mut frozen = family(patroni.postmaster(leader).unwrap());
             frozen.push(patroni.manager(leader));
             frozen.iter().for_each(|pid| signal(*pid, "STOP"));
@@ -79,7 +79,7 @@ fn a_primary_whose_patroni_is_dead_is_left_before_another_is_promoted() {
         "Patroni is killed, its PostgreSQL lives on",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             patroni.kill_manager(leader);
             another_leads(patroni, leader);
             more(written, 300);

@@ -28,7 +28,7 @@ fn the_loss_of_one_member_of_etcd_is_nothing_and_that_of_the_quorum_lasts_until_
         "etcd loses its quorum, and gets it back",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             patroni.kill_keeper(1);
             patroni.kill_keeper(2);
             eventually(LONG, "Patroni gives up its primary", || {

@@ -54,7 +54,7 @@ impl Scene {
     }
 
     fn with(patroni: Patroni, keepers: usize) -> Self {
-        let leader = patroni.leader().unwrap();
+        let leader = patroni.leads();
         patroni.sql(leader, &format!("create table t ({COLUMNS}); {TABLES}"));
         patroni.sql(leader, "create role probe login in role pg_monitor");
         let endpoints: Vec<String> = (0..keepers)

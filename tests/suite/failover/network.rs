@@ -17,7 +17,7 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
         "partition of the primary's node",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             patroni.wiring.pull(leader);
             another_is_promoted(patroni, leader);
             more(written, 300);
@@ -30,7 +30,7 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
         "partition of the primary's node from etcd",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             let keeper = patroni.keepers_host(0);
             patroni.wiring.lose(leader, &keeper);
             another_is_promoted(patroni, leader);
@@ -44,7 +44,7 @@ fn a_node_whose_cable_is_pulled_is_left_and_comes_back() {
         "a replica gets nothing from the primary",
         0,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             let [_, other] = others(patroni, leader);
             let host = patroni.host(leader);
             patroni.wiring.lose(other, &host);

@@ -20,7 +20,7 @@ fn a_switchover_and_a_crash_under_patroni_lose_double_and_split_nothing() {
     let mut scene = Scene::start(1, r#", "primary_start_timeout": 0"#);
     // A planned switchover is nobody's error.
     let verdict = scene.tells("switchover", 0, |patroni, _, written| {
-        let before = patroni.leader().unwrap();
+        let before = patroni.leads();
         patroni.switchover(before, patroni.standby());
         more(written, 300);
     });
@@ -30,7 +30,7 @@ fn a_switchover_and_a_crash_under_patroni_lose_double_and_split_nothing() {
         "`SWITCHOVER` in the console",
         0,
         |patroni, pooler, written| {
-            let before = patroni.leader().unwrap();
+            let before = patroni.leads();
             pooler.show("SWITCHOVER main");
             another_leads(patroni, before);
             more(written, 300);
@@ -40,7 +40,7 @@ fn a_switchover_and_a_crash_under_patroni_lose_double_and_split_nothing() {
         "kill -9 of the primary's PostgreSQL, another is promoted",
         1,
         |patroni, _, written| {
-            let leader = patroni.leader().unwrap();
+            let leader = patroni.leads();
             signal(patroni.postmaster(leader).unwrap(), "KILL");
             another_leads(patroni, leader);
             more(written, 300);
@@ -55,14 +55,14 @@ fn restarts_in_place_and_one_after_the_other_are_followed() {
     }
     let mut scene = Scene::start(1, "");
     scene.tells("restart of the primary", 1, |patroni, _, written| {
-        restart(patroni, patroni.leader().unwrap());
+        restart(patroni, patroni.leads());
         more(written, 300);
     });
     scene.tells(
         "stop of the primary's Patroni, and its start",
         1,
         |patroni, _, written| {
-            let before = patroni.leader().unwrap();
+            let before = patroni.leads();
             patroni.end_manager(before);
             another_leads(patroni, before);
             more(written, 300);
@@ -71,7 +71,7 @@ fn restarts_in_place_and_one_after_the_other_are_followed() {
         },
     );
     scene.tells("rolling restart of all nodes", 0, |patroni, _, written| {
-        let before = patroni.leader().unwrap();
+        let before = patroni.leads();
         let [standby, other] = others(patroni, before);
         for node in [other, standby] {
             restart(patroni, node);

@@ -14,7 +14,7 @@ fn a_replica_that_is_killed_or_freezes_is_nobodys_error() {
     }
     let mut scene = Scene::start(1, "");
     scene.tells("kill -9 of a replica", 0, |patroni, _, written| {
-        let [_, other] = others(patroni, patroni.leader().unwrap());
+        let [_, other] = others(patroni, patroni.leads());
         signal(patroni.postmaster(other).unwrap(), "KILL");
         more(written, 300);
     });
@@ -22,7 +22,7 @@ fn a_replica_that_is_killed_or_freezes_is_nobodys_error() {
         "a replica freezes, and wakes up",
         0,
         |patroni, _, written| {
-            let [_, other] = others(patroni, patroni.leader().unwrap());
+            let [_, other] = others(patroni, patroni.leads());
             let mut frozen = family(patroni.postmaster(other).unwrap());
             frozen.push(patroni.manager(other));
             frozen.iter().for_each(|pid| signal(*pid, "STOP"));

@@ -7,6 +7,7 @@ pub mod load;
 pub mod packages;
 #[cfg(feature = "pam")]
 pub mod pam;
+pub mod panics;
 pub mod patroni;
 pub mod pgbouncer;
 pub mod pooler;

@@ -432,6 +432,16 @@ impl Patroni {
         self.with_role("leader")
     }
 
+    /// The leader, once Patroni tells one: on a busy machine it may be slow to answer, or have none for a moment.
+    pub fn leads(&self) -> usize {
+        let mut found = None;
+        eventually(PATIENCE, "Patroni tells who leads", || {
+            found = self.leader();
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     fn with_role(&self, role: &str) -> Option<usize> {
         let asked = (0..NODES).find_map(|node| {
             let address = self.rest(node);

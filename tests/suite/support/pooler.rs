@@ -15,7 +15,7 @@ use ::pooler::cli::cluster::free_port;
 
 use super::postgres::{Server, postgres};
 use super::wire::{Address, Client, Login, PATIENCE, Reply};
-use super::{eventually, folder, guard, unguard};
+use super::{eventually, folder, guard, panics, unguard};
 
 /// What a TOML value is made of.
 pub trait Literal {
@@ -274,6 +274,7 @@ pub struct Pooler {
 impl Pooler {
     #[track_caller]
     fn start(config: &Config, port: u16, command: Command) -> Self {
+        panics::listen();
         let folder = folder("pooler");
         config.write(&folder, port);
         let pooler = Self::run(folder, port, config, command);
@@ -543,17 +544,19 @@ impl Drop for Pooler {
             unguard(child.id());
         }
         if std::thread::panicking() {
+            eprintln!(
+                "--- its configuration\n{}---",
+                fs::read_to_string(self.folder.join("pooler.toml")).unwrap_or_default()
+            );
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             eprintln!(
                 "--- the last lines of the pooler on port {}\n{}\n---",
                 self.port,
-                lines[lines.len().saturating_sub(60)..].join("\n")
+                lines[lines.len().saturating_sub(40)..].join("\n")
             );
-            eprintln!(
-                "--- its configuration\n{}---",
-                fs::read_to_string(self.folder.join("pooler.toml")).unwrap_or_default()
-            );
+            // Once more, since whoever cuts a long report short keeps its end.
+            eprintln!("--- panics so far\n{}\n---", panics::told());
         }
         drop(fs::remove_dir_all(&self.folder));
     }
