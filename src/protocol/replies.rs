@@ -45,14 +45,16 @@ impl Dialogue<'_> {
         if size > self.rules.max_packet {
             return self.nonsense(OVERSIZED);
         }
-        let is_result = matches!(tag, b'D' | b'd' | b'T');
-        if is_result
-            && matches!(
-                self.server.pipeline.front(),
-                Some(Owed::Query | Owed::Execute(_))
-            )
-        {
-            return Ok(Look::Pass(size)); // most frames of most answers
+        // Most frames of most answers.
+        match (self.server.pipeline.front(), tag) {
+            (Some(Owed::Query | Owed::Execute(_)), b'D' | b'd' | b'T') => {
+                return Ok(Look::Pass(size));
+            }
+            (Some(Owed::Bind(_)), b'2') | (Some(Owed::Describe(_)), b'T' | b'n') => {
+                self.server.pipeline.settle();
+                return Ok(Look::Pass(size));
+            }
+            _ => {}
         }
         // Answers that fell due while only the head of this frame was here: nothing of it has gone out yet.
         self.give_answers(run);

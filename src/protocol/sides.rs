@@ -8,6 +8,7 @@ use crate::protocol::errors::retell;
 use crate::protocol::parameters::Parameters;
 use crate::protocol::pipeline::Pipeline;
 use crate::protocol::prepared::{Names, OnServer};
+use crate::protocol::traces::Harmless;
 
 /// What a server calls the unnamed statement where it is asked for one that is another client's.
 const UNKNOWN_UNNAMED: &[u8] = b"prepared statement \"unknown \"";
@@ -43,6 +44,8 @@ pub struct ClientSide {
     pub walk: Walk,
     /// Its session state, in so far as the parameters do not hold it.
     pub keeps: Keeps,
+    /// What its unnamed statements say.
+    pub harmless: Harmless,
     /// The server gave up a COPY whose data may still be coming: such frames mean nothing any more.
     pub copy_tail: bool,
 }
@@ -55,6 +58,7 @@ impl ClientSide {
             keeps: Keeps::new(Arc::clone(&params)),
             params,
             walk: Walk::default(),
+            harmless: Harmless::default(),
             copy_tail: false,
         }
     }

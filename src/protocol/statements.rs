@@ -10,10 +10,10 @@ use crate::error::Error;
 use crate::protocol::carried::{REFUSED, error};
 use crate::protocol::dialogue::{Dialogue, Look};
 use crate::protocol::pipeline::{Duplicate, Owed, Undo, Was};
-use crate::protocol::prepared::{Statement, begin, end, text_of};
+use crate::protocol::prepared::{Statement, begin, end};
 use crate::protocol::run::Run;
 use crate::protocol::sides::Unnamed;
-use crate::protocol::traces::{LARGEST_TEXT, Traces, traces};
+use crate::protocol::traces::{LARGEST_TEXT, Traces};
 
 const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
@@ -98,8 +98,7 @@ impl Dialogue<'_> {
             self.note_unnamed(Traces::unknown(), b"");
             return None;
         };
-        let text = text_of(&body[name + 1..]);
-        let traces = traces(text);
+        let (text, traces) = self.client.harmless.read(&body[name + 1..]);
         if let Some(refusal) = self.refusal(&traces, text) {
             write_refused(&body[..name], run.tail());
             self.extended(Owed::RefusedParse(refusal));

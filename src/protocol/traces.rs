@@ -6,9 +6,10 @@
 //! every function that leaves something behind is called by its name.
 //!
 //! `traces/words.rs` finds words, `traces/arguments.rs` what a function is called with, `traces/settings.rs` the names of settings;
-//! `traces/marks.rs` is the set of marks.
+//! `traces/marks.rs` is the set of marks, `traces/harmless.rs` spares reading the same text twice.
 
 mod arguments;
+mod harmless;
 mod marks;
 mod settings;
 mod words;
@@ -16,11 +17,12 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use self::harmless::Harmless;
 pub use self::marks::Marks;
 use self::settings::{set, set_config};
 use self::words::{
-    Lower, after_comment, begins_word, contains, is, is_comment, may_matter, next_words, starts,
-    word_at,
+    Lower, after_comment, begins_word, contains, is, is_comment, may_matter, next_that_says,
+    next_words, starts, word_at,
 };
 use crate::protocol::pins::Pins;
 
@@ -94,7 +96,8 @@ pub fn traces(text: &[u8]) -> Traces {
         return Traces::unknown();
     }
     let (mut at, mut is_start, mut starts) = (0, true, Starts::default());
-    while at < text.len() {
+    while let Some(found) = next_that_says(text, at) {
+        at = found;
         if at >= starts.first {
             starts.pass(at);
             is_start = true;

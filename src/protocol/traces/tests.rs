@@ -1,7 +1,7 @@
 //! What texts are taken to leave behind.
 
 use super::words::may_matter;
-use super::{LARGEST_TEXT, Marks, Scan, Traces, traces};
+use super::{Harmless, LARGEST_TEXT, Marks, Scan, Traces, traces};
 use crate::protocol::pins::Pins;
 
 fn marks(text: &str) -> Marks {
@@ -184,4 +184,26 @@ fn what_begins_with_a_select_is_read_to_its_end() {
     assert_eq!(marks("select 1; create temp table t()"), Marks::TEMPORARY);
     assert_eq!(marks("select 1 as a into temp t"), Marks::TEMPORARY);
     assert_eq!(marks("select * into t from u"), Marks::TEMPORARY);
+}
+
+#[test]
+fn a_text_that_was_read_before_is_not_taken_for_another() {
+    let mut harmless = Harmless::default();
+    let mut read = |definition: &[u8]| {
+        let (text, found) = harmless.read(definition);
+        assert_eq!(found, traces(text));
+        (text.len(), found == Traces::default())
+    };
+    let known = b"select 1\0\0\0";
+    assert_eq!(read(known), (8, true));
+    assert_eq!(read(known), (8, true));
+    assert_eq!(read(b"select 1;set a = 1\0\0\0"), (18, false));
+    assert_eq!(read(known), (8, true));
+    assert_eq!(read(b"select\0 1\0\0"), (6, true));
+    assert_eq!(read(b"select"), (6, true));
+    assert_eq!(read(b"\0\0\0"), (0, true));
+    let long = [vec![b' '; 600], b"select 1\0".to_vec()].concat();
+    assert_eq!(read(&long), (608, true));
+    assert_eq!(read(b"listen a\0"), (8, false));
+    assert_eq!(read(b"listen a\0"), (8, false));
 }

@@ -2,14 +2,18 @@
 
 const BEGINS: u8 = 1;
 const GOES_ON: u8 = 2;
+const SIGN: u8 = 4;
 
-/// Which bytes begin a word, and which go on with one: every text passes here byte by byte.
+/// Which bytes begin a word, which go on with one, and which may end a statement or begin a comment: every text passes here byte by byte.
 static BYTES: [u8; 256] = {
     let (mut table, mut byte) = ([0; 256], 0_u8);
     loop {
         let begins = byte.is_ascii_alphabetic() || byte == b'_';
         let goes_on = begins || byte.is_ascii_digit() || byte == b'$';
-        table[byte as usize] = if begins { BEGINS } else { 0 } | if goes_on { GOES_ON } else { 0 };
+        let is_sign = matches!(byte, b';' | b'-' | b'/');
+        table[byte as usize] = if begins { BEGINS } else { 0 }
+            | if goes_on { GOES_ON } else { 0 }
+            | if is_sign { SIGN } else { 0 };
         if byte == u8::MAX {
             break table;
         }
@@ -20,6 +24,13 @@ static BYTES: [u8; 256] = {
 #[inline]
 pub(super) fn begins_word(byte: u8) -> bool {
     BYTES[usize::from(byte)] & BEGINS != 0
+}
+
+/// Where something stands from `at` on that is neither space nor of a number, nor any sign that says nothing.
+#[inline]
+pub(super) fn next_that_says(text: &[u8], at: usize) -> Option<usize> {
+    let says = |byte: &u8| BYTES[usize::from(*byte)] & (BEGINS | SIGN) != 0;
+    text[at..].iter().position(says).map(|found| at + found)
 }
 
 #[inline]
