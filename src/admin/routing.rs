@@ -105,20 +105,18 @@ pub fn explain(
     let around = Circumstances {
         view: &view,
         policy: &splitting.policy,
-        written_by_all: routes.written(),
+        written_by_all: routes.written(&view),
         load: &|node| routes.load(node),
         now: look.now,
     };
-    let ask = Ask {
-        intent: verdict.intent,
-        hint: verdict.hint,
-        begins: verdict.begins,
-        bond: verdict.bond,
-        is_lone: verdict.begins.is_some(),
-    };
     let mut dice = Dice::new(routes::seed());
-    let outcome = route(ask, &mut fresh.clone(), &around, &mut dice);
-    let rows = explain::route((&facts, sql.as_bytes()), &fresh, &around, outcome);
+    let outcome = route(Ask::from(&verdict), &mut fresh.clone(), &around, &mut dice);
+    let rows = explain::route(
+        (&facts, sql.as_bytes()),
+        &fresh,
+        &around,
+        (outcome, splitting.is_observed),
+    );
     let rows = rows
         .into_iter()
         .map(|row| vec![text(row.subject), text(row.finding), text(row.why)]);

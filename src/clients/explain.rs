@@ -103,24 +103,19 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: routes.written().map(|mut mark| {
-                mark.learn(&view);
-                mark
-            }),
+            written_by_all: routes.written(&view),
             load: &|node| routes.load(node),
             now,
         };
-        let ask = Ask {
-            intent: verdict.intent,
-            hint: verdict.hint,
-            begins: verdict.begins,
-            bond: verdict.bond,
-            is_lone: verdict.begins.is_some(),
-        };
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());
         standing.transaction = transaction;
-        let outcome = route(ask, &mut standing, &around, &mut dice);
-        explain::route((&facts, sql), &split.standing, &around, outcome)
+        let outcome = route(Ask::from(&verdict), &mut standing, &around, &mut dice);
+        explain::route(
+            (&facts, sql),
+            &split.standing,
+            &around,
+            (outcome, splitting.is_observed),
+        )
     }
 
     /// Answers EXPLAIN ROUTE where reads are not split off, if it comes by itself; false where `chunk` is something else.

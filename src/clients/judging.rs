@@ -17,7 +17,7 @@ use crate::routing::bond::Bond;
 use crate::routing::intent::Intent;
 use crate::routing::request::Cutter;
 use crate::routing::route::{Circumstances, Outcome, route};
-use crate::routing::standing::{Mark, Transaction};
+use crate::routing::standing::Transaction;
 
 impl Session {
     /// Reads and judges the next request of a client that is tied to a replica.
@@ -169,10 +169,7 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: split.routes.written().map(|mut mark: Mark| {
-                mark.learn(&view);
-                mark
-            }),
+            written_by_all: split.routes.written(&view),
             load: &|node| split.routes.load(node),
             now,
         };

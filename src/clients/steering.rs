@@ -197,10 +197,7 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: routes.written().map(|mut mark| {
-                mark.learn(&view);
-                mark
-            }),
+            written_by_all: routes.written(&view),
             load: &|node| routes.load(node),
             now,
         };

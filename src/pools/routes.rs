@@ -21,6 +21,7 @@ use crate::routing::intent::Intent;
 use crate::routing::route::Reason;
 use crate::routing::standing::Mark;
 use crate::topology::node::NodeId;
+use crate::topology::view::ClusterView;
 
 /// So many requests of each reason are listed.
 const FIRST: u64 = 4;
@@ -193,9 +194,13 @@ impl Routes {
         }
     }
 
-    /// The last write of anybody.
-    pub fn written(&self) -> Option<Mark> {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The last write of anybody, and what `view` tells of its position.
+    pub fn written(&self, view: &ClusterView) -> Option<Mark> {
+        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.map(|mut mark| {
+            mark.learn(view);
+            mark
+        })
     }
 
     /// What `user` has run is of this generation of code. Where that is another than before, nothing is known to read

@@ -48,12 +48,12 @@ pub fn facts(facts: &Facts, text: &[u8]) -> Vec<Row> {
 }
 
 /// All of it: what the text asks for, how fresh its reads must be, each node, and where it goes. Nothing is executed, and nothing
-/// changes: `standing` and the dice of a real request are not touched.
+/// changes: `standing` and the dice of a real request are not touched. Where it `is_observed` only, what is said goes to the primary.
 pub fn route(
     (found, text): (&Facts, &[u8]),
     standing: &Standing,
     around: &Circumstances<'_>,
-    outcome: Outcome,
+    (outcome, is_observed): (Outcome, bool),
 ) -> Vec<Row> {
     let mut rows = facts(found, text);
     rows.push(freshness(standing, around.policy));
@@ -96,6 +96,14 @@ pub fn route(
         ),
         Outcome::Wait(why) => ("waits".into(), why.text()),
         Outcome::Refuse(why) => ("fails".into(), why.text()),
+    };
+    let (finding, why) = if is_observed {
+        let primary = around.view.primary_at(around.now);
+        let primary = primary.map_or_else(|| "waits".into(), address);
+        let why = format!("mode = \"observe\"; with \"split\": {finding} ({why})");
+        (primary, why)
+    } else {
+        (finding, why)
     };
     rows.push(Row {
         subject: "route",

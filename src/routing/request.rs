@@ -29,6 +29,18 @@ pub struct Verdict {
     pub resets: bool,
 }
 
+impl From<&Verdict> for Ask {
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            intent: verdict.intent,
+            hint: verdict.hint,
+            begins: verdict.begins,
+            bond: verdict.bond,
+            is_lone: verdict.begins.is_some(),
+        }
+    }
+}
+
 impl Verdict {
     /// Of what is known of a text.
     pub fn of(facts: &Facts) -> Self {

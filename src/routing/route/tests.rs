@@ -725,7 +725,7 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
         now: at(1000),
     };
     let outcome = route(READ, &mut standing.clone(), &around, &mut Dice::new(1));
-    let rows = explain::route((&facts, b"select 1"), &standing, &around, outcome);
+    let rows = explain::route((&facts, b"select 1"), &standing, &around, (outcome, false));
     let told: Vec<String> = rows
         .iter()
         .map(|row| format!("{}: {} ({})", row.subject, row.finding, row.why))
@@ -742,6 +742,13 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
         ]
     );
     assert_eq!(standing.written.map(|mark| mark.lsn), Some(None));
+
+    let outcome = route(READ, &mut Standing::default(), &around, &mut Dice::new(1));
+    let fresh = Standing::default();
+    let rows = explain::route((&facts, b"select 1"), &fresh, &around, (outcome, true));
+    let last = rows.last().unwrap();
+    let why = "mode = \"observe\"; with \"split\": n2:5432 (a read, and the replica qualifies)";
+    assert_eq!((last.finding.as_str(), last.why.as_str()), ("n0:5432", why));
 }
 
 fn any_role() -> impl Strategy<Value = Role> {

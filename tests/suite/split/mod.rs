@@ -341,6 +341,30 @@ fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why
         Some("replica"),
         "it is counted where it would have gone"
     );
+    for told in [
+        client.query("explain route select 1").good(),
+        pooler.show("EXPLAIN ROUTE seen AS select 1"),
+    ] {
+        let (node, why) = (told.column("finding"), told.column("why"));
+        assert_eq!(node.last(), Some(&scene.address(0)), "{why:?}");
+        let why = why.last().unwrap();
+        assert!(why.starts_with("mode = \"observe\""), "{why}");
+    }
+}
+
+#[test]
+fn the_console_tells_that_a_replica_has_caught_up_with_everybodys_writes() {
+    let scene = scene();
+    let pooler = start(&split(&scene).database("app", "consistency", "global"));
+    pooler
+        .connect()
+        .query("insert into t values (1, 4711)")
+        .good();
+    let places = [1, 2].map(|node| scene.address(node));
+    eventually(LONG, "a replica is surely past the write", || {
+        let told = pooler.show("EXPLAIN ROUTE app AS select 1");
+        places.contains(told.column("finding").last().unwrap())
+    });
 }
 
 #[test]
