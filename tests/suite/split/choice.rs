@@ -97,12 +97,11 @@ fn weights_are_shares_of_reads_and_the_poolers_zone_comes_first() {
     let nodes = pooler.show("SHOW NODES");
     assert_eq!(nodes.column("zone"), ["a", "", ""]);
     assert_eq!(nodes.column("weight"), ["1", "3", "1"]);
-    eventually(LONG, "three of four reads", || {
-        let [primary, heavy, light] = shares(&scene, &pooler, 200);
-        println!("weights 3 and 1: {heavy} and {light} of 200 reads");
-        assert_eq!(primary, 0);
-        (130..170).contains(&heavy)
-    });
+    // Three of four while both answer about as fast; who answers late for a moment gets less.
+    let [primary, heavy, light] = shares(&scene, &pooler, 1000);
+    println!("weights 3 and 1: {heavy} and {light} of 1000 reads");
+    assert_eq!(primary, 0);
+    assert!((600..850).contains(&heavy), "{heavy} to {light}");
 
     let zoned = places(&scene, weighed.clone(), [("a", 1), ("b", 3), ("a", 1)]);
     pooler.reload(&zoned);
@@ -200,9 +199,15 @@ fn where_no_replica_serves_reads_they_fail_or_wait_as_the_settings_say_and_write
                 })
             })
             .collect();
-        thread::sleep(Duration::from_millis(300));
-        let is_done = readers.iter().any(|reader| reader.is_finished());
-        assert!(!is_done, "nobody may serve them");
+        eventually(LONG, "nobody may serve them: all wait", || {
+            let shown = pooler.show("SHOW CLIENTS");
+            let states = shown
+                .column("database")
+                .into_iter()
+                .zip(shown.column("state"));
+            let asking = states.filter(|(database, state)| database == "app" && state != "idle");
+            asking.count() == 20
+        });
         client.query("insert into t values (4, 4)").good();
         catch_up(&scene);
         let rows = readers.into_iter().map(|reader| reader.join().unwrap());
