@@ -233,11 +233,11 @@ impl Session {
         self.rules = rules;
         if let Some(course) = &mut self.course {
             course.arrived();
+            course.commits.begin(&self.side.walk);
             server.card.set_silent(false);
             server.side.settled = Some(Arc::clone(&self.side.params));
         }
         self.late_is_due();
-        self.may_have_committed = false;
         self.is_fresh = true;
         self.standing = Standing::Linked(Lease::new(&self.pool, server));
     }

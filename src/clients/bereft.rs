@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::pools::policy::Reason;
+use crate::protocol::commits::Commit;
 use crate::protocol::dialogue::Dialogue;
 use crate::protocol::phantom::Phantom;
 use crate::protocol::pipeline::Owed;
@@ -82,7 +83,6 @@ impl Session {
         }
         // What was answered before may have been written.
         self.note_link_over(clock::now());
-        let may_have_committed = self.may_have_committed;
         let status = self.server().side.status;
         let was_fenced = self.server().card.is_fenced();
         let mut side = ServerSide::new(self.side.params.clone());
@@ -105,7 +105,9 @@ impl Session {
             // What the lost transaction SET is rolled back with it.
             self.side.params = before;
         }
-        let error = if is_owed && (!is_inside || may_have_committed) {
+        let commit = self.course.as_ref().map(|course| course.commits.found());
+        let commit = commit.filter(|_| is_owed).unwrap_or_default();
+        let error = if is_owed && (!is_inside || commit != Commit::No) {
             Error::OutcomeUnknown
         } else {
             Error::TransactionLost
@@ -113,15 +115,13 @@ impl Session {
         self.count_loss(&error);
         let mut reason = Vec::new();
         answer::tell(&mut reason, &error, self.rules.dialect);
-        let mut phantom = if is_inside && !(is_owed && may_have_committed) {
-            Phantom::in_lost_transaction((!is_owed).then(|| reason.clone()))
+        // Who has asked for more than a COMMIT may believe to be inside still: what it sends next must not be done by itself.
+        let stays_inside = is_inside && commit != Commit::Alone;
+        let (mut phantom, after) = if stays_inside {
+            let untold = (!is_owed).then(|| reason.clone());
+            (Phantom::in_lost_transaction(untold), b'E')
         } else {
-            Phantom::refusing(reason.clone())
-        };
-        let after = if is_inside && !(is_owed && may_have_committed) {
-            b'E'
-        } else {
-            b'I'
+            (Phantom::refusing(reason.clone()), b'I')
         };
         let mut bereft = Bereft {
             side,
@@ -280,23 +280,23 @@ impl Session {
         })
     }
 
-    /// Notes whether what is sent to the server may end its transaction with a COMMIT: its words are looked for, since to say too often that
-    /// nobody knows is safe.
-    pub(super) fn note_commit(&mut self, sent: &[u8]) {
-        if self.server().side.is_quiet() {
-            self.may_have_committed = false;
+    /// Notes whether what the client sends may end its transaction with a COMMIT.
+    pub(super) fn note_commits(&mut self, sent: &[u8]) {
+        let Standing::Linked(lease) = &mut self.standing else {
+            return;
+        };
+        let Some(course) = &mut self.course else {
+            return;
+        };
+        let side = &lease.server().side;
+        if side.is_quiet() {
+            course.commits.are_answered();
+            if side.status == b'I' && course.commits.may_pass(sent) {
+                return;
+            }
         }
-        // A statement that was prepared before may be one.
-        let is_bound = matches!(sent.first(), Some(b'B'));
-        self.may_have_committed |= is_bound
-            || has_word(sent, b"commit")
-            || has_word(sent, b"end")
-            || has_word(sent, b"prepare");
+        let names = &self.side.names;
+        let known = |name: &[u8]| names.get(name).map(|statement| statement.commit);
+        course.commits.sends(sent, known);
     }
-}
-
-/// Whether `word`, in small letters, stands in `bytes`, whatever its capitals.
-fn has_word(bytes: &[u8], word: &[u8]) -> bool {
-    let mut windows = bytes.windows(word.len());
-    windows.any(|window| window.eq_ignore_ascii_case(word))
 }

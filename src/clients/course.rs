@@ -10,6 +10,7 @@ use crate::config::node::Node;
 use crate::error::Error;
 use crate::pools::group::Group;
 use crate::pools::plan::{Plan, Reads};
+use crate::protocol::commits::Commits;
 use crate::routing::own::Wish;
 use crate::routing::route::Route;
 use crate::stats::census::ClientState;
@@ -34,6 +35,8 @@ pub struct Course {
     wait: Option<Wait>,
     /// An outage is over for this client, and nobody may have written since.
     unwritten: Option<Arc<Toll>>,
+    /// Whether what is under way may end the transaction with a COMMIT.
+    pub(super) commits: Box<Commits>,
     /// What its startup packet said of the pooler's own settings.
     pub startup_wish: Wish,
     /// Where reads are split off.
@@ -124,6 +127,7 @@ impl Course {
             read: Read::default(),
             wait: None,
             unwritten: None,
+            commits: Box::default(),
             startup_wish: Wish::default(),
             split: None,
         };

@@ -184,6 +184,7 @@ impl Session {
                 self.note_passing(chunk);
             }
             self.keep_request(chunk);
+            self.note_commits(chunk);
             let mut run = Run::new(chunk, gathered);
             let mut answers = Vec::new();
             let flow =
@@ -197,9 +198,6 @@ impl Session {
                 self.query_begins();
             }
             self.let_cancels_in();
-            if self.course.is_some() {
-                self.note_commit(bytes);
-            }
             let is_kept_back =
                 self.course.is_some() && !answers.is_empty() && self.keep_answers(&answers);
             if !is_first || (!answers.is_empty() && !is_kept_back) {

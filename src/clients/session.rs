@@ -86,8 +86,6 @@ pub struct Session {
     pub(super) course: Option<Box<Course>>,
     /// The transaction that the client is in, where its server may not know of it.
     pub(super) late: Option<Box<Late>>,
-    /// What is under way may end the transaction with a COMMIT.
-    pub(super) may_have_committed: bool,
     /// Once it has listened.
     pub(super) ears: Option<Box<Ears>>,
     /// The parameters that its server had before it was brought to the client's, where that is told.
@@ -134,7 +132,6 @@ impl Session {
             xact: None,
             course: course.map(Box::new),
             late: None,
-            may_have_committed: false,
             ears: None,
             before: None,
             is_moving: false,

@@ -2,6 +2,7 @@
 
 pub mod carried;
 pub mod channels;
+pub mod commits;
 pub mod dialogue;
 pub mod effects;
 pub mod errors;

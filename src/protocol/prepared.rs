@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 
 use dashmap::DashMap;
 
+use crate::protocol::commits::{Commit, commit};
 use crate::protocol::suspects::Suspects;
 use crate::protocol::traces::{Traces, traces};
 
@@ -32,6 +33,8 @@ pub struct Statement {
     server_name: Box<[u8]>,
     /// What its text may leave behind.
     pub traces: Traces,
+    /// Whether it is a COMMIT.
+    pub commit: Commit,
     age: u64,
     retired: AtomicBool,
     accepted: AtomicBool,
@@ -170,6 +173,7 @@ impl Dictionary {
         let statement = Arc::new(Statement {
             id,
             traces: traces(text_of(definition)),
+            commit: commit(text_of(definition)),
             definition: definition.into(),
             server_name: format!("{PREFIX}{id}").into_bytes().into(),
             age: self.age.load(Relaxed),

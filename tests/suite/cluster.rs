@@ -204,6 +204,60 @@ fn a_transaction_on_a_lost_server_fails_and_the_session_goes_on() {
 }
 
 #[test]
+fn only_what_may_have_been_a_commit_has_an_outcome_that_nobody_knows() {
+    let scene = Scene::start();
+    let pooler = scene.config().database("app", "pool_size", 8).start();
+    let update = "update t set id = id where 'pending' <> 'vendor'";
+    let stories = [
+        (batch().query(update), "40001", 'E'),
+        (batch().parse("", update).run("", &[]).sync(), "40001", 'E'),
+        (batch().run("update", &[]).sync(), "40001", 'E'),
+        (batch().query("commit"), "08007", 'I'),
+        (batch().run("done", &[]).sync(), "08007", 'I'),
+        (
+            batch().run("update", &[]).run("done", &[]).sync(),
+            "08007",
+            'E',
+        ),
+        (
+            batch().query("insert into t values (1); commit"),
+            "08007",
+            'E',
+        ),
+    ];
+    let mut clients: Vec<_> = stories.iter().map(|_| pooler.connect()).collect();
+    for client in &mut clients {
+        let prepares = batch().parse("update", update).parse("done", "commit");
+        client.ask(prepares.sync()).good();
+        client.query("begin").good();
+        client.query("insert into t values (7)").good();
+    }
+    signal_node(&scene, 0, "-STOP");
+    let mut expected = Vec::new();
+    for (client, (request, code, status)) in clients.iter_mut().zip(stories) {
+        client.send(request);
+        expected.push((code, status));
+    }
+    eventually(LONG, "the silence is noticed", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["no_writer"]
+    });
+    scene.cluster().promote(1).unwrap();
+    for (client, (code, status)) in clients.iter_mut().zip(expected) {
+        let reply = client.until_ready();
+        let told = (reply.error().code.as_str(), reply.status);
+        assert_eq!(told, (code, status), "{reply:?}");
+        if status == 'E' {
+            // Nothing of the lost transaction is done by itself.
+            let reply = client.query("insert into t values (8)");
+            assert_eq!((reply.error().code.as_str(), reply.status), ("25P02", 'E'));
+            assert_eq!(client.query("rollback").good().status, 'I');
+        }
+        assert_eq!(client.value("select count(*) from t where id = 8"), "0");
+    }
+    signal_node(&scene, 0, "-CONT");
+}
+
+#[test]
 fn without_a_primary_clients_wait_and_are_told_why_in_the_end() {
     let scene = Scene::start();
     let pooler = scene
