@@ -14,6 +14,7 @@ use crate::clients::gate::is_console;
 use crate::pools::limits::Database;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
+use crate::stats::arrival::Dismissal;
 use crate::stats::census::Order;
 
 /// What comes of a command.
@@ -172,9 +173,16 @@ fn kill_client(registry: &Registry, id: u64) -> Result<Outcome, Complaint> {
         .map(|card| Arc::clone(&card));
     // Who was killed before is no client any more, though its task may still be about to end.
     let card = card.filter(|card| card.order() != Order::Kill);
-    let card = card.ok_or_else(|| Complaint::new(About::UndefinedObject, "client not found"))?;
+    let arrival = registry.census.arrivals.get(&id);
+    let arrival = arrival.filter(|arrival| arrival.is_waiting_for_server());
+    if let Some(card) = card {
+        card.give(Order::Kill);
+    } else if let Some(arrival) = arrival.filter(|arrival| !arrival.is_dismissed()) {
+        arrival.dismiss(Dismissal::Killed);
+    } else {
+        return Err(Complaint::new(About::UndefinedObject, "client not found"));
+    }
     info!(client = id, "KILL_CLIENT command issued");
-    card.give(Order::Kill);
     Ok(Outcome::Done("KILL_CLIENT"))
 }
 

@@ -162,6 +162,7 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
         passed = door.pass(gate) => passed,
         why = poll_fn(|cx| knock.arrival.poll_dismissed(cx)) => Err(match why {
             Dismissal::Standstill => Error::SuspendTimeout,
+            Dismissal::Killed => Error::Killed,
             Dismissal::TooSlow(limit) if knock.arrival.is_waiting_for_server() => {
                 Error::ServerDownAtLogin(limit)
             }

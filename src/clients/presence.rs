@@ -150,13 +150,15 @@ pub fn limits(settings: &Settings, database: &str, user: &str) -> ClientLimits {
     if is_console(database, settings.dialect) {
         return ClientLimits::default();
     }
+    // As in PgBouncer: what a server is used for is limited by whom it knows, what a client does without one by who logged in.
+    let server_user = settings.server_user(database, user);
     ClientLimits {
         pin_timeout: micros(settings.pooler.pin_timeout),
         client_idle_timeout: micros(settings.effective_client_idle_timeout(user)),
-        query_timeout: micros(settings.effective_query_timeout(user)),
+        query_timeout: micros(settings.effective_query_timeout(server_user)),
         query_wait_timeout: micros(settings.effective_query_wait_timeout(database, user)),
         query_wait_notify: micros(settings.pooler.query_wait_notify),
-        idle_transaction_timeout: micros(settings.effective_idle_transaction_timeout(user)),
-        transaction_timeout: micros(settings.effective_transaction_timeout(user)),
+        idle_transaction_timeout: micros(settings.effective_idle_transaction_timeout(server_user)),
+        transaction_timeout: micros(settings.effective_transaction_timeout(server_user)),
     }
 }

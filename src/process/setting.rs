@@ -128,7 +128,10 @@ fn write(settings: &mut Settings, key: &str, text: &str) -> Result<(), Refusal> 
 
 /// Whether PgBouncer has no such key.
 fn is_own(key: &str) -> bool {
-    matches!(key, "session_state" | "shutdown_timeout" | "threads")
+    matches!(
+        key,
+        "pin_timeout" | "session_state" | "shutdown_timeout" | "state_dir" | "threads"
+    )
 }
 
 fn said(problem: Problem) -> String {

@@ -1,7 +1,7 @@
 //! A client that has connected and is not logged in yet.
 //!
 //! It has its id from the start, so that ids count connections, but no card: nobody can give it orders but the janitor, who ends
-//! a login that takes too long. SHOW SOCKETS tells of it, and once only the first server of its pool is missing SHOW CLIENTS does,
+//! a login that takes too long, and an operator who kills it. SHOW SOCKETS tells of it, and once only the first server of its pool is missing SHOW CLIENTS does,
 //! too: to its pool it is a client that waits.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -32,6 +32,8 @@ pub enum Dismissal {
     TooSlow(Duration),
     /// Everything has to stand still.
     Standstill,
+    /// An operator has ended it.
+    Killed,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +114,11 @@ impl Arrival {
     /// Since when nothing is missing but the first server of its pool; `None` while it is not so.
     pub fn waits_since(&self) -> Option<Moment> {
         self.waits_since.get().copied()
+    }
+
+    /// Whether its login has been ended, though its task may still be about to hear of it.
+    pub fn is_dismissed(&self) -> bool {
+        self.notice().given.is_some()
     }
 
     /// Whether nothing is missing but the first server of its pool.

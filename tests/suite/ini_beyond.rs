@@ -166,7 +166,7 @@ fn a_client_that_waits_for_the_first_server_of_its_pool_is_seen_to_wait() {
         .replace("logfile = {folder}/p.log\n", "");
     for which in [Which::PgBouncer, Which::Pooler] {
         let side = Side::start(which, &ini, USERS);
-        let _waiting = side.login("app", "app").begin().unwrap();
+        let mut waiting = side.login("app", "app").begin().unwrap();
         let mut console = side.login("admin", "pgbouncer").connect();
         let mut row = |show: &str| {
             let shown = console.query(&format!("SHOW {show}")).good();
@@ -187,6 +187,16 @@ fn a_client_that_waits_for_the_first_server_of_its_pool_is_seen_to_wait() {
         assert_eq!(client["wait"] != "0", which == Which::Pooler, "{which:?}");
         let socket = row("SOCKETS").unwrap();
         assert_eq!(socket["state"], "cl_waiting", "{which:?}");
+        if which == Which::Pooler {
+            let kill = format!("KILL_CLIENT {}", client["id"]);
+            console.query(&kill).good();
+            let mut last = waiting.read_frame().unwrap();
+            while last.tag != b'E' {
+                last = waiting.read_frame().unwrap();
+            }
+            waiting.closed().unwrap();
+            assert!(console.query(&kill).error().says("client not found"));
+        }
     }
 }
 

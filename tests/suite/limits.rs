@@ -173,6 +173,19 @@ fn query_timeout_ends_a_query_that_runs_too_long_and_its_server() {
 }
 
 #[test]
+fn what_limits_queries_is_asked_of_the_user_whom_the_server_knows() {
+    let pooler = single()
+        .database("app", "user", "other")
+        .user("app", "query_timeout", "1ms")
+        .user("other", "query_timeout", "300ms")
+        .start();
+    let mut client = pooler.connect();
+    client.query("select pg_sleep(0.05)").good();
+    client.send(batch().query("select pg_sleep(4)"));
+    is_fatal(&client.ended(), "57014", "query_timeout");
+}
+
+#[test]
 fn a_user_may_have_its_own_query_timeout() {
     let pooler = config()
         .user("app", "query_timeout", "300ms")
