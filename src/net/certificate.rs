@@ -11,12 +11,9 @@ use std::net::IpAddr;
 
 use rustls::CertificateError;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
-use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
-use x509_parser::signature_algorithm::SignatureAlgorithm;
 use x509_parser::x509::X509Version;
 
 /// How many authorities may stand between a leaf and a certificate of the file.
@@ -67,53 +64,6 @@ pub fn common_name_is(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -
             .is_ok_and(|ip: IpAddr| ip == IpAddr::from(*wanted)),
         _ => false,
     }
-}
-
-/// The hash that stands for a server's certificate in `tls-server-end-point`: that of its signature, but SHA-256 for MD5
-/// and SHA-1. `None` when the signature names no hash, as Ed25519.
-///
-/// See RFC 5929, section 4.1.
-pub fn end_point_hash(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let parsed = parse(certificate)?;
-    let algorithm = &parsed.signature_algorithm;
-    let signature = &algorithm.algorithm;
-    let pss = match SignatureAlgorithm::try_from(algorithm) {
-        Ok(SignatureAlgorithm::RSASSA_PSS(pss)) => Some(pss),
-        Ok(SignatureAlgorithm::ED25519) => return None,
-        _ => None,
-    };
-    let hash = pss.as_ref().map(|pss| pss.hash_algorithm_oid());
-    let is = |of_signature: &[&oid::asn1_rs::Oid<'_>], of_pss: &oid::asn1_rs::Oid<'_>| {
-        of_signature.contains(&signature) || hash == Some(of_pss)
-    };
-    let bytes = certificate.as_ref();
-    if is(
-        &[
-            &oid::OID_PKCS1_SHA512WITHRSA,
-            &oid::OID_SIG_ECDSA_WITH_SHA512,
-        ],
-        &oid::OID_NIST_HASH_SHA512,
-    ) {
-        return Some(Sha512::digest(bytes).to_vec());
-    }
-    if is(
-        &[
-            &oid::OID_PKCS1_SHA384WITHRSA,
-            &oid::OID_SIG_ECDSA_WITH_SHA384,
-        ],
-        &oid::OID_NIST_HASH_SHA384,
-    ) {
-        return Some(Sha384::digest(bytes).to_vec());
-    }
-    if [
-        &oid::OID_PKCS1_SHA224WITHRSA,
-        &oid::OID_SIG_ECDSA_WITH_SHA224,
-    ]
-    .contains(&signature)
-    {
-        return Some(Sha224::digest(bytes).to_vec());
-    }
-    Some(Sha256::digest(bytes).to_vec())
 }
 
 /// The public key of a certificate of any version, in DER.

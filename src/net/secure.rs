@@ -10,9 +10,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig};
 
 use crate::net::socket::Socket;
@@ -34,8 +33,6 @@ thread_local! {
 /// The TLS state of one connection.
 pub struct Secure {
     rustls: Connection,
-    /// The certificate shown to a client, known once its hello is read. A client's side shows none here.
-    shown: Option<Arc<CertifiedKey>>,
     /// How many clear bytes rustls holds for the next read.
     unread: usize,
     /// Records received that rustls had no room for. Mostly empty, and then without memory.
@@ -83,7 +80,6 @@ impl Secure {
                         return Err(refused(error));
                     }
                 };
-                let shown = config.cert_resolver.resolve(accepted.client_hello());
                 let connection =
                     accepted
                         .into_connection(config)
@@ -91,7 +87,7 @@ impl Secure {
                             let _ = alert.write(&mut Outlet { socket, cx: None });
                             refused(error)
                         })?;
-                let mut secure = Box::new(Self::new(connection.into(), shown));
+                let mut secure = Box::new(Self::new(connection.into()));
                 secure.unfed = rest.to_vec();
                 std::future::poll_fn(|cx| secure.poll_handshake(socket, cx)).await?;
                 return Ok(secure);
@@ -115,17 +111,16 @@ impl Secure {
         name: ServerName<'static>,
     ) -> io::Result<Box<Self>> {
         let connection = ClientConnection::new(config, name).map_err(refused)?;
-        let mut secure = Box::new(Self::new(connection.into(), None));
+        let mut secure = Box::new(Self::new(connection.into()));
         std::future::poll_fn(|cx| secure.poll_handshake(socket, cx)).await?;
         Ok(secure)
     }
 
-    fn new(mut rustls: Connection, shown: Option<Arc<CertifiedKey>>) -> Self {
+    fn new(mut rustls: Connection) -> Self {
         // The bound is kept here: nothing is encrypted while anything waits to be sent.
         rustls.set_buffer_limit(None);
         Self {
             rustls,
-            shown,
             unread: 0,
             unfed: Vec::new(),
             ended: false,
@@ -271,15 +266,6 @@ impl Secure {
     /// What rustls knows of the connection.
     pub fn connection(&self) -> &Connection {
         &self.rustls
-    }
-
-    /// The server's certificate, whichever side this is.
-    pub fn server_certificate(&self) -> Option<&CertificateDer<'static>> {
-        match (&self.rustls, &self.shown) {
-            (Connection::Client(client), _) => client.peer_certificates()?.first(),
-            (Connection::Server(_), Some(shown)) => shown.cert.first(),
-            (Connection::Server(_), None) => None,
-        }
     }
 
     fn queue_goodbye(&mut self) {

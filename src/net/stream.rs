@@ -18,7 +18,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 use socket2::SockRef;
 
-use crate::net::certificate::end_point_hash;
 use crate::net::secure::Secure;
 use crate::net::tls::describe;
 
@@ -439,13 +438,5 @@ impl Stream {
     /// The certificate the other side showed.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.tls.as_ref()?.connection().peer_certificates()?.first()
-    }
-
-    /// The `tls-server-end-point` channel binding: a hash of the server's certificate, whichever side this is. `None` without
-    /// TLS, and for certificates whose signature names no hash.
-    ///
-    /// See RFC 5929, section 4.
-    pub fn server_end_point_binding(&self) -> Option<Vec<u8>> {
-        end_point_hash(self.tls.as_ref()?.server_certificate()?)
     }
 }

@@ -48,18 +48,6 @@ pub async fn needed(name: &'static str, work: impl Future<Output = ()> + Send + 
     }
 }
 
-/// Runs `work`, which is begun again after a panic, until it returns.
-pub fn until_done(name: &'static str, work: impl Fn()) {
-    while catch_unwind(AssertUnwindSafe(&work)).is_err() {
-        error!(
-            thread = name,
-            hint = HINT,
-            "a panic ended a thread's work, it begins again"
-        );
-        std::thread::sleep(REST);
-    }
-}
-
 /// Runs `work`, without which the process is of no use: a panic ends it, so that whoever looks after it starts it again.
 pub fn or_exit(name: &str, work: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
@@ -74,8 +62,7 @@ pub fn or_exit(name: &str, work: impl FnOnce()) {
 
 #[cfg(test)]
 mod tests {
-    use super::{task, until_done};
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use super::task;
     use tokio::sync::mpsc::unbounded_channel;
 
     #[test]
@@ -99,14 +86,5 @@ mod tests {
             assert_eq!(begins.recv().await, Some(2));
             assert_eq!(begins.recv().await, None, "one that returns is over");
         });
-    }
-
-    #[test]
-    fn a_threads_work_that_panics_begins_again() {
-        let count = AtomicUsize::new(0);
-        until_done("test", || {
-            assert!(count.fetch_add(1, SeqCst) > 0, "the first of them panics");
-        });
-        assert_eq!(count.load(SeqCst), 2);
     }
 }

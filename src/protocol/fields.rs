@@ -127,11 +127,6 @@ pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.is_empty().then_some(pair)
 }
 
-/// Reads a BackendKeyData: process id and secret as one, 8 to 260 bytes.
-pub fn backend_key(body: &[u8]) -> Option<&[u8]> {
-    (8..=260).contains(&body.len()).then_some(body)
-}
-
 /// Reads a ReadyForQuery: `I`, `T` or `E`.
 pub fn ready_status(body: &[u8]) -> Option<u8> {
     match body {
@@ -303,8 +298,6 @@ mod tests {
     fn the_small_messages_of_a_login() {
         assert_eq!(parameter_status(b"a\0b\0"), Some((&b"a"[..], &b"b"[..])));
         assert_eq!(parameter_status(b"a\0b\0c"), None);
-        assert_eq!(backend_key(b"12345678"), Some(&b"12345678"[..]));
-        assert_eq!(backend_key(b"1234567"), None);
         assert_eq!(ready_status(b"T"), Some(b'T'));
         assert_eq!(ready_status(b"TT"), None);
         assert_eq!(negotiated(b"\0\x03\0\x02\0\0\0\0"), Some((2, vec![])));
@@ -328,7 +321,7 @@ mod tests {
         #[test]
         fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = (Fields::of(&bytes).count(), Heard::of(&bytes), authentication(&bytes));
-            let _ = (parameter_status(&bytes), backend_key(&bytes), ready_status(&bytes));
+            let _ = (parameter_status(&bytes), ready_status(&bytes));
             let _ = (negotiated(&bytes), row_description(&bytes), data_row(&bytes));
             let _ = (command_tag(&bytes), password(&bytes), sasl_initial(&bytes));
         }

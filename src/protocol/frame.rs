@@ -24,11 +24,6 @@ impl Header {
     pub fn frame_size(&self) -> usize {
         self.len as usize + 1
     }
-
-    /// The size of the body in bytes.
-    pub fn body_size(&self) -> usize {
-        (self.len as usize).saturating_sub(4)
-    }
 }
 
 /// A header nobody may follow; the stream behind it is lost.
@@ -143,7 +138,7 @@ mod tests {
         assert_eq!(peek(b"Z\0\0\0", MAX_LEN), Ok(None));
         let header = peek(b"Z\0\0\0\x05I", MAX_LEN).unwrap().unwrap();
         assert_eq!((header.tag, header.len), (b'Z', 5));
-        assert_eq!((header.frame_size(), header.body_size()), (6, 1));
+        assert_eq!(header.frame_size(), 6);
     }
 
     #[test]

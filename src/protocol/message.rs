@@ -13,15 +13,13 @@ use pgwire::messages::data::{DataRow, FORMAT_CODE_TEXT, FieldDescription, RowDes
 use pgwire::messages::extendedquery::{
     BindComplete, CloseComplete, Flush, ParseComplete, PortalSuspended, Sync,
 };
-use pgwire::messages::response::{
-    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse,
-};
+use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse};
 use pgwire::messages::startup::{
     Authentication, NegotiateProtocolVersion, SASLInitialResponse, SASLResponse, SslRequest,
 };
 use pgwire::messages::terminate::Terminate;
 
-use super::startup::{CANCEL_CODE, GSSENC_CODE};
+use super::startup::CANCEL_CODE;
 
 /// How bad an error or notice is. ERROR ends the statement, FATAL the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -259,11 +257,6 @@ pub fn portal_suspended(out: &mut BytesMut) {
     put(out, &PortalSuspended::new());
 }
 
-/// EmptyQueryResponse.
-pub fn empty_query_response(out: &mut BytesMut) {
-    put(out, &EmptyQueryResponse::new());
-}
-
 // ---- to servers ----
 
 /// StartupMessage of protocol 3.`minor`, its parameters in the order given.
@@ -282,11 +275,6 @@ pub fn startup_message(out: &mut BytesMut, minor: u16, params: &[(&[u8], &[u8])]
 /// SSLRequest.
 pub fn ssl_request(out: &mut BytesMut) {
     put(out, &SslRequest::new());
-}
-
-/// GSSENCRequest.
-pub fn gssenc_request(out: &mut BytesMut) {
-    bare(out, |out| out.put_u32(GSSENC_CODE));
 }
 
 /// CancelRequest; `key` is process id and secret as one, as the server gave it out.
@@ -319,15 +307,6 @@ pub fn sasl_initial(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
 /// SASLResponse.
 pub fn sasl_response(out: &mut BytesMut, data: &[u8]) {
     put(out, &SASLResponse::new(Bytes::copy_from_slice(data)));
-}
-
-/// Parse of a statement `name`; `body_rest` is the query with its zero byte, and the parameter types, as a client sent
-/// them.
-pub fn parse_rest(out: &mut BytesMut, name: &[u8], body_rest: &[u8]) {
-    frame(out, b'P', |out| {
-        text(out, name);
-        out.put_slice(body_rest);
-    });
 }
 
 /// Parse of a statement `name` from its query and the oids of its parameters.

@@ -48,14 +48,6 @@ impl Phase {
             Self::Orphan => "orphan",
         }
     }
-
-    /// Whether a writer is in office, be it used at the moment or not.
-    pub const fn has_writer(self) -> bool {
-        matches!(
-            self,
-            Self::Stable | Self::Draining | Self::Suspect | Self::Orphan
-        )
-    }
 }
 
 /// A change of phase.

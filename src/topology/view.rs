@@ -155,9 +155,4 @@ impl ClusterView {
             self.floor
         }
     }
-
-    /// Whether a server opened in reign `epoch` on `node` may still be used for writes.
-    pub fn is_in_office(&self, node: NodeId, epoch: Epoch) -> bool {
-        self.epoch == epoch && self.writer == Some(node)
-    }
 }

@@ -99,7 +99,6 @@ fn a_table_for_a_client() {
     assert_eq!(said(bind_complete), b"2\0\0\0\x04");
     assert_eq!(said(close_complete), b"3\0\0\0\x04");
     assert_eq!(said(portal_suspended), b"s\0\0\0\x04");
-    assert_eq!(said(empty_query_response), b"I\0\0\0\x04");
 }
 
 #[test]
@@ -110,7 +109,6 @@ fn what_a_server_hears_at_login() {
         b"\0\0\0\x16\0\x03\0\x02user\0ann\0a\0\xe9\0\0"
     );
     assert_eq!(said(ssl_request), b"\0\0\0\x08\x04\xd2\x16\x2f");
-    assert_eq!(said(gssenc_request), b"\0\0\0\x08\x04\xd2\x16\x30");
     assert_eq!(
         said(|out| cancel_request(out, b"12345678")),
         b"\0\0\0\x10\x04\xd2\x16\x2e12345678"
@@ -129,10 +127,6 @@ fn a_query_of_our_own() {
     assert_eq!(
         said(|out| parse(out, b"", b"S", &[25])),
         b"P\0\0\0\x0d\0S\0\0\x01\0\0\0\x19"
-    );
-    assert_eq!(
-        said(|out| parse_rest(out, b"s1", b"S\0\0\0")),
-        b"P\0\0\0\x0bs1\0S\0\0\0"
     );
     assert_eq!(
         said(|out| bind(out, b"", b"s", &[Some(b"a"), None])),
