@@ -169,6 +169,11 @@ impl Pool {
                 drop(state);
                 return self.close(server, Reason::Ordered);
             }
+            if server.card.close_needed() {
+                // While it logged in or was tested.
+                drop(state);
+                return self.close(server, Reason::ObsoleteGivenBack);
+            }
             if server.card.is_being_cancelled() {
                 server.card.enter(ServerState::BeingCanceled, server.used);
                 state.parked.push(server);
