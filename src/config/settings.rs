@@ -203,7 +203,8 @@ pub struct PoolerSettings {
     /// Let several processes share the port, by SO_REUSEPORT. Default false. *Restart.*
     pub so_reuseport: bool,
 
-    /// How long the addresses of a name are kept, whatever the name server says; 0 asks again for every server. Default 15s.
+    /// How long the addresses of a name are kept, whatever the name server says; 0 asks again for every server. The names of a
+    /// cluster's nodes are then looked up again by themselves, at most once in `probe_interval`. Default 15s.
     pub dns_max_ttl: Duration,
     /// How long it is remembered that a name has no address, or could not be looked up. Default 15s.
     pub dns_nxdomain_ttl: Duration,

@@ -2,6 +2,10 @@
 //!
 //! A probe is one round trip and needs no privilege. It proves that the node takes writes, or that it does not; nothing else does.
 //! Every node has a task of its own, so a node that does not answer delays nobody.
+//!
+//! A node is what its name leads to. When that is another server, the one before may live on and take writes: so the name is looked
+//! up again whenever its answer is past its time (in a task of its own, for a name server may be slow), and once it leads elsewhere all
+//! that was known of the node is taken back before anybody is asked there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,6 +14,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock::{self, Moment};
@@ -85,26 +90,41 @@ pub struct Prober {
     pub outcomes: UnboundedSender<Observation>,
     /// Who knows the addresses of names.
     pub names: Arc<Names>,
+    /// The servers that clients are lent.
+    pub census: Arc<Census>,
+}
+
+/// The last time that a name was looked up.
+#[derive(Debug)]
+struct Look {
+    begun: Moment,
+    task: JoinHandle<()>,
+}
+
+/// What a prober has of its node.
+#[derive(Debug, Default)]
+struct Way {
+    census: Census,
+    interner: Interner,
+    derived: Derived,
+    server: Option<Box<Server>>,
+    /// Where it was asked last; empty where nothing is known of it.
+    address: String,
+    look: Option<Look>,
 }
 
 impl Prober {
     /// Asks for ever.
     pub async fn run(self) {
-        let (census, interner, derived) =
-            (Census::default(), Interner::default(), Derived::default());
-        let mut server = None;
+        let mut way = Way::default();
         loop {
+            self.look_up(&mut way);
             let sent = clock::now();
             let limit = Duration::from_micros(self.pace.limit.load(SeqCst));
-            let asked = async {
-                if server.is_none() {
-                    server = Some(self.connect(&census, &interner, &derived).await?);
-                }
-                let server = server.as_mut().expect("it was just put there");
-                ask(server, &interner).await
-            };
-            let outcome = timeout(limit, Box::pin(asked)).await;
-            let observation = match outcome.unwrap_or(Err(Trouble::Timeout)) {
+            let outcome = timeout(limit, Box::pin(self.ask_once(&mut way))).await;
+            let outcome = outcome.unwrap_or(Err(Trouble::Timeout));
+            let has_moved = matches!(outcome, Err(Trouble::Moved(_)));
+            let observation = match outcome {
                 Ok(facts) => Observation::Answered {
                     node: self.node,
                     sent,
@@ -112,8 +132,8 @@ impl Prober {
                     facts,
                 },
                 Err(trouble) => {
-                    if let Some(lost) = server.take() {
-                        census.servers.remove(&lost.card.id);
+                    if let Some(lost) = way.server.take() {
+                        way.census.servers.remove(&lost.card.id);
                     }
                     Observation::Failed {
                         node: self.node,
@@ -123,31 +143,99 @@ impl Prober {
                     }
                 }
             };
+            if has_moved {
+                self.leave();
+                self.tell_move(&std::mem::take(&mut way.address));
+            }
             if self.outcomes.send(observation).is_err() {
                 return;
+            }
+            if has_moved {
+                continue;
             }
             let pause = self.pace.pause(clock::now());
             let _ = timeout(pause, self.bell.notified()).await;
         }
     }
 
-    async fn connect(
-        &self,
-        census: &Census,
-        interner: &Interner,
-        derived: &Derived,
-    ) -> Result<Box<Server>, Trouble> {
+    async fn ask_once(&self, way: &mut Way) -> Result<Facts, Trouble> {
+        self.is_still_at(&way.address)?;
+        if way.server.is_none() {
+            way.server = Some(self.connect(way).await?);
+            // Its name may have been looked up for that.
+            self.is_still_at(&way.address)?;
+            self.leave();
+        }
+        let server = way.server.as_mut().expect("it was just put there");
+        way.address.clone_from(&server.card.facts.address);
+        ask(server, &way.interner).await
+    }
+
+    /// Looks the name of the node up in the background, when what is known of it is past its time. The bell is rung where it has moved.
+    fn look_up(&self, way: &mut Way) {
+        let (host, now) = (self.target.host(0), clock::now());
+        let interval = Duration::from_micros(self.pace.interval.load(SeqCst));
+        let is_soon = |last: &Look| !last.task.is_finished() || now.since(last.begun) < interval;
+        let is_name = host.socket_path().is_none();
+        if !is_name || way.look.as_ref().is_some_and(is_soon) || !self.names.is_due(&host.name, now)
+        {
+            return;
+        }
+        let (names, bell) = (Arc::clone(&self.names), Arc::clone(&self.bell));
+        let (name, address) = (host.name.clone(), way.address.clone());
+        let task = tokio::spawn(async move {
+            // Who cannot be asked says nothing of where the node is.
+            let _ = names.addresses(&name).await;
+            if names.has_left(&name, &address) {
+                bell.notify_one();
+            }
+        });
+        way.look = Some(Look { begun: now, task });
+    }
+
+    /// Whether the name of the node may still lead to `address`.
+    fn is_still_at(&self, address: &str) -> Result<(), Trouble> {
+        let host = self.target.host(0);
+        if self.names.has_left(&host.name, address) {
+            let why = format!("{host} is at {address} no more");
+            return Err(Trouble::Moved(why));
+        }
+        Ok(())
+    }
+
+    /// Gives up the servers that are where the name of the node leads no more. That comes first: with the next answer the node may be the
+    /// writer again, and none of them must be taken for one of its own.
+    fn leave(&self) {
+        let host = self.target.host(0);
+        if let Some(addresses) = self.names.last_known(&host.name) {
+            self.census.fence_elsewhere(&host.name, &addresses);
+        }
+    }
+
+    fn tell_move(&self, before: &str) {
+        let (cluster, host) = (&self.target.cluster, self.target.host(0));
+        let now = self.names.last_known(&host.name).unwrap_or_default();
+        tracing::warn!(
+            cluster,
+            node = %host,
+            before,
+            ?now,
+            "the name of a node has moved, it is another server from now on"
+        );
+    }
+
+    async fn connect(&self, way: &Way) -> Result<Box<Server>, Trouble> {
         let login = Login {
             target: &self.target,
             host: self.target.host(0),
             names: &self.names,
             tls: self.tls.clone(),
             keys: None,
-            derived,
+            derived: &way.derived,
             database: &self.target.dbname,
-            id: census.next_id(),
-            census,
-            interner,
+            id: way.census.next_id(),
+            census: &way.census,
+            interner: &way.interner,
             generation: 0,
             watch: None,
             is_logged: false,

@@ -14,8 +14,9 @@ use crate::clock;
 use crate::discovery::keepers::{Heard, Keepers, Told};
 use crate::discovery::memory;
 use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
-use crate::net::names::{self, Names};
+use crate::net::names::Names;
 use crate::servers::target::{Host, Target};
+use crate::stats::census::Census;
 use crate::topology::board::{Board, HoldLimits, Wish};
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
@@ -42,8 +43,10 @@ pub struct Watching {
     pub drain_grace: Duration,
     /// Who asks, and how; its hosts are replaced by each node's.
     pub target: Target,
-    /// How names of hosts are looked up.
-    pub names: names::Rules,
+    /// Who knows the addresses of names; the same for all who reach the nodes, so that they mean one server by one name.
+    pub names: Arc<Names>,
+    /// The servers that clients are lent.
+    pub census: Arc<Census>,
     /// TLS towards the nodes, where it is not off.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -115,11 +118,11 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
         burst_until: AtomicU64::new(now.after(BURST_LASTS).as_micros()),
         is_troubled: AtomicU64::new(1),
     });
-    let names = Arc::new(Names::new(watching.names.clone()));
+    let names = Arc::clone(&watching.names);
     let watcher = Watcher {
         machine,
         places: watching.places.clone(),
-        told: Told::new(&watching.name, Arc::clone(&names), Arc::clone(&pace), words),
+        told: Told::new(&watching.name, names, Arc::clone(&pace), words),
         word_inbox,
         ready,
         ready_inbox,
@@ -130,7 +133,6 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
         orders: order_inbox,
         pace,
         probers: Vec::new(),
-        names,
         remembered: known.clone(),
         keeper: watch::Sender::new(known),
         file,
@@ -172,7 +174,6 @@ pub struct Watcher {
     orders: UnboundedReceiver<Box<Watching>>,
     pace: Arc<Pace>,
     probers: Vec<Probing>,
-    names: Arc<Names>,
     remembered: Memory,
     keeper: watch::Sender<Memory>,
     file: Option<PathBuf>,
@@ -375,7 +376,6 @@ impl Watcher {
             .interval
             .store(micros(rules.probe_interval), SeqCst);
         self.pace.limit.store(micros(rules.probe_timeout), SeqCst);
-        self.names.follow(self.watching.names.clone());
         self.machine.set_rules(rules);
         if !has_same_way {
             self.probers.clear();
@@ -412,7 +412,8 @@ impl Watcher {
                 pace: Arc::clone(&self.pace),
                 bell: Arc::clone(&bell),
                 outcomes: self.outcomes.clone(),
-                names: Arc::clone(&self.names),
+                names: Arc::clone(&self.watching.names),
+                census: Arc::clone(&self.watching.census),
             };
             self.probers.push(Probing {
                 node,

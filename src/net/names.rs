@@ -161,14 +161,25 @@ impl Names {
         known.told(name, &answer, true)
     }
 
-    /// Whether `address` is not known to be another's than that of `name`.
-    pub fn may_be_at(&self, name: &str, address: IpAddr) -> bool {
-        let known = self.known.get(name).map(|known| Arc::clone(&known));
-        let answer = known.and_then(|known| known.lock().clone());
-        match answer.map(|answer| answer.found) {
-            Some(Ok(addresses)) => addresses.contains(&address),
-            Some(Err(_)) | None => true,
-        }
+    /// Whether `name` is a name, and what is known of it is past its time at `now`: who asks for it then asks the name server.
+    pub fn is_due(&self, name: &str, now: Moment) -> bool {
+        let known = || self.known.get(name).map(|known| Arc::clone(&known));
+        name.parse::<IpAddr>().is_err()
+            && known().is_none_or(|known| known.still_good(now).is_none())
+    }
+
+    /// The addresses of `name` that were told last, be their time over or not. None where it has none, or they are not known.
+    pub fn last_known(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        let known = self.known.get(name).map(|known| Arc::clone(&known))?;
+        let answer = known.lock().clone()?;
+        answer.found.ok()
+    }
+
+    /// Whether `name` is known to be at other addresses than `address`; never of what is no IP address.
+    pub fn has_left(&self, name: &str, address: &str) -> bool {
+        let known = || self.last_known(name);
+        let is_elsewhere = |address| known().is_some_and(|known| !known.contains(&address));
+        address.parse::<IpAddr>().is_ok_and(is_elsewhere)
     }
 
     fn name(&self, name: &str) -> Arc<Name> {
@@ -307,8 +318,48 @@ fn has_grown(old: u32, new: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, Rules, has_grown, zone_of};
+    use super::{Answer, Names, Rules, has_grown, zone_of};
+    use crate::clock::Moment;
     use std::time::Duration;
+
+    fn knowing_nothing() -> Names {
+        Names::new(Rules {
+            max_ttl: Duration::ZERO,
+            nxdomain_ttl: Duration::ZERO,
+            resolv_conf: Some("/nowhere".into()),
+        })
+    }
+
+    /// The name server has told what is `found`, which is kept until `until`.
+    fn told(names: &Names, name: &str, until: Moment, found: Result<&[&str], &str>) {
+        let found = found.map(|all| all.iter().map(|one| one.parse().unwrap()).collect());
+        let found = found.map_err(Into::into);
+        *names.name(name).lock() = Some(Answer { until, found });
+    }
+
+    #[test]
+    fn a_name_is_due_before_it_is_known_and_when_its_time_is_over_and_an_address_never_is() {
+        let (names, until) = (knowing_nothing(), Moment::from_micros(1000));
+        let before = Moment::from_micros(999);
+        assert!(names.is_due("db1", before));
+        told(&names, "db1", until, Ok(&["10.0.0.1"]));
+        assert!(!names.is_due("db1", before) && names.is_due("db1", until));
+        told(&names, "db1", until, Err("it does not exist"));
+        assert!(!names.is_due("db1", before) && names.is_due("db1", until));
+        assert!(!names.is_due("10.0.0.1", until) && !names.is_due("::1", until));
+    }
+
+    #[test]
+    fn a_name_has_left_an_address_once_others_were_told_and_not_when_nobody_could_be_asked() {
+        let (names, until) = (knowing_nothing(), Moment::from_micros(0));
+        assert!(!names.has_left("db1", "10.0.0.1"), "nothing is known");
+        told(&names, "db1", until, Ok(&["10.0.0.2", "10.0.0.3"]));
+        assert!(names.has_left("db1", "10.0.0.1"));
+        assert!(!names.has_left("db1", "10.0.0.3"));
+        assert!(!names.has_left("db1", "unix") && !names.has_left("db1", ""));
+        told(&names, "db1", until, Err("timeout"));
+        assert!(!names.has_left("db1", "10.0.0.1"));
+    }
 
     #[test]
     fn a_zone_is_what_stands_behind_the_first_dot() {
@@ -325,11 +376,7 @@ mod tests {
 
     #[test]
     fn an_address_is_asked_of_nobody() {
-        let names = Names::new(Rules {
-            max_ttl: Duration::ZERO,
-            nxdomain_ttl: Duration::ZERO,
-            resolv_conf: Some("/nowhere".into()),
-        });
+        let names = knowing_nothing();
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let found = runtime.unwrap().block_on(names.addresses("::1")).unwrap();
         assert_eq!(

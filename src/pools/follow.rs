@@ -2,10 +2,14 @@
 //!
 //! An old writer may still answer, and would even take writes. So nothing that its servers say counts from the moment in which
 //! another writer is known, and who waits for one of them looks for another pool.
+//!
+//! A node whose name has moved is another server from then on. Whoever noticed that has fenced the servers at the old address before it
+//! said so, for the next writer may be the same node; the pools see to the rest.
 
 use std::sync::Arc;
 
 use crate::config::node::Node;
+use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::topology::board::Board;
 use crate::topology::node::{NodeId, Role};
@@ -26,11 +30,14 @@ fn is_usable(node: &NodeView) -> bool {
 
 /// Follows the cluster whose views hang on `board`, for ever.
 pub async fn follow(registry: Arc<Registry>, board: Arc<Board>) {
-    let (mut known, mut last_writer, mut misses) = (None, None, Vec::new());
+    let (mut known, mut last_writer) = (None, None);
+    let (mut misses, mut moves) = (Vec::new(), Vec::new());
     loop {
         let view = board.view();
         hush(&registry, &view, view.writer.or(last_writer), &misses);
         misses = view.nodes.iter().map(|node| node.misses).collect();
+        tell_moves(&registry, &view, &moves);
+        moves = view.nodes.iter().map(|node| node.moves).collect();
         let now = standing(&view);
         if known.as_ref() != Some(&now) {
             settle(&registry, &view, last_writer);
@@ -51,13 +58,26 @@ fn hush(registry: &Registry, view: &ClusterView, writer: Option<NodeId>, before:
         if is_writer || node.misses <= missed || node.misses > 2 {
             continue;
         }
-        let address = Node::at(&node.place.host, node.place.port);
-        for group in registry.groups_of_cluster(&view.name) {
-            let pools = group.pools();
-            let there = pools.iter().filter(|pool| pool.node == address);
-            there.for_each(|pool| pool.hush(node.misses > 1));
+        let pools = pools_at(registry, view, node);
+        pools.iter().for_each(|pool| pool.hush(node.misses > 1));
+    }
+}
+
+/// Tells their pools which nodes have moved since `before`.
+fn tell_moves(registry: &Registry, view: &ClusterView, before: &[u32]) {
+    for (index, node) in view.nodes.iter().enumerate() {
+        if node.moves != before.get(index).copied().unwrap_or_default() {
+            let pools = pools_at(registry, view, node);
+            pools.iter().for_each(|pool| pool.has_moved());
         }
     }
+}
+
+fn pools_at(registry: &Registry, view: &ClusterView, node: &NodeView) -> Vec<Arc<Pool>> {
+    let address = Node::at(&node.place.host, node.place.port);
+    let groups = registry.groups_of_cluster(&view.name);
+    let pools = groups.iter().flat_map(|group| group.pools());
+    pools.filter(|pool| pool.node == address).collect()
 }
 
 /// Gives up the pools of the writer before, once there is another, and those of nodes that nobody may use.

@@ -338,8 +338,10 @@ async fn serve(
     let (mut listening, mut asked) = (BTreeSet::new(), None);
     let mut last_wanted = clock::now();
     loop {
-        let has_moved = || pool_of_writer(pool).is_some_and(|now| now.id != pool.id);
-        if pool.generation() != server.generation || has_moved() {
+        let facts = &server.card.facts;
+        let has_moved = pool.registry.names.has_left(&facts.host, &facts.address);
+        let is_deposed = || pool_of_writer(pool).is_some_and(|now| now.id != pool.id);
+        if pool.generation() != server.generation || has_moved || is_deposed() {
             return End::Lost;
         }
         if asked.is_none() {

@@ -72,9 +72,7 @@ impl Manager for Opener {
 
     async fn recycle(&self, server: &mut Self::Type, _: &Metrics) -> RecycleResult<Self::Error> {
         let facts = &server.card.facts;
-        let address = facts.address.parse();
-        let has_moved =
-            address.is_ok_and(|address| !self.registry.names.may_be_at(&facts.host, address));
+        let has_moved = self.registry.names.has_left(&facts.host, &facts.address);
         if !has_moved && server.is_silent(&self.registry.interner) && server.side.is_free() {
             Ok(())
         } else {

@@ -92,7 +92,7 @@ pub struct Registry {
     /// TLS towards servers; none when it is off.
     pub server_tls: ArcSwap<TlsWays>,
     /// Who lives.
-    pub census: Census,
+    pub census: Arc<Census>,
     /// All parameter sets.
     pub interner: Interner,
     /// Where the views of clusters hang, by the clusters' names.
@@ -109,7 +109,7 @@ pub struct Registry {
     /// Other poolers behind the same address.
     pub peers: Peers,
     /// The addresses of servers' names.
-    pub names: Names,
+    pub names: Arc<Names>,
     /// Whether everything is held still.
     pub standstill: Standstill,
     /// The console, as a database that clients log in to.
@@ -148,7 +148,7 @@ impl Registry {
         workers: usize,
     ) -> Arc<Self> {
         let registry = Self {
-            names: Names::new(name_rules(&settings)),
+            names: Arc::new(Names::new(name_rules(&settings))),
             boards: DashMap::new(),
             routes: DashMap::new(),
             wants_catalog: Arc::default(),
@@ -162,7 +162,7 @@ impl Registry {
             access: ArcSwap::from_pointee(Access::default()),
             client_tls: ArcSwapOption::new(client_tls),
             server_tls: ArcSwap::from_pointee(server_tls),
-            census: Census::default(),
+            census: Arc::default(),
             interner: Interner::default(),
             standstill: Standstill::default(),
             console: Arc::new(Database::new("pgbouncer", false)),

@@ -14,7 +14,7 @@ use crate::discovery::keepers::Keepers;
 use crate::discovery::memory;
 use crate::discovery::watcher::{self, Watch, Watcher, Watching};
 use crate::pools::follow;
-use crate::pools::plan::{name_rules, socket_options};
+use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
 use crate::process::lasting;
 use crate::servers::target::Target;
@@ -60,7 +60,8 @@ impl Clusters {
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(4)
+            // Asking the system for a name takes one of them, and may take long: what must be written down shall not wait for that.
+            .max_blocking_threads(16)
             .build()
             .map_err(|error| format!("cannot watch clusters: {error}"))?;
         let work = move || {
@@ -173,6 +174,7 @@ fn watching(registry: &Registry, settings: &Settings, name: &str) -> Option<Watc
         drain_grace: cluster.drain_grace,
         tls: registry.server_tls.load().of(&target),
         target,
-        names: name_rules(settings),
+        names: Arc::clone(&registry.names),
+        census: Arc::clone(&registry.census),
     })
 }

@@ -313,9 +313,7 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         card.need_close();
     }
     login.census.servers.insert(card.id, Arc::clone(&card));
-    if let Ok(address) = card.facts.address.parse()
-        && !login.names.may_be_at(&login.host.name, address)
-    {
+    if login.names.has_left(&login.host.name, &card.facts.address) {
         // The name has moved while the server logged in.
         card.need_close();
     }

@@ -48,21 +48,43 @@ pub struct Census {
 impl Census {
     /// Marks for closing every server of the host called `host` that is at none of `addresses`: it has moved.
     pub fn only_at(&self, host: &str, addresses: &[IpAddr]) {
-        let stays = |card: &ServerCard| match card.facts.address.parse() {
-            Ok(address) => addresses.contains(&address),
-            Err(_) => true,
-        };
-        for card in &self.servers {
-            if card.facts.host == host && !stays(&card) {
+        for card in self.elsewhere(host, addresses) {
+            if !card.close_needed() {
                 tracing::info!(
                     server = card.id,
                     host,
                     address = card.facts.address,
                     "the host is there no more, the server is closed when it is free"
                 );
-                card.need_close();
             }
+            card.need_close();
         }
+    }
+
+    /// The same where the host is a node of a cluster: nothing counts any more that these servers say to clients that follow the cluster.
+    pub fn fence_elsewhere(&self, host: &str, addresses: &[IpAddr]) {
+        self.only_at(host, addresses);
+        for card in self.elsewhere(host, addresses) {
+            self.fence(&card);
+        }
+    }
+
+    /// Nothing that the server with `card` says counts any more; the client that holds it hears of that at once.
+    pub fn fence(&self, card: &ServerCard) {
+        card.fence();
+        if let Some(client) = self.client(card.lent_to()) {
+            client.wake();
+        }
+    }
+
+    fn elsewhere(&self, host: &str, addresses: &[IpAddr]) -> Vec<Arc<ServerCard>> {
+        let stays = |card: &ServerCard| match card.facts.address.parse() {
+            Ok(address) => addresses.contains(&address),
+            Err(_) => true,
+        };
+        let all = self.servers.iter();
+        let gone = all.filter(|card| card.facts.host == host && !stays(card));
+        gone.map(|card| Arc::clone(&card)).collect()
     }
 
     /// The client with this id, while it lives.
@@ -73,5 +95,44 @@ impl Census {
     /// The next id; clients and servers share one counter.
     pub fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Relaxed) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Census, ServerCard, ServerFacts};
+    use crate::clock::Moment;
+    use std::sync::Arc;
+
+    #[test]
+    fn servers_that_are_where_their_host_is_no_more_are_fenced_and_the_others_stay() {
+        let census = Census::default();
+        let places = [
+            ("db1", "10.0.0.1"),
+            ("db1", "10.0.0.2"),
+            ("db2", "10.0.0.1"),
+            ("db1", "unix"),
+        ];
+        for (host, address) in places {
+            let (host, address) = (host.to_owned(), address.to_owned());
+            let facts = ServerFacts {
+                host,
+                address,
+                ..ServerFacts::default()
+            };
+            let card = ServerCard::new(census.next_id(), facts, vec![], Moment::from_micros(0));
+            census.servers.insert(card.id, Arc::new(card));
+        }
+        census.fence_elsewhere("db1", &["10.0.0.2".parse().unwrap()]);
+        let is_left = |id| {
+            let card = census.servers.get(&id).unwrap();
+            (card.is_fenced(), card.close_needed())
+        };
+        assert_eq!(is_left(1), (true, true));
+        assert!(
+            [2, 3, 4]
+                .into_iter()
+                .all(|id| is_left(id) == (false, false))
+        );
     }
 }

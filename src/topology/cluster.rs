@@ -342,6 +342,11 @@ impl Cluster {
         node.outcomes += 1;
         node.timeouts += u32::from(matches!(trouble, Trouble::Timeout | Trouble::Denied(_)));
         node.forget_lag(Out::Unmeasured);
+        if matches!(trouble, Trouble::Moved(_)) {
+            node.moved();
+            // Should it take writes again that is another's reign, be it on the same timeline.
+            self.reigning = self.reigning.filter(|(reigning, _)| *reigning != id);
+        }
         let (timeouts, text) = (node.timeouts, trouble.text().to_owned());
         node.trouble = Some(trouble.clone());
         if self.writer != Some(id) {
@@ -352,7 +357,7 @@ impl Cluster {
             self.story.foresee(sent);
         }
         match trouble {
-            Trouble::Refused(_) | Trouble::Starting(_) => self.lose(&text, at),
+            Trouble::Refused(_) | Trouble::Starting(_) | Trouble::Moved(_) => self.lose(&text, at),
             Trouble::Timeout | Trouble::Denied(_) if timeouts >= 2 => self.lose(&text, at),
             Trouble::Timeout | Trouble::Denied(_) | Trouble::Lost(_) => {
                 self.suspicion = Some((at, text));

@@ -150,6 +150,8 @@ pub enum Trouble {
     Starting(String),
     /// It answered, and did not let us ask: too many connections, a wrong password.
     Denied(String),
+    /// Its name leads elsewhere: what was known of it is known of another server, which may live on and take writes.
+    Moved(String),
 }
 
 impl Trouble {
@@ -157,7 +159,11 @@ impl Trouble {
     pub fn text(&self) -> &str {
         match self {
             Self::Timeout => "no answer in time",
-            Self::Refused(why) | Self::Lost(why) | Self::Starting(why) | Self::Denied(why) => why,
+            Self::Refused(why)
+            | Self::Lost(why)
+            | Self::Starting(why)
+            | Self::Denied(why)
+            | Self::Moved(why) => why,
         }
     }
 }
@@ -267,6 +273,8 @@ pub struct Node {
     pub timeouts: u32,
     /// Outcomes of probes since the process began.
     pub outcomes: u64,
+    /// How often it has become another server, as its name moved.
+    pub moves: u32,
     /// It says that it has replayed what the writer had not written yet when it was asked later.
     pub is_ahead: bool,
     /// Its WAL receiver was not connected when the writer was lost, or since.
@@ -291,6 +299,7 @@ impl Node {
             trouble: None,
             timeouts: 0,
             outcomes: 0,
+            moves: 0,
             is_ahead: false,
             has_ceased: false,
             lag: Lag::Unknown,
@@ -312,6 +321,16 @@ impl Node {
             return facts.timeline;
         }
         facts.timeline.max(known)
+    }
+
+    /// It is another server from now on: what the one before has done says nothing of it.
+    pub fn moved(&mut self) {
+        self.moves += 1;
+        self.timeouts = 0;
+        self.is_ahead = false;
+        self.has_ceased = false;
+        self.followed = None;
+        self.membership.begin_anew();
     }
 
     /// Its lag is not known any more, for the reason `why`, so it serves no reads.

@@ -154,7 +154,7 @@ impl Roster {
         let node = &self[id];
         let Some((_, facts)) = &node.facts else {
             return match &node.trouble {
-                None => Role::Unknown,
+                None | Some(Trouble::Moved(_)) => Role::Unknown,
                 Some(Trouble::Starting(_)) => Role::Starting,
                 Some(_) => Role::Down,
             };
@@ -198,6 +198,7 @@ impl Roster {
                     .collect(),
                 heard: node.heard.map(|(at, _)| at),
                 misses: node.timeouts,
+                moves: node.moves,
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),
                 trouble: node.trouble.as_ref().map(|trouble| trouble.text().into()),
             }

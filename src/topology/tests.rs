@@ -258,6 +258,54 @@ fn a_higher_timeline_ends_the_reign_of_a_writer_that_still_answers() {
 }
 
 #[test]
+fn a_primary_whose_name_has_moved_is_none_and_reigns_anew_once_it_is_heard_there() {
+    let mut picture = stable();
+    let before = picture.cluster.view().epoch;
+    picture.failed(A, Trouble::Moved("a is at 10.0.0.1 no more".into()));
+    let view = picture.cluster.view();
+    assert_eq!((view.primary(), view.phase), (None, Phase::NoWriter));
+    assert_eq!(view.nodes[0].role, Role::Unknown);
+    assert_eq!([0, 1, 2].map(|node| view.nodes[node].moves), [1, 0, 0]);
+    // It may be a replica there, or one that was promoted, or a copy: the positions of its timeline are not those of the one before.
+    picture.replica(A, 3, 1000);
+    assert_eq!(picture.primary_of_view(), None);
+    picture.primary(A, 3, 900);
+    assert_eq!(picture.primary_of_view(), Some(A));
+    let after = picture.cluster.view();
+    assert!(after.epoch > before, "what was read there is no measure");
+    assert_eq!(after.sample.unwrap().lsn, Lsn(900));
+}
+
+#[test]
+fn a_primary_whose_name_leads_back_to_an_older_timeline_takes_no_writes() {
+    let mut picture = stable();
+    picture.failed(A, Trouble::Moved("moved".into()));
+    picture.primary(A, 2, 5000);
+    assert_eq!(picture.primary_of_view(), None);
+    assert_eq!(picture.cluster.role(A), Role::Fenced);
+}
+
+#[test]
+fn a_replica_whose_name_has_moved_serves_no_reads_before_it_is_measured_there() {
+    let mut picture = stable();
+    let serves = |picture: &Picture| picture.cluster.view().nodes[1].own.is_on();
+    assert!(serves(&picture));
+    picture.failed(B, Trouble::Moved("moved".into()));
+    assert!(!serves(&picture));
+    assert_eq!(picture.primary_of_view(), Some(A));
+    // Without a primary nobody can say how far behind it is, and that the one before served is no proof.
+    let mut alone = Picture {
+        cluster: picture.cluster.clone(),
+        now: picture.now,
+    };
+    alone.failed(A, Trouble::Refused("refused".into()));
+    alone.replica(B, 3, 1000);
+    assert!(!serves(&alone));
+    picture.replica(B, 3, 1000);
+    assert!(serves(&picture), "measured, and near");
+}
+
+#[test]
 fn another_that_says_the_same_timeline_is_fenced_and_the_writer_stays() {
     let mut picture = stable();
     picture.primary(B, 3, 9000);

@@ -81,6 +81,8 @@ pub struct NodeView {
     pub misses: u32,
     /// How long that answer took.
     pub took: Duration,
+    /// How often it has become another server, as its name moved.
+    pub moves: u32,
     /// What is wrong with it.
     pub trouble: Option<Arc<str>>,
 }

@@ -1,11 +1,12 @@
 //! A watcher goes on though one of its tasks has ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Watching, watch};
 use crate::config::value::{LoadBalance, TlsMode};
 use crate::discovery::keepers::Keepers;
-use crate::net::names::Rules as NameRules;
+use crate::net::names::{Names, Rules as NameRules};
 use crate::net::stream::SocketOptions;
 use crate::servers::target::Target;
 use crate::topology::board::HoldLimits;
@@ -56,11 +57,12 @@ fn watching() -> Watching {
             timeout: second,
             socket: SocketOptions::default(),
         },
-        names: NameRules {
+        names: Arc::new(Names::new(NameRules {
             max_ttl: second,
             nxdomain_ttl: second,
             resolv_conf: None,
-        },
+        })),
+        census: Arc::default(),
         tls: None,
     }
 }

@@ -71,13 +71,26 @@ impl Pool {
             .fail_all(&Error::NoPrimary { cluster, standing });
         for card in &self.registry.census.servers {
             if card.facts.pool == self.id {
-                card.fence();
-                if let Some(client) = self.registry.census.client(card.lent_to()) {
-                    client.wake();
-                }
+                self.registry.census.fence(&card);
             }
         }
         self.reconnect();
+    }
+
+    /// The name of its node has moved, and servers that are where it was are fenced by now. Who waits was sent here for what another server
+    /// was: it looks again.
+    pub fn has_moved(&self) {
+        let cluster = self.database.name.clone();
+        let standing = "The name of the node has moved.".to_owned();
+        self.dismiss(&Error::NoPrimary { cluster, standing });
+        self.group.forget_welcome();
+        for guest in self.registry.guests_of(self) {
+            let mut cards = self.registry.census.servers.iter();
+            if cards.any(|card| card.facts.pool == guest.id && card.close_needed()) {
+                guest.end_guest();
+            }
+        }
+        self.tidy(clock::now());
     }
 
     /// Its node, a replica, has not answered a probe in time. What clients read there is read elsewhere where that may be; who waits for a

@@ -43,6 +43,7 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
         heard: None,
         misses: 0,
         took: Duration::ZERO,
+        moves: 0,
         trouble: None,
     }
 }
