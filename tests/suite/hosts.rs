@@ -62,13 +62,9 @@ fn new_servers_go_round_the_hosts_of_a_list() {
 
 /// Two relays to the shared PostgreSQL at the same port of two addresses.
 fn two_relays() -> [Relay; 2] {
-    loop {
-        let first = Relay::start("127.0.0.2", &postgres().server());
-        let place = format!("127.0.0.3:{}", first.port());
-        if std::net::TcpListener::bind(&place).is_ok() {
-            return [Relay::at(&place, &postgres().server()), first];
-        }
-    }
+    let server = postgres().server();
+    let [first, second] = Relay::pair(&server, &server);
+    [second, first]
 }
 
 #[test]

@@ -1,14 +1,24 @@
-//! A list of nodes that names the pooler itself.
+//! Nodes that are not what they seem: the pooler itself in its list, and names that move from one server to another while both live on.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use crate::cluster::Scene;
-use crate::support::eventually;
-use crate::support::pooler::Pooler;
-use crate::support::scene::port;
+use crate::support::dns::NameServer;
+use crate::support::pooler::{Config, Pooler};
+use crate::support::postgres::Server;
+use crate::support::relay::Relay;
+use crate::support::scene::{PORT, port};
+use crate::support::wire::batch;
+use crate::support::{Raise, eventually};
 
 const LONG: Duration = Duration::from_secs(60);
+const NAME: &str = "db.example.test";
+/// The connections of clients to a node, ours aside.
+const CONNECTIONS: &str = "select count(*) from pg_stat_activity \
+    where backend_type = 'client backend' and pid <> pg_backend_pid()";
 
 fn phase(pooler: &Pooler) -> String {
     pooler.show("SHOW CLUSTERS").column("phase")[0].clone()
@@ -48,4 +58,177 @@ fn a_pooler_in_its_own_list_of_nodes_is_no_node_and_harms_nobody() {
     });
     eventually(LONG, "at the new primary", || primary() == all[1]);
     assert_eq!(port(&mut client), scene.ports[1].to_string());
+}
+
+/// A name that is at one node, and may move to another.
+struct Moving {
+    names: NameServer,
+    relays: [Relay; 2],
+}
+
+impl Moving {
+    /// It is at node `first`, and may move to node `second`.
+    fn between(scene: &Scene, first: usize, second: usize) -> Self {
+        let server = |node: usize| Server {
+            host: "127.0.0.1".into(),
+            port: scene.ports[node],
+        };
+        let names = NameServer::start();
+        names.set(NAME, &["127.0.0.2"]);
+        Self {
+            names,
+            relays: Relay::pair(&server(first), &server(second)),
+        }
+    }
+
+    fn node(&self) -> String {
+        format!("{NAME}:{}", self.relays[0].port())
+    }
+
+    /// A pooler with `config` that asks the name server.
+    fn start(&self, config: Config) -> Pooler {
+        config
+            .pooler("dns_max_ttl", "100ms")
+            .pooler("resolv_conf", "{folder}/resolv.conf")
+            .file("resolv.conf", &self.names.resolv_conf())
+            .start()
+    }
+
+    /// The name moves.
+    fn go(&self) {
+        self.names.set(NAME, &["127.0.0.3"]);
+    }
+}
+
+/// How often the log says that a name has moved.
+fn moves(pooler: &Pooler) -> usize {
+    pooler.log().matches("the name of a node has moved").count()
+}
+
+/// Writes until it is `over`: at `home` alone, and without an error, since it `is_known`.
+fn write(
+    pooler: &Pooler,
+    home: &str,
+    is_known: &AtomicBool,
+    over: &AtomicBool,
+    done: &AtomicUsize,
+) {
+    let mut client = pooler.connect();
+    while !over.load(SeqCst) {
+        let was_known = is_known.load(SeqCst);
+        let reply = client.query(&format!("insert into t values (1) returning ({PORT})"));
+        match reply.errors.first() {
+            None => {
+                assert!(!was_known || reply.value() == home, "at the old primary");
+                done.fetch_add(1, SeqCst);
+            }
+            Some(fault) => {
+                let code = fault.code.as_str();
+                assert!(!was_known && code == "08007", "{fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn when_the_name_of_the_primary_moves_the_server_that_it_left_gets_nothing_more_though_it_lives() {
+    let scene = Scene::start();
+    // It takes writes to the end, and waits for nobody.
+    scene.alter(0, "synchronous_standby_names", "");
+    let moving = Moving::between(&scene, 0, 1);
+    let node = moving.node();
+    let config = scene.config();
+    let pooler = moving.start(config.set("clusters.main", "nodes", [node.as_str()]));
+    let [old, new] = [0, 1].map(|node| scene.ports[node].to_string());
+    let [mut idle, mut open, mut silent, mut busy] = [(); 4].map(|()| pooler.connect());
+    open.query("begin; insert into t values (7)").good();
+    silent.query("begin; insert into t values (8)").good();
+    let (is_known, over, done) = (
+        AtomicBool::default(),
+        AtomicBool::default(),
+        AtomicUsize::default(),
+    );
+    thread::scope(|scope| {
+        let _end = Raise(&over);
+        for _ in 0..3 {
+            scope.spawn(|| write(&pooler, &new, &is_known, &over, &done));
+        }
+        scene.cluster().promote(1).unwrap();
+        busy.send(batch().query("insert into t select 9 from pg_sleep(60)"));
+        assert_eq!(port(&mut idle), old, "that is what the name says still");
+        moving.go();
+        eventually(LONG, "the new primary is known", || {
+            let shown = pooler.show("SHOW CLUSTERS");
+            shown.column("phase") == ["stable"] && shown.column("timeline") == ["2"]
+        });
+        is_known.store(true, SeqCst);
+        assert_eq!(port(&mut idle), new);
+        let reply = busy.until_ready();
+        assert_eq!((reply.error().code.as_str(), reply.status), ("08007", 'I'));
+        let reply = open.query("insert into t values (7)");
+        assert_eq!((reply.error().code.as_str(), reply.status), ("40001", 'E'));
+        open.query("rollback").good();
+        let reply = silent.query("commit");
+        assert_eq!((reply.error().code.as_str(), reply.status), ("40001", 'I'));
+        eventually(LONG, "nobody is left there", || {
+            scene.sql(0, CONNECTIONS) == "0"
+        });
+        let count = || scene.sql(0, "select count(*) from t");
+        let (before, enough) = (count(), done.load(SeqCst) + 200);
+        eventually(LONG, "clients go on", || done.load(SeqCst) >= enough);
+        assert_eq!(count(), before);
+        assert_eq!(scene.sql(0, CONNECTIONS), "0");
+    });
+    for client in [&mut open, &mut silent, &mut busy] {
+        assert_eq!(port(client), new);
+    }
+    assert_eq!(idle.value("select count(*) from t where id > 1"), "0");
+    assert_eq!((phase(&pooler).as_str(), moves(&pooler)), ("stable", 1));
+    let row = pooler.show("SHOW NODES").row_where("node", &node).unwrap();
+    assert_eq!(row["role"], "primary");
+}
+
+#[test]
+fn when_the_name_of_a_replica_moves_reads_go_there_only_when_that_one_is_near() {
+    let scene = Scene::with(&[], "id bigint", [0, 1, 2]);
+    let moving = Moving::between(&scene, 1, 2);
+    let (primary, replica) = (scene.address(0), moving.node());
+    let config = scene
+        .config()
+        .database("app", "route", "auto")
+        .set("clusters.main", "nodes", [primary.as_str(), &replica])
+        .set("clusters.main", "max_lag", "1h")
+        .set("clusters.main", "max_lag_bytes", 65536)
+        .set("clusters.main", "readmit_after", "100ms");
+    let pooler = moving.start(config);
+    let ports: Vec<String> = scene.ports.iter().map(u16::to_string).collect();
+    let [mut client, mut open, mut fixed] = [(); 3].map(|()| pooler.connect());
+    eventually(LONG, "it serves reads", || port(&mut client) == ports[1]);
+    open.query("begin read only").good();
+    fixed
+        .query("begin isolation level repeatable read read only")
+        .good();
+    assert_eq!([port(&mut open), port(&mut fixed)], [&*ports[1]; 2]);
+    let story = pooler.show("SHOW PHASES").rows.len();
+    // The other one is far behind, of which only a probe of it can tell.
+    scene.sql(2, "select pg_wal_replay_pause()");
+    scene.sql(0, "insert into t select generate_series(1, 10000)");
+    moving.go();
+    eventually(LONG, "that is noticed", || moves(&pooler) == 1);
+    for _ in 0..100 {
+        assert_eq!(port(&mut client), ports[0]);
+    }
+    assert_eq!(port(&mut open), ports[0], "it goes on elsewhere");
+    let reply = fixed.query("select 1");
+    assert_eq!((reply.error().code.as_str(), reply.status), ("40001", 'E'));
+    fixed.query("rollback").good();
+    open.query("commit").good();
+    eventually(LONG, "nobody is left there", || {
+        scene.sql(1, CONNECTIONS) == "0"
+    });
+    scene.sql(2, "select pg_wal_replay_resume()");
+    eventually(LONG, "it has caught up", || port(&mut client) == ports[2]);
+    assert_eq!(client.value("select count(*) from t"), "10000");
+    assert_eq!(scene.sql(1, CONNECTIONS), "0");
+    assert_eq!(pooler.show("SHOW PHASES").rows.len(), story);
 }

@@ -48,6 +48,17 @@ impl Relay {
         relay
     }
 
+    /// Two at one port: at 127.0.0.2 before `first`, and at 127.0.0.3 before `second`.
+    pub fn pair(first: &Server, second: &Server) -> [Self; 2] {
+        loop {
+            let relay = Self::start("127.0.0.2", first);
+            let place = format!("127.0.0.3:{}", relay.port());
+            if TcpListener::bind(&place).is_ok() {
+                return [relay, Self::at(&place, second)];
+            }
+        }
+    }
+
     pub fn port(&self) -> u16 {
         self.address.port()
     }
