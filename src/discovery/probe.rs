@@ -43,7 +43,7 @@ const QUESTION: &str = "SELECT pg_is_in_recovery(), \
     CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()),1,8) \
     ELSE lpad(to_hex(coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
     (SELECT min_recovery_end_timeline FROM pg_control_recovery()))),8,'0') END, \
-    (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time(), \
+    (SELECT system_identifier FROM pg_control_system()), extract(epoch FROM pg_postmaster_start_time()), \
     (SELECT count(*) FROM pg_stat_wal_receiver), \
     pg_size_bytes(current_setting('wal_segment_size'))";
 
@@ -111,6 +111,8 @@ struct Way {
     /// Where it was asked last; empty where nothing is known of it.
     address: String,
     look: Option<Look>,
+    /// When the postmaster that answered last was started, and the last number that a server had when it was asked.
+    heard: Option<(String, u64)>,
 }
 
 impl Prober {
@@ -119,18 +121,21 @@ impl Prober {
         let mut way = Way::default();
         loop {
             self.look_up(&mut way);
-            let sent = clock::now();
+            let (sent, last) = (clock::now(), self.census.last_id());
             let limit = Duration::from_micros(self.pace.limit.load(SeqCst));
             let outcome = timeout(limit, Box::pin(self.ask_once(&mut way))).await;
             let outcome = outcome.unwrap_or(Err(Trouble::Timeout));
             let has_moved = matches!(outcome, Err(Trouble::Moved(_)));
             let observation = match outcome {
-                Ok(facts) => Observation::Answered {
-                    node: self.node,
-                    sent,
-                    at: clock::now(),
-                    facts,
-                },
+                Ok(facts) => {
+                    self.leave_those_before(&mut way, &facts.started, last);
+                    Observation::Answered {
+                        node: self.node,
+                        sent,
+                        at: clock::now(),
+                        facts,
+                    }
+                }
                 Err(trouble) => {
                     if let Some(lost) = way.server.take() {
                         way.census.servers.remove(&lost.card.id);
@@ -144,6 +149,7 @@ impl Prober {
                 }
             };
             if has_moved {
+                way.heard = None;
                 self.leave();
                 self.tell_move(&std::mem::take(&mut way.address));
             }
@@ -210,6 +216,17 @@ impl Prober {
         if let Some(addresses) = self.names.last_known(&host.name) {
             self.census.fence_elsewhere(&host.name, &addresses);
         }
+    }
+
+    /// Gives up the servers of a postmaster that is gone: another one, `started` then, has answered. This, too, comes before its answer.
+    fn leave_those_before(&self, way: &mut Way, started: &str, last: u64) {
+        let host = self.target.host(0);
+        if let Some((before, known)) = &way.heard
+            && before != started
+        {
+            self.census.fence_older(&host.name, host.port, *known);
+        }
+        way.heard = Some((started.to_owned(), last));
     }
 
     fn tell_move(&self, before: &str) {

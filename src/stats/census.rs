@@ -69,6 +69,23 @@ impl Census {
         }
     }
 
+    /// The same for the servers of the node at `host` and `port` whose number is `last` at most: it was started again since, and does not know
+    /// them. Where it went down without a word, theirs is a silence that would last.
+    pub fn fence_older(&self, host: &str, port: u16, last: u64) {
+        let all = self.servers.iter();
+        let is_older = |card: &ServerCard| {
+            card.id <= last && card.facts.host == host && card.facts.port == port
+        };
+        let older: Vec<_> = all
+            .filter(|card| is_older(card))
+            .map(|card| Arc::clone(&card))
+            .collect();
+        for card in older {
+            card.need_close();
+            self.fence(&card);
+        }
+    }
+
     /// Nothing that the server with `card` says counts any more; the client that holds it hears of that at once.
     pub fn fence(&self, card: &ServerCard) {
         card.fence();
@@ -90,6 +107,11 @@ impl Census {
     /// The client with this id, while it lives.
     pub fn client(&self, id: u64) -> Option<Arc<ClientCard>> {
         self.clients.get(&id).map(|card| Arc::clone(&card))
+    }
+
+    /// The last id that was given out.
+    pub fn last_id(&self) -> u64 {
+        self.last_id.load(Relaxed)
     }
 
     /// The next id; clients and servers share one counter.

@@ -9,6 +9,8 @@ use pooler::cli::cluster::Stop;
 use crate::support::eventually;
 use crate::support::load::{assert_good, more, past, under_load, with_splitting};
 use crate::support::pooler::Pooler;
+use crate::support::postgres::Server;
+use crate::support::relay::Relay;
 use crate::support::scene::port;
 use crate::support::wire::{Address, batch};
 
@@ -255,6 +257,39 @@ fn only_what_may_have_been_a_commit_has_an_outcome_that_nobody_knows() {
         assert_eq!(client.value("select count(*) from t where id = 8"), "0");
     }
     signal_node(&scene, 0, "-CONT");
+}
+
+#[test]
+fn servers_of_a_primary_that_lost_its_power_are_given_up_when_it_is_there_again() {
+    let scene = Scene::start();
+    let server = Server {
+        host: "127.0.0.1".into(),
+        port: scene.ports[0],
+    };
+    let relay = Relay::start("127.0.0.1", &server);
+    let primary = format!("127.0.0.1:{}", relay.port());
+    let nodes = [primary.as_str(), &scene.address(1), &scene.address(2)];
+    let pooler = scene.config().set("clusters.main", "nodes", nodes).start();
+    let (mut busy, mut idle) = (pooler.connect(), pooler.connect());
+    busy.query("begin").good();
+    idle.query("insert into t values (1)").good();
+    busy.query("commit").good();
+    busy.send(batch().query("insert into t select 2 from pg_sleep(90)"));
+    eventually(LONG, "it is under way", || {
+        scene.sql(
+            0,
+            "select count(*) from pg_stat_activity where query like 'insert into t select 2%'",
+        ) == "1"
+    });
+    relay.cut();
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().restart(0).unwrap();
+    let reply = busy.until_ready();
+    assert_eq!((reply.error().code.as_str(), reply.status), ("08007", 'I'));
+    for client in [&mut idle, &mut busy] {
+        client.query("insert into t values (3)").good();
+    }
+    assert_eq!(idle.value("select count(*) from t where id <> 2"), "3");
 }
 
 #[test]

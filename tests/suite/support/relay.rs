@@ -1,6 +1,6 @@
 //! The same PostgreSQL at more addresses: what connects to a relay is passed on.
 
-use std::io;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,8 @@ pub struct Relay {
     taken: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
     ways: Arc<Mutex<Vec<TcpStream>>>,
+    /// How often the connections until then were cut off without a word.
+    cuts: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -30,9 +32,11 @@ impl Relay {
             taken: Arc::default(),
             is_over: Arc::default(),
             ways: Arc::default(),
+            cuts: Arc::default(),
         };
         let (taken, is_over) = (Arc::clone(&relay.taken), Arc::clone(&relay.is_over));
         let (ways, behind) = (Arc::clone(&relay.ways), behind.clone());
+        let cuts = Arc::clone(&relay.cuts);
         thread::spawn(move || {
             for near in listener.incoming() {
                 if is_over.load(Ordering::SeqCst) {
@@ -41,7 +45,7 @@ impl Relay {
                 let Ok(near) = near else { continue };
                 taken.fetch_add(1, Ordering::SeqCst);
                 if let Ok(far) = TcpStream::connect((behind.host.as_str(), behind.port)) {
-                    pass_on(near, far, &ways);
+                    pass_on(near, far, &ways, &cuts);
                 }
             }
         });
@@ -63,19 +67,34 @@ impl Relay {
         self.address.port()
     }
 
+    /// From now on nothing passes on the connections that are there, as where a machine loses its power; nobody is told.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// How many connections came.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
 }
 
-fn pass_on(near: TcpStream, far: TcpStream, ways: &Mutex<Vec<TcpStream>>) {
+fn pass_on(near: TcpStream, far: TcpStream, ways: &Mutex<Vec<TcpStream>>, cuts: &Arc<AtomicUsize>) {
     let both = |stream: &TcpStream| stream.try_clone().expect("one more descriptor");
     ways.lock().unwrap().extend([both(&near), both(&far)]);
+    let before = cuts.load(Ordering::SeqCst);
     for (mut from, mut to) in [(both(&near), both(&far)), (far, near)] {
+        let cuts = Arc::clone(cuts);
         thread::spawn(move || {
-            drop(io::copy(&mut from, &mut to));
-            drop(to.shutdown(Shutdown::Write));
+            let mut bytes = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                let is_cut = cuts.load(Ordering::SeqCst) > before;
+                if !is_cut && to.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+            }
+            if cuts.load(Ordering::SeqCst) == before {
+                drop(to.shutdown(Shutdown::Write));
+            }
         });
     }
 }
