@@ -105,7 +105,7 @@ pub fn explain(
     let around = Circumstances {
         view: &view,
         policy: &splitting.policy,
-        written_by_all: routes.written(&view),
+        written_by_all: routes.written(&view, &splitting.policy),
         load: &|node| routes.load(node),
         now: look.now,
     };

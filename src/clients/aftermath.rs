@@ -8,6 +8,7 @@ use crate::clients::session::{Next, Session, Standing};
 use crate::clients::split::{Split, judge};
 use crate::clock::{self, Moment};
 use crate::error::Error;
+use crate::protocol::traces::may_change_code;
 use crate::routing::balance::Ejected;
 use crate::routing::standing::Mark;
 use crate::topology::board::Board;
@@ -42,6 +43,7 @@ impl Session {
 
     /// A transaction on the primary is over that may have written.
     pub(super) fn note_written(&mut self, now: Moment) {
+        self.note_code();
         let Some(course) = &mut self.course else {
             return;
         };
@@ -56,22 +58,43 @@ impl Session {
         };
         split.standing.wrote(now, epoch);
         course.board.want_sample(now);
-        let code = self.pool.group.dictionary.code_generation();
-        split.routes.code_is(&self.pool.user, code);
     }
 
-    /// The primary says something, which may be the end of a write: before the client hears it, everybody's reads count on it.
+    /// The primary says something, which may be the end of a write, or of what changes code: before the client hears it, everybody's
+    /// reads count on it.
     pub(super) fn mark_for_all(&mut self) {
-        let Some(course) = &mut self.course else {
+        let Some(course) = &self.course else {
             return;
         };
-        let (_, epoch) = course.bound();
-        if let Some(split) = &mut course.split
-            && split.flight.is_none()
-            && !split.has_only_read()
-        {
-            split.routes.wrote(Mark::new(clock::now(), epoch));
+        let Some(deeds) = &course.deeds else {
+            return;
+        };
+        if self.side.keeps.changed_code {
+            self.pool.registry.code_changed(deeds);
         }
+        if deeds.are_followed() && course.may_write() {
+            deeds.wrote(Mark::new(clock::now(), course.reign()));
+        }
+    }
+
+    /// A transaction is over, and what it changed of the code is known to all: at its last words, or now, where there were none.
+    fn note_code(&mut self) {
+        let has_changed = std::mem::take(&mut self.side.keeps.changed_code);
+        if has_changed
+            && let Some(course) = &self.course
+            && let Some(deeds) = &course.deeds
+        {
+            self.pool.registry.code_changed(deeds);
+        }
+    }
+
+    /// Notes whether what the client sends may change code, where nobody else reads its texts: by its words, for to say so too often
+    /// is safe.
+    pub(super) fn note_code_in(&mut self, chunk: &[u8]) {
+        if self.rules.reads_texts() || self.server().side.copying {
+            return;
+        }
+        self.side.keeps.changed_code |= may_change_code(chunk);
     }
 
     /// A replica could not serve what was judged to be a read: its texts go to the primary for so long.

@@ -8,6 +8,7 @@ use crate::clients::split::Split;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
+use crate::pools::deeds::Deeds;
 use crate::pools::group::Group;
 use crate::pools::plan::{Plan, Reads};
 use crate::protocol::commits::Commits;
@@ -41,6 +42,8 @@ pub struct Course {
     pub startup_wish: Wish,
     /// Where reads are split off.
     pub(super) split: Option<Box<Split>>,
+    /// What is done to the database of its server, by whomever.
+    pub(super) deeds: Option<Arc<Deeds>>,
 }
 
 /// What became of the search for a node.
@@ -130,6 +133,7 @@ impl Course {
             commits: Box::default(),
             startup_wish: Wish::default(),
             split: None,
+            deeds: None,
         };
         if is_reader {
             course.note_read(&view, bound);
@@ -170,6 +174,37 @@ impl Course {
     /// The node whose pool the session holds, and the reign in which it was chosen.
     pub(super) fn bound(&self) -> (NodeId, Epoch) {
         self.bound
+    }
+
+    /// The reign in which its server writes what it writes now.
+    pub(super) fn reign(&self) -> Epoch {
+        let view = self.board.view();
+        if view.writer == Some(self.bound.0) {
+            view.epoch
+        } else {
+            self.bound.1
+        }
+    }
+
+    /// Whether what is under way may write. On a replica it does once that has become the primary.
+    pub(super) fn may_write(&self) -> bool {
+        let is_on_replica = match &self.split {
+            Some(split) if split.has_only_read() => return false,
+            Some(split) => split.flight.is_some(),
+            None => self.read.from.is_some(),
+        };
+        !is_on_replica || self.board.view().writer == Some(self.bound.0)
+    }
+
+    /// Notes what its next server's database is.
+    fn follow_deeds(&mut self, plan: &Plan) {
+        let is_known = match (&self.deeds, &plan.deeds) {
+            (Some(known), Some(new)) => Arc::ptr_eq(known, new),
+            (known, new) => known.is_none() && new.is_none(),
+        };
+        if !is_known {
+            self.deeds.clone_from(&plan.deeds);
+        }
     }
 
     /// Notes whether what comes is read from a replica.
@@ -213,6 +248,9 @@ impl Session {
         let splitting = plan.split.as_ref().filter(|_| self.course.is_some());
         if self.pool.is_retired() || plan.rules.is_followed != self.course.is_some() {
             self.change_course()?;
+        }
+        if let Some(course) = &mut self.course {
+            course.follow_deeds(plan);
         }
         if let Some(splitting) = splitting
             && self.split().is_some()

@@ -103,7 +103,7 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: routes.written(&view),
+            written_by_all: routes.written(&view, &policy),
             load: &|node| routes.load(node),
             now,
         };

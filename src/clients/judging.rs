@@ -169,7 +169,7 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: split.routes.written(&view),
+            written_by_all: split.routes.written(&view, &policy),
             load: &|node| split.routes.load(node),
             now,
         };

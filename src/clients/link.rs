@@ -176,6 +176,7 @@ impl Session {
             let is_first = self.server().kept.is_awaited();
             if self.course.is_some() {
                 self.begin_trial(chunk);
+                self.note_code_in(chunk);
             }
             if is_first && (self.course.is_some() || self.late.is_some()) {
                 self.put_begin(chunk, gathered);

@@ -120,7 +120,6 @@ impl Session {
         let wish = course.startup_wish;
         course.split.get_or_insert_with(|| {
             let routes = registry.routes_of(&pool.group.database.name);
-            routes.code_is(&pool.user, pool.group.dictionary.code_generation());
             Box::new(Split::new(routes, wish))
         });
     }
@@ -197,7 +196,7 @@ impl Session {
         let around = Circumstances {
             view: &view,
             policy: &policy,
-            written_by_all: routes.written(&view),
+            written_by_all: routes.written(&view, &policy),
             load: &|node| routes.load(node),
             now,
         };

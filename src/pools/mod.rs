@@ -1,5 +1,6 @@
 //! Servers on loan: the promise of `pool_size`, the line before it, and who opens and closes servers.
 
+pub mod deeds;
 pub mod dialer;
 pub mod elder;
 pub mod follow;

@@ -9,6 +9,7 @@ use crate::config::settings::{DatabaseSettings, Settings};
 use crate::config::value::{Route, TlsMode};
 use crate::net::names::Rules as NameRules;
 use crate::net::stream::SocketOptions;
+use crate::pools::deeds::Deeds;
 use crate::pools::policy::Upkeep;
 use crate::protocol::dialogue::Rules;
 use crate::routing::route::{Policy, Target};
@@ -73,6 +74,8 @@ pub struct Plan {
     pub reads: Reads,
     /// How reads are split off: `route = "auto"`.
     pub split: Option<Arc<Splitting>>,
+    /// What is done to its database, where that is in a cluster.
+    pub deeds: Option<Arc<Deeds>>,
     /// The user is forced, so the pool keeps `min_pool_size` without clients.
     pub is_forced: bool,
 }
@@ -89,7 +92,7 @@ fn tls_setup(settings: &Settings, cluster: Option<&str>) -> String {
 }
 
 /// Makes the plan for the pool of `name` (which `database` describes) and the server-side `user`, whose password, where one
-/// is known, is `password`.
+/// is known, is `password`. What is shared with others ([`Plan::deeds`]) is left open.
 pub fn plan(
     settings: &Settings,
     name: &str,
@@ -171,6 +174,7 @@ pub fn plan(
         split: settings
             .is_split(name, user)
             .then(|| Arc::new(splitting(settings, name, user))),
+        deeds: None,
         is_forced: database.user.is_some(),
     }
 }

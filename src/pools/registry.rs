@@ -25,6 +25,7 @@ use crate::clock::{self, Moment};
 use crate::config::settings::{FALLBACK, Settings};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
+use crate::pools::deeds::Deeds;
 use crate::pools::elder::Elder;
 use crate::pools::group::Group;
 use crate::pools::limits::{Database, User};
@@ -102,6 +103,8 @@ pub struct Registry {
     /// Told when a catalog is to be loaded at once.
     pub wants_catalog: Arc<Notify>,
     texts: ArcSwap<Cache>,
+    /// What is done to databases, by the names of their clusters and their own there.
+    deeds: DashMap<(String, String), Weak<Deeds>>,
     /// The process that this one takes over from.
     pub elder: ArcSwapOption<Elder>,
     /// Where clients knock.
@@ -153,6 +156,7 @@ impl Registry {
             routes: DashMap::new(),
             wants_catalog: Arc::default(),
             texts: ArcSwap::from_pointee(Cache::new(TEXTS, lists(&settings))),
+            deeds: DashMap::new(),
             doors: ArcSwap::default(),
             elder: ArcSwapOption::empty(),
             peers: Peers::default(),
@@ -298,13 +302,55 @@ impl Registry {
         if let Some(known) = self.routes.get(database) {
             return Arc::clone(&known);
         }
-        let made = self.routes.entry(database.to_owned()).or_insert_with(|| {
+        let settings = self.settings.load_full();
+        let deeds = self.deeds_of(&settings, database).unwrap_or_default();
+        let entry = self.routes.entry(database.to_owned());
+        let made = Arc::clone(&entry.or_insert_with(|| {
             let texts = self.texts.load_full();
             let wants_catalog = Arc::clone(&self.wants_catalog);
             self.wants_catalog.notify_one();
-            Arc::new(Routes::new(database, texts, wants_catalog))
-        });
-        Arc::clone(&made)
+            Arc::new(Routes::new(database, texts, deeds, wants_catalog))
+        }));
+        if !Arc::ptr_eq(&settings, &self.settings.load()) {
+            // A reload came in between, and may have missed it.
+            self.follow_deeds(&self.settings.load());
+        }
+        made
+    }
+
+    /// What is done to the database that clients call `database`, where it is in a cluster; the same for all its names.
+    fn deeds_of(&self, settings: &Settings, database: &str) -> Option<Arc<Deeds>> {
+        let (cluster, _) = settings.cluster_of(database)?;
+        let key = (
+            cluster.to_owned(),
+            settings.server_dbname(database).to_owned(),
+        );
+        if let Some(known) = self.deeds.get(&key).and_then(|known| known.upgrade()) {
+            return Some(known);
+        }
+        self.deeds.retain(|_, known| known.strong_count() > 0);
+        let mut entry = self.deeds.entry(key).or_default();
+        let deeds = entry.upgrade().unwrap_or_default();
+        *entry = Arc::downgrade(&deeds);
+        Some(deeds)
+    }
+
+    /// A reload may have led the names of databases elsewhere.
+    fn follow_deeds(&self, settings: &Settings) {
+        for routes in &self.routes {
+            if let Some(deeds) = self.deeds_of(settings, &routes.database) {
+                routes.deeds.store(deeds);
+            }
+        }
+    }
+
+    /// Somebody has changed code, or may have, in the database of `deeds`: all its catalogs are to be loaded again.
+    pub fn code_changed(&self, deeds: &Arc<Deeds>) {
+        for routes in &self.routes {
+            if Arc::ptr_eq(&routes.deeds.load(), deeds) {
+                routes.code_changed();
+            }
+        }
     }
 
     /// Puts the operator's lists of functions in force.

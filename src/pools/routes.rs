@@ -10,15 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Moment};
+use crate::config::routing::Consistency;
+use crate::pools::deeds::Deeds;
 use crate::routing::balance::{Ejected, Load};
 use crate::routing::cache::Cache;
 use crate::routing::catalog::Catalog;
 use crate::routing::intent::Intent;
-use crate::routing::route::Reason;
+use crate::routing::route::{Policy, Reason};
 use crate::routing::standing::Mark;
 use crate::topology::node::NodeId;
 use crate::topology::view::ClusterView;
@@ -60,10 +61,9 @@ pub struct Routes {
     pub wants_catalog: Arc<Notify>,
     /// What became of requests.
     pub counts: Counts,
+    /// What anybody does to the database, by whatever name.
+    pub deeds: ArcSwap<Deeds>,
     loads: Mutex<HashMap<NodeId, Load>>,
-    written: Mutex<Option<Mark>>,
-    /// The generation of code that was seen last, by user.
-    code: DashMap<String, u64>,
     changes: AtomicU64,
     generations: AtomicU64,
     is_in_trouble: AtomicBool,
@@ -109,16 +109,20 @@ impl Drop for Flight {
 
 impl Routes {
     /// Of a database of which nothing is known yet.
-    pub fn new(database: &str, texts: Arc<Cache>, wants_catalog: Arc<Notify>) -> Self {
+    pub fn new(
+        database: &str,
+        texts: Arc<Cache>,
+        deeds: Arc<Deeds>,
+        wants_catalog: Arc<Notify>,
+    ) -> Self {
         Self {
             database: database.to_owned(),
             texts: ArcSwap::new(texts),
             catalog: ArcSwap::from_pointee(Catalog::awaited()),
             wants_catalog,
             counts: Counts::default(),
+            deeds: ArcSwap::new(deeds),
             loads: Mutex::default(),
-            written: Mutex::default(),
-            code: DashMap::new(),
             changes: AtomicU64::new(0),
             generations: AtomicU64::new(0),
             is_in_trouble: AtomicBool::new(false),
@@ -186,36 +190,19 @@ impl Routes {
         listed.iter().cloned().collect()
     }
 
-    /// Somebody's write was answered.
-    pub fn wrote(&self, mark: Mark) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.is_none_or(|last| last.at < mark.at) {
-            *written = Some(mark);
+    /// The last write of anybody, where `policy` asks for it, and what `view` tells of its position.
+    pub fn written(&self, view: &ClusterView, policy: &Policy) -> Option<Mark> {
+        if policy.consistency != Consistency::Global {
+            return None;
         }
+        self.deeds.load().written(view)
     }
 
-    /// The last write of anybody, and what `view` tells of its position.
-    pub fn written(&self, view: &ClusterView) -> Option<Mark> {
-        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.map(|mut mark| {
-            mark.learn(view);
-            mark
-        })
-    }
-
-    /// What `user` has run is of this generation of code. Where that is another than before, nothing is known to read
-    /// until the catalog is loaded again.
-    pub fn code_is(&self, user: &str, generation: u64) {
-        let known = self.code.get(user).map(|known| *known);
-        if known == Some(generation) {
-            return;
-        }
-        self.code.insert(user.to_owned(), generation);
-        if known.is_some() {
-            self.changes.fetch_add(1, SeqCst);
-            self.catalog.store(Arc::new(Catalog::awaited()));
-            self.wants_catalog.notify_one();
-        }
+    /// Code has changed, or may have: nothing is known to read until the catalog is loaded again.
+    pub fn code_changed(&self) {
+        self.changes.fetch_add(1, SeqCst);
+        self.catalog.store(Arc::new(Catalog::awaited()));
+        self.wants_catalog.notify_one();
     }
 
     /// The catalog is about to be loaded.

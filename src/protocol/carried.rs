@@ -72,6 +72,8 @@ pub struct Keeps {
     pub channels: Option<Box<Channels>>,
     /// Channels it has just asked for.
     pub asked: Vec<Box<str>>,
+    /// It has changed code, or may have, and that was not told yet to who goes by a catalog.
+    pub changed_code: bool,
 }
 
 impl Keeps {
@@ -99,6 +101,7 @@ impl Keeps {
             unread: Marks::NONE,
             channels: None,
             asked: Vec::new(),
+            changed_code: false,
         }
     }
 
@@ -185,6 +188,7 @@ impl Dialogue<'_> {
 
     /// Notes that a text, about to be run, may run code of the database's own that leaves something behind unseen.
     pub(super) fn note_suspects(&mut self, traces: &Traces, text: &[u8]) {
+        self.client.keeps.changed_code |= traces.changes_code;
         if !self.rules.keeps() {
             return;
         }

@@ -246,11 +246,6 @@ impl Dictionary {
         self.suspects.store(None);
     }
 
-    /// Grows each time code has changed, or may have.
-    pub fn code_generation(&self) -> u64 {
-        *self.lock_generation()
-    }
-
     fn lock_generation(&self) -> MutexGuard<'_, u64> {
         let generation = self.code_generation.lock();
         generation.unwrap_or_else(PoisonError::into_inner)

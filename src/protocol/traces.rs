@@ -28,6 +28,8 @@ use crate::protocol::pins::Pins;
 
 /// Texts above this size are not looked at: they may leave anything behind.
 pub const LARGEST_TEXT: usize = 64 << 10;
+/// Words that make or change something.
+const MAKERS: [&str; 3] = ["create", "alter", "import"];
 
 /// What a text does with sequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -196,7 +198,7 @@ impl Scan {
         if self.defines {
             self.found.lasting = lasting;
         }
-        self.makes_code |= is(word, "create") || is(word, "alter") || is(word, "import");
+        self.makes_code |= MAKERS.iter().any(|maker| is(word, maker));
         self.found.changes_code |= self.makes_code && is_code(word);
     }
 
@@ -348,6 +350,19 @@ fn runs_texts(word: &[u8]) -> bool {
 }
 
 /// Whether `word` names something that runs, or is run by, functions.
+/// Whether somewhere in `bytes`, of whatever messages they are a part, stand words that make or change code.
+pub fn may_change_code(bytes: &[u8]) -> bool {
+    let mut words = bytes.split(|byte| !byte.is_ascii_alphanumeric());
+    // The length of a message before its text may look like a letter.
+    let makes = |word: &[u8]| MAKERS.iter().any(|maker| ends_with(word, maker));
+    words.any(makes) && words.any(is_code)
+}
+
+fn ends_with(word: &[u8], end: &str) -> bool {
+    let start = word.len().checked_sub(end.len());
+    start.is_some_and(|start| is(&word[start..], end))
+}
+
 fn is_code(word: &[u8]) -> bool {
     const CODE: [&str; 12] = [
         "function",

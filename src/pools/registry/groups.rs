@@ -181,6 +181,7 @@ impl Registry {
         let listed = self.users.load().get(&group.user).cloned();
         let password = listed.or_else(|| group.password());
         let mut plan = plan(&settings, database, entry, &group.user, password);
+        plan.deeds = self.deeds_of(&settings, database);
         if let Node::At { host, port } = node {
             let mut target = (*plan.target).clone();
             target.hosts = vec![Host {

@@ -20,6 +20,7 @@ impl Registry {
         self.warned_of.clear();
         self.names.follow(name_rules(&settings));
         self.follow_lists(&settings);
+        self.follow_deeds(&settings);
         let has_fallback = settings.databases.contains_key(FALLBACK);
         let gone: HashSet<String> = self
             .databases

@@ -1,7 +1,7 @@
 //! What texts are taken to leave behind.
 
 use super::words::may_matter;
-use super::{Harmless, LARGEST_TEXT, Marks, Scan, Traces, traces};
+use super::{Harmless, LARGEST_TEXT, Marks, Scan, Traces, may_change_code, traces};
 use crate::protocol::pins::Pins;
 
 fn marks(text: &str) -> Marks {
@@ -206,4 +206,23 @@ fn a_text_that_was_read_before_is_not_taken_for_another() {
     assert_eq!(read(&long), (608, true));
     assert_eq!(read(b"listen a\0"), (8, false));
     assert_eq!(read(b"listen a\0"), (8, false));
+}
+
+#[test]
+fn words_that_change_code_are_found_wherever_a_read_cuts_their_message() {
+    for bytes in [
+        &b"Q\0\0\0Acreate or replace function f() returns int"[..],
+        b"Q\0\0\0\x10ALTER\tview v",
+        b"P\0\0\0\x10\0create trigger",
+        b"-- all\nselect 1;\ncreate table t (); create policy p",
+    ] {
+        assert!(may_change_code(bytes), "{bytes:?}");
+    }
+    for bytes in [
+        &b"Q\0\0\0\x10select f from view"[..],
+        b"create table created (a int)",
+        b"",
+    ] {
+        assert!(!may_change_code(bytes), "{bytes:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod choice;
+mod everybody;
 mod faults;
 mod freshness;
 mod late;
