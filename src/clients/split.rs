@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clients::trial::Trial;
 use crate::clock::{self, Moment};
 use crate::pools::routes::{self, Decision, Flight, Routes};
-use crate::protocol::effects::{Access, Isolation, Modes};
+use crate::protocol::effects::Isolation;
 use crate::protocol::parameters::Parameters;
 use crate::protocol::prepared::Names;
 use crate::routing::cache::{Cache, Recent, Scope};
@@ -167,7 +167,10 @@ impl Split {
             of("client_encoding", "UTF8"),
         );
         let scope = texts.scope(self.routes.database.as_bytes(), &catalog, path, reading);
-        self.standing.defaults = defaults(params);
+        self.standing.defaults = standing::defaults(
+            params.get("default_transaction_read_only"),
+            params.get("default_transaction_isolation"),
+        );
         self.scope = Some((Arc::clone(params), Arc::clone(&scope)));
         scope
     }
@@ -231,25 +234,6 @@ impl Split {
 
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.gate, Gate::Closed)
-    }
-}
-
-/// What the session's settings say of its transactions.
-fn defaults(params: &Parameters) -> Modes {
-    let is_on = |value: &str| matches!(value, "on" | "true" | "1" | "yes");
-    let access = params
-        .get("default_transaction_read_only")
-        .filter(|value| is_on(value))
-        .map(|_| Access::ReadOnly);
-    let isolation = params.get("default_transaction_isolation");
-    Modes {
-        access,
-        isolation: isolation.map(|level| match level {
-            "serializable" => Isolation::Serializable,
-            "repeatable read" => Isolation::RepeatableRead,
-            _ => Isolation::ReadCommitted,
-        }),
-        ..Modes::default()
     }
 }
 

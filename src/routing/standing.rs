@@ -6,7 +6,7 @@
 //! sent after it. Positions belong to a reign; after a failover they count only up to where the new one began.
 
 use crate::clock::Moment;
-use crate::protocol::effects::Modes;
+use crate::protocol::effects::{Access, Isolation, Modes};
 use crate::topology::node::{Lsn, NodeId};
 use crate::topology::phase::Epoch;
 use crate::topology::view::ClusterView;
@@ -50,6 +50,30 @@ impl Mark {
             view.floor
         }
     }
+}
+
+/// What the values of `default_transaction_read_only` and `default_transaction_isolation` say of a session's transactions, as whoever
+/// set them has written them. PostgreSQL takes them in any case, and a switch by its first letters. What cannot be read is taken
+/// for the strictest.
+pub fn defaults(read_only: Option<&str>, isolation: Option<&str>) -> Modes {
+    Modes {
+        access: read_only
+            .filter(|value| is_on(value))
+            .map(|_| Access::ReadOnly),
+        isolation: isolation.map(|level| match &*level.to_ascii_lowercase() {
+            "read committed" | "read uncommitted" => Isolation::ReadCommitted,
+            "repeatable read" => Isolation::RepeatableRead,
+            _ => Isolation::Serializable,
+        }),
+        ..Modes::default()
+    }
+}
+
+fn is_on(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let begins = |word: &str| !value.is_empty() && word.starts_with(&value);
+    // Of "o" it is not known whether it is on.
+    begins("true") || begins("yes") || value == "on" || value == "1"
 }
 
 /// The transaction a session is in, as far as its next statement may go elsewhere.
@@ -117,5 +141,31 @@ impl Standing {
         if let Some((_, mark)) = &mut self.read {
             mark.learn(view);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Isolation, defaults};
+
+    #[test]
+    fn defaults_are_read_in_whatever_case_and_as_short_as_postgresql_does() {
+        for on in ["on", "ON", "true", "Tr", "t", "yes", "Y", "1"] {
+            assert_eq!(defaults(Some(on), None).access, Some(Access::ReadOnly));
+        }
+        for off in ["off", "OF", "o", "", "f", "False", "no", "0", "11"] {
+            assert_eq!(defaults(Some(off), None).access, None, "{off}");
+        }
+        for (level, wanted) in [
+            ("READ COMMITTED", Isolation::ReadCommitted),
+            ("read uncommitted", Isolation::ReadCommitted),
+            ("Repeatable Read", Isolation::RepeatableRead),
+            ("REPEATABLE READ", Isolation::RepeatableRead),
+            ("SERIALIZABLE", Isolation::Serializable),
+            ("snapshot", Isolation::Serializable),
+        ] {
+            assert_eq!(defaults(None, Some(level)).isolation, Some(wanted));
+        }
+        assert_eq!(defaults(None, None).isolation, None, "the server knows");
     }
 }

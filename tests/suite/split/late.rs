@@ -627,3 +627,42 @@ fn any_course_of_statements_is_answered_as_by_postgresql_itself() {
     let moved = routed.row_where("why", "the transaction leaves its replica");
     assert!(moved.is_some(), "some moved");
 }
+
+#[test]
+fn what_a_session_has_by_default_holds_in_whatever_case_it_was_said() {
+    let scene = scene();
+    let pooler = start(&late(&scene));
+    let with = |options: &str| {
+        let login = pooler.login().parameter("options", options);
+        login.connect()
+    };
+    let mut strict = with("-c default_transaction_isolation=REPEATABLE\\ READ");
+    for _ in 0..5 {
+        strict.query("begin").good();
+        assert!(scene.is_primary(&port(&mut strict)), "one snapshot");
+        strict.query("insert into t values (1, 1)").good();
+        assert_eq!(
+            strict.value("show transaction_isolation"),
+            "repeatable read"
+        );
+        strict.query("rollback").good();
+    }
+    let mut serializable = with("-c default_transaction_isolation=SERIALIZABLE");
+    for _ in 0..5 {
+        assert!(scene.is_primary(&port(&mut serializable)));
+    }
+    let counted = pooler.show("SHOW ROUTING");
+    let why = counted.column("why");
+    let is_refusal = |why: &String| why.contains("a replica");
+    assert!(
+        !why.iter().any(is_refusal),
+        "nobody refused anything: {why:?}"
+    );
+    assert!(scene.is_replica(&port(&mut pooler.connect())));
+    for on in ["ON", "y", "TRUE"] {
+        let mut reader = with(&format!("-c default_transaction_read_only={on}"));
+        on_replica(&scene, &mut reader, "begin");
+        let refused = reader.query("insert into t values (1, 1)");
+        assert_eq!(refused.error().code, "25006", "it is not moved");
+    }
+}
