@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_of_its_transaction_is_not_taken_for_any_other_constant() {
+        let (cache, mut recent, scope) = cache();
+        let mut tells = |constant: &str| {
+            let text = format!("select {constant}::timestamptz");
+            let facts = cache.facts(&mut recent, &scope, text.as_bytes());
+            facts.tells_of_transaction
+        };
+        assert!(!tells("'2026-11-29'"));
+        assert!(tells("'now'"));
+        assert!(tells("'today 10:00'"));
+        assert!(!tells("'2026-11-30'"));
+        assert!(tells("\"now\"()"));
+    }
+
+    #[test]
     fn a_text_that_a_worker_has_seen_costs_no_allocation() {
         let (cache, mut recent, scope) = cache();
         let text = b"select a from t where b = 1";

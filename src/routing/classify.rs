@@ -11,6 +11,7 @@ use crate::protocol::lexer::{self, Kind, Strings, Token, Unread};
 use crate::protocol::sql::{Statement, statements};
 use crate::routing::intent::{Hint, Intent, Why};
 use crate::routing::judge::{Judge, Judgement, is_node_local_setting, text};
+use crate::routing::normal::{Quotes, tells_moment};
 use crate::routing::scan::{self, Findings};
 use crate::routing::second;
 
@@ -181,7 +182,7 @@ pub fn classify_tokens(
     }
 }
 
-/// Words and constants that mean the same moment, or the same snapshot, throughout a transaction.
+/// Words that mean the same moment, or the same snapshot, throughout a transaction.
 const OF_TRANSACTION: &[&str] = &[
     "now",
     "transaction_timestamp",
@@ -193,19 +194,19 @@ const OF_TRANSACTION: &[&str] = &[
     "pg_export_snapshot",
     "pg_current_snapshot",
     "txid_current_snapshot",
-    "'now'",
-    "'today'",
-    "'tomorrow'",
-    "'yesterday'",
 ];
 
 fn tells_of_transaction(text: &[u8], tokens: &[Token]) -> bool {
-    tokens.iter().any(|token| {
-        let word = token.of(text);
-        (3..=24).contains(&word.len())
-            && OF_TRANSACTION
-                .iter()
-                .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+    let is_known = |word: &[u8]| {
+        let mut known = OF_TRANSACTION.iter();
+        known.any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    tokens.iter().any(|token| match token.kind {
+        Kind::Text | Kind::EscapeText | Kind::UnicodeText | Kind::DollarText => {
+            tells_moment(token.of(text))
+        }
+        Kind::Word | Kind::Quoted => is_known(token.of(text).trim_ascii_quotes()),
+        _ => false,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The same statement with other constants is the same statement: its normal form, as a key.
 //!
 //! A client that writes values into its texts would fill any cache. Where constants cannot matter (queries and DML that call nothing
-//! which acts by them) each is replaced by an empty one, and comments and blanks are dropped. Everything else is its own key.
+//! which acts by them) each is replaced by an empty one, or by `'now'` where it names a moment of its transaction, and comments and
+//! blanks are dropped. Everything else is its own key.
 
 use crate::protocol::lexer::{Kind, Strings, Token, cut};
 use crate::protocol::sql::statements;
@@ -26,6 +27,22 @@ const TELLING: &[&str] = &[
 const FIRST: &[&str] = &[
     "select", "values", "with", "insert", "update", "delete", "merge",
 ];
+
+/// Words of dates and times that mean the same moment throughout a transaction.
+const MOMENTS: &[&str] = &["now", "today", "tomorrow", "yesterday"];
+/// No date is longer, nor a list of a few, in bytes.
+const LONGEST_MOMENT: usize = 256;
+
+/// Whether a string constant may name a moment that depends on when its transaction began, be it alone, with more of a date, or in a
+/// range or an array of them.
+pub fn tells_moment(constant: &[u8]) -> bool {
+    let is_moment = |word: &[u8]| {
+        let mut moments = MOMENTS.iter();
+        moments.any(|moment| word.eq_ignore_ascii_case(moment.as_bytes()))
+    };
+    let mut words = constant.split(|byte| !byte.is_ascii_alphabetic());
+    constant.len() <= LONGEST_MOMENT && words.any(is_moment)
+}
 
 /// Whether `text`, cut into `tokens`, may be known by its normal form.
 pub fn may_be_normalised(text: &[u8], tokens: &[Token]) -> bool {
@@ -64,7 +81,9 @@ fn inside(constant: &[u8]) -> &[u8] {
     open.map_or(constant, |at| &constant[at + 1..])
 }
 
-trait Quotes {
+/// A name that may stand in quotes.
+pub trait Quotes {
+    /// It, without them.
     fn trim_ascii_quotes(&self) -> &[u8];
 }
 
@@ -85,6 +104,11 @@ pub fn write(text: &[u8], tokens: &[Token], hint: Option<Hint>, out: &mut Vec<u8
     });
     for token in tokens {
         match token.kind {
+            Kind::Text | Kind::EscapeText | Kind::UnicodeText | Kind::DollarText
+                if tells_moment(token.of(text)) =>
+            {
+                out.extend_from_slice(b"'now' ");
+            }
             Kind::Text | Kind::EscapeText | Kind::UnicodeText | Kind::DollarText | Kind::Bits => {
                 out.extend_from_slice(b"'' ");
             }
@@ -145,6 +169,31 @@ mod tests {
         );
         assert!(form("insert into t values (1)").is_some());
         assert!(form("(select 1); update t set a = 2").is_some());
+    }
+
+    #[test]
+    fn a_constant_that_names_a_moment_of_its_transaction_is_known_by_that_alone() {
+        let now = form("select 'now'::timestamptz").unwrap();
+        assert_eq!(now, " select 'now' :: timestamptz ");
+        for constant in [
+            "'NOW'",
+            "' today 10:00'",
+            "'today12:00'",
+            "'10:00 tomorrow'",
+            "E'yesterday'",
+            "$$now$$",
+            "$d$now$d$",
+            "'{now,infinity}'",
+            "'[yesterday,today)'",
+        ] {
+            let other = form(&format!("select {constant}::timestamptz"));
+            assert_eq!(other.as_ref(), Some(&now), "{constant}");
+        }
+        let long = format!("'now{}'", " ".repeat(300));
+        for constant in ["'nowhere'", "'epoch'", "'2026-11-29'", "''", &long] {
+            let other = form(&format!("select {constant}::timestamptz"));
+            assert_ne!(other.as_ref(), Some(&now), "{constant}");
+        }
     }
 
     #[test]
