@@ -452,7 +452,9 @@ pub fn fitness(
     let Some((last, mark)) = &standing.read else {
         return Ok(());
     };
-    let is_same = *last == node.id && mark.epoch == view.epoch;
+    // One that was started again may show less than it had shown before.
+    let has_gone_on = node.answers_since.is_some_and(|since| since < mark.at);
+    let is_same = *last == node.id && mark.epoch == view.epoch && has_gone_on;
     if is_same || is_past(mark) {
         return Ok(());
     }

@@ -250,6 +250,7 @@ impl Cluster {
         node.trouble = None;
         node.timeouts = 0;
         node.outcomes += 1;
+        node.goes_on(&facts, at);
         node.facts = Some((sent, facts.clone()));
         if facts.in_recovery {
             if self.writer == Some(id) {
@@ -338,7 +339,7 @@ impl Cluster {
     fn failed(&mut self, id: NodeId, sent: Moment, at: Moment, trouble: Trouble) {
         let node = &mut self.roster[id];
         node.asked = Some(sent);
-        node.facts = None;
+        (node.facts, node.answers_since) = (None, None);
         node.outcomes += 1;
         node.timeouts += u32::from(matches!(trouble, Trouble::Timeout | Trouble::Denied(_)));
         node.forget_lag(Out::Unmeasured);

@@ -267,6 +267,8 @@ pub struct Node {
     pub facts: Option<(Moment, Facts)>,
     /// When it was last heard, and how long that answer took.
     pub heard: Option<(Moment, Duration)>,
+    /// Since when it has answered each probe, and was not started again. None since it failed.
+    pub answers_since: Option<Moment>,
     /// The last failure, since the last answer.
     pub trouble: Option<Trouble>,
     /// Probes without an answer in time, one after the other.
@@ -296,6 +298,7 @@ impl Node {
             asked: None,
             facts: None,
             heard: None,
+            answers_since: None,
             trouble: None,
             timeouts: 0,
             outcomes: 0,
@@ -327,10 +330,18 @@ impl Node {
     pub fn moved(&mut self) {
         self.moves += 1;
         self.timeouts = 0;
+        self.answers_since = None;
         self.is_ahead = false;
         self.has_ceased = false;
         self.followed = None;
         self.membership.begin_anew();
+    }
+
+    /// It answers `facts` at `at`: whether that goes on from what it answered last, which it still has.
+    pub fn goes_on(&mut self, facts: &Facts, at: Moment) {
+        let known = self.facts.as_ref();
+        let is_same = known.is_some_and(|(_, known)| known.started == facts.started);
+        self.answers_since = self.answers_since.filter(|_| is_same).or(Some(at));
     }
 
     /// Its lag is not known any more, for the reason `why`, so it serves no reads.

@@ -197,6 +197,7 @@ impl Roster {
                     .map(|service| weighed(service, &node.place))
                     .collect(),
                 heard: node.heard.map(|(at, _)| at),
+                answers_since: node.answers_since,
                 misses: node.timeouts,
                 moves: node.moves,
                 took: node.heard.map_or(Duration::ZERO, |(_, took)| took),

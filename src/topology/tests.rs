@@ -690,3 +690,36 @@ fn a_replica_that_receives_again_without_a_writer_may_follow_the_next_one_and_se
     picture.replica(C, 3, 1100);
     assert!(!serves(&picture, 2), "from whom?");
 }
+
+#[test]
+fn a_node_answers_since_it_first_did_after_a_failure_or_a_start() {
+    let mut picture = stable();
+    let since = |picture: &Picture| picture.view().node(B).and_then(|node| node.answers_since);
+    let first = since(&picture);
+    assert!(first.is_some());
+    picture.replica(B, 3, 1100);
+    assert_eq!(since(&picture), first);
+    picture.failed(B, Trouble::Lost("it broke".into()));
+    assert_eq!(since(&picture), None);
+    picture.replica(B, 3, 1100);
+    let second = since(&picture);
+    assert_eq!(second, Some(at(picture.now)));
+    // It was started again between two probes.
+    picture.now += 10;
+    picture.cluster.observe(Observation::Answered {
+        node: B,
+        sent: at(picture.now - 5),
+        at: at(picture.now),
+        facts: Facts {
+            in_recovery: true,
+            lsn: Lsn(1050),
+            received: Some(Lsn(1050)),
+            timeline: 3,
+            system: 7,
+            started: "afternoon".into(),
+            is_receiving: true,
+            segment: 16 << 20,
+        },
+    });
+    assert_eq!(since(&picture), Some(at(picture.now)));
+}

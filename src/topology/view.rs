@@ -77,6 +77,8 @@ pub struct NodeView {
     pub others: Vec<Service>,
     /// When it was last heard.
     pub heard: Option<Moment>,
+    /// Since when it has answered each probe, and was not started again: what it showed since then it shows still. None since it failed.
+    pub answers_since: Option<Moment>,
     /// How many probes in a row it has not answered in time.
     pub misses: u32,
     /// How long that answer took.

@@ -41,6 +41,7 @@ fn node(id: NodeId, role: Role, lsn: u64, lag_ms: u64) -> NodeView {
         own: serves(role == Role::Replica),
         others: Vec::new(),
         heard: None,
+        answers_since: Some(at(0)),
         misses: 0,
         took: Duration::ZERO,
         moves: 0,
@@ -242,6 +243,28 @@ fn reads_never_go_backwards() {
         [A],
         "the primary was further than any replica is known to be"
     );
+}
+
+#[test]
+fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
+    let policy = Policy::default();
+    let mut standing = Standing::default();
+    standing.has_read(B, at(150), Epoch(1));
+    assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
+    let mut again = view();
+    again.nodes[1].answers_since = Some(at(160));
+    assert_eq!(nodes(READ, &standing, &again, &policy), [A]);
+    // The same where it is known how far it must be: here further than it is.
+    again.sample = Some(Sample {
+        sent: at(170),
+        lsn: Lsn(995),
+    });
+    assert_eq!(nodes(READ, &standing, &again, &policy), [A]);
+    again.nodes[1].lsn = Some(Lsn(995));
+    assert_eq!(nodes(READ, &standing, &again, &policy), [B]);
+    again.nodes[1].answers_since = None;
+    standing.has_read(B, at(180), Epoch(1));
+    assert_eq!(nodes(READ, &standing, &again, &policy), [A]);
 }
 
 #[test]
@@ -852,7 +875,8 @@ proptest! {
         };
         prop_assert!(standing.written.iter().all(is_past));
         if let Some((last, mark)) = &standing.read {
-            let is_same = *last == route.node && mark.epoch == view.epoch;
+            let has_gone_on = node.answers_since < Some(mark.at);
+            let is_same = *last == route.node && mark.epoch == view.epoch && has_gone_on;
             prop_assert!(is_same || is_past(mark));
         }
     }
