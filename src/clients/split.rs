@@ -248,17 +248,19 @@ struct Knowledge<'a> {
     offends_until: Option<Moment>,
 }
 
-impl Known for Knowledge<'_> {
-    fn text(&mut self, text: &[u8]) -> Verdict {
+impl Knowledge<'_> {
+    fn facts(&mut self, text: &[u8]) -> Arc<Facts> {
         let facts = self.texts.facts(self.recent, self.scope, text);
         if let Some(until) = self.offends_until {
             facts.offence.note(until);
         }
-        let mut verdict = Verdict::of(&facts);
-        if facts.offence.is_on(self.now) {
-            verdict.intent = verdict.intent.max(Intent::Write);
-        }
-        verdict
+        facts
+    }
+}
+
+impl Known for Knowledge<'_> {
+    fn text(&mut self, text: &[u8]) -> Verdict {
+        Verdict::at(&self.facts(text), self.now)
     }
 
     fn named(&mut self, name: &[u8]) -> Option<Verdict> {
@@ -267,8 +269,12 @@ impl Known for Knowledge<'_> {
         if noted >> 16 == self.scope.id() && self.offends_until.is_none() {
             return Some(Verdict::from_bits(noted & 0xFFFF));
         }
-        let verdict = self.text(statement.text());
-        statement.take_note(self.scope.id() << 16 | verdict.to_bits());
+        let facts = self.facts(statement.text());
+        let verdict = Verdict::at(&facts, self.now);
+        // That a replica has refused it is over some day.
+        let lasts = !facts.offence.is_on(self.now);
+        let note = self.scope.id() << 16 | verdict.to_bits();
+        statement.take_note(if lasts { note } else { 0 });
         Some(verdict)
     }
 }

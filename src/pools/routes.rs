@@ -64,6 +64,8 @@ pub struct Routes {
     /// What anybody does to the database, by whatever name.
     pub deeds: ArcSwap<Deeds>,
     loads: Mutex<HashMap<NodeId, Load>>,
+    /// The catalog that was loaded last. Who puts another in force holds it.
+    loaded: Mutex<Arc<Catalog>>,
     changes: AtomicU64,
     generations: AtomicU64,
     is_in_trouble: AtomicBool,
@@ -123,6 +125,7 @@ impl Routes {
             counts: Counts::default(),
             deeds: ArcSwap::new(deeds),
             loads: Mutex::default(),
+            loaded: Mutex::default(),
             changes: AtomicU64::new(0),
             generations: AtomicU64::new(0),
             is_in_trouble: AtomicBool::new(false),
@@ -200,6 +203,7 @@ impl Routes {
 
     /// Code has changed, or may have: nothing is known to read until the catalog is loaded again.
     pub fn code_changed(&self) {
+        let _loaded = self.lock_loaded();
         self.changes.fetch_add(1, SeqCst);
         self.catalog.store(Arc::new(Catalog::awaited()));
         self.wants_catalog.notify_one();
@@ -213,14 +217,21 @@ impl Routes {
         }
     }
 
-    /// The catalog has been loaded. Where code has changed meanwhile that is worth nothing.
+    fn lock_loaded(&self) -> MutexGuard<'_, Arc<Catalog>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalog has been loaded. Where code has changed meanwhile that is worth nothing; where it says nothing new, what is known by
+    /// the last one stays known.
     pub fn loaded(&self, loading: Loading, catalog: Catalog) {
-        if self.changes.load(SeqCst) == loading.changes {
-            self.catalog.store(Arc::new(catalog));
-            self.is_in_trouble.store(false, SeqCst);
-        } else {
+        let mut loaded = self.lock_loaded();
+        if self.changes.load(SeqCst) != loading.changes {
             self.wants_catalog.notify_one();
+            return;
         }
+        *loaded = catalog.or_same(&loaded);
+        self.catalog.store(Arc::clone(&loaded));
+        self.is_in_trouble.store(false, SeqCst);
     }
 
     /// The catalog could not be loaded; whether that is news.
@@ -276,4 +287,56 @@ impl Counts {
 /// A seed for the lots of a session.
 pub fn seed() -> u64 {
     u64::from_be_bytes(clock::entropy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Catalog, Routes};
+    use crate::routing::cache::Cache;
+    use crate::routing::catalog::Function;
+    use crate::routing::judge::Lists;
+
+    /// A catalog of functions of no schema, all of the name `f`.
+    fn catalog(generation: u64, may_write: [bool; 2]) -> Catalog {
+        let function = |may_write| Function {
+            schema: (*b"public").into(),
+            least: 0,
+            most: 1,
+            may_write,
+            is_volatile: may_write,
+            touches_session: false,
+        };
+        let functions = may_write.map(function).to_vec();
+        let mut catalog = Catalog {
+            generation,
+            functions: [((*b"f").into(), functions)].into(),
+            ..Catalog::default()
+        };
+        catalog.sort();
+        catalog
+    }
+
+    #[test]
+    fn a_catalog_that_says_what_the_last_one_said_is_no_new_one() {
+        let texts = Arc::new(Cache::new(1 << 20, Lists::default()));
+        let routes = Routes::new("app", texts, Arc::default(), Arc::default());
+        let load = |may_write| {
+            let loading = routes.begins_loading();
+            routes.loaded(loading, catalog(loading.generation, may_write));
+            routes.catalog.load().generation
+        };
+        assert_eq!(load([true, false]), 1);
+        assert_eq!(load([false, true]), 1, "whatever the order of its rows");
+        assert_eq!(load([true, true]), 3);
+        // Not known for a moment, then the same again.
+        let overtaken = routes.begins_loading();
+        routes.code_changed();
+        routes.loaded(overtaken, catalog(4, [true, true]));
+        assert!(!routes.catalog.load().is_loaded(), "it may be older");
+        assert_eq!(load([true, true]), 3);
+        routes.code_changed();
+        assert_eq!(load([true, false]), 6);
+    }
 }

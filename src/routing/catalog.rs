@@ -4,6 +4,7 @@
 //! catalog is a snapshot with a generation; `routing/learn` makes it from the rows of one query.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::protocol::sql::Name;
 
@@ -76,7 +77,7 @@ impl Path {
 }
 
 /// One function, or one of several that share a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Function {
     /// Its schema.
     pub schema: Name,
@@ -93,7 +94,7 @@ pub struct Function {
 }
 
 /// Something that may not be read on a standby, or writes when read, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Danger {
     /// Its schema.
     pub schema: Name,
@@ -102,9 +103,9 @@ pub struct Danger {
 }
 
 /// The catalog of one database.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
-    /// Which one: grows with each that is loaded; 0 is none.
+    /// Which one: grows with each that is loaded and says something else than the one before; 0 is none.
     pub generation: u64,
     /// It is to come: until then any name may stand for a view, a domain or an operator that writes or locks.
     pub is_awaited: bool,
@@ -123,7 +124,7 @@ pub struct Catalog {
 }
 
 /// An operator of the database's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Operator {
     /// Its schema.
     pub schema: Name,
@@ -138,6 +139,26 @@ impl Catalog {
             is_awaited: true,
             ..Self::default()
         }
+    }
+
+    /// Puts what has the same name in an order of its own, whichever row came first.
+    pub fn sort(&mut self) {
+        self.functions.values_mut().for_each(|all| all.sort());
+        self.relations.values_mut().for_each(|all| all.sort());
+        self.types.values_mut().for_each(|all| all.sort());
+        self.operators.values_mut().for_each(|all| all.sort());
+        self.attributes.values_mut().for_each(|all| all.sort());
+        self.triggers.values_mut().for_each(|all| all.sort());
+    }
+
+    /// `known`, which was loaded before, where this says the same: then all that is known by it stays known.
+    pub fn or_same(mut self, known: &Arc<Self>) -> Arc<Self> {
+        let generation = std::mem::replace(&mut self.generation, known.generation);
+        if known.is_loaded() && self == **known {
+            return Arc::clone(known);
+        }
+        self.generation = generation;
+        Arc::new(self)
     }
 
     /// Whether it was loaded: without, every function that is not PostgreSQL's own is unknown.

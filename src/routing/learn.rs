@@ -92,6 +92,7 @@ pub fn learn<'a>(generation: u64, rows: impl IntoIterator<Item = &'a Row>) -> Ca
     learner.parents();
     learner.attributes();
     learner.triggers();
+    learner.catalog.sort();
     learner.catalog
 }
 

@@ -4,6 +4,7 @@
 //! until they are answered. What is out of the ordinary (a Flush in the middle, a FunctionCall, an unnamed statement that is not
 //! bound at once, a name that nobody prepared) goes to the primary with all that follows.
 
+use crate::clock::Moment;
 use crate::protocol::effects::{Access, Effect, Isolation, Modes};
 use crate::protocol::frame::{self, cstr};
 use crate::routing::bond::Bond;
@@ -69,6 +70,15 @@ impl Verdict {
                 .all()
                 .any(|(_, effect)| matches!(effect, Effect::ResetAll | Effect::DiscardAll)),
         }
+    }
+
+    /// The same at `now`: what a replica has refused goes to the primary for a while, as if it wrote.
+    pub fn at(facts: &Facts, now: Moment) -> Self {
+        let mut verdict = Self::of(facts);
+        if facts.offence.is_on(now) {
+            verdict.intent = verdict.intent.max(Intent::Write);
+        }
+        verdict
     }
 
     /// As a number below 2^16, for whoever has no room for more.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use pooler::cli::cluster::Stop;
 
-use super::{LONG, PORT, port, scene, split, start};
+use super::{LONG, PORT, knows, port, scene, split, start};
 use crate::support::pooler::Pooler;
 use crate::support::scene::Scene;
-use crate::support::wire::batch;
+use crate::support::wire::{Client, batch};
 use crate::support::{Raise, eventually, long};
 
 #[test]
@@ -338,4 +338,46 @@ fn a_replica_that_freezes_keeps_no_read_for_longer_than_its_probes_take_to_be_mi
     eventually(LONG, "it has its share again", || {
         port(&mut pooler.connect()) == scene.ports[1].to_string()
     });
+}
+
+/// How often a replica could not serve what was asked of it.
+fn asked_again(pooler: &Pooler) -> String {
+    let counted = pooler.show("SHOW ROUTING");
+    let row = counted.row_where("why", "a replica could not serve it");
+    row.map_or_else(String::new, |row| row["requests"].clone())
+}
+
+#[test]
+fn what_a_replica_has_refused_is_remembered_though_the_catalog_is_read_again() {
+    let scene = scene();
+    let define = "create or replace function listed() returns int volatile language sql as 'insert into t values (1, 1) returning 1'";
+    scene.sql(0, define);
+    scene.catch_up();
+    // The operator says so, and is wrong.
+    let pooler = start(&split(&scene).set("routing", "read_functions", ["list*"]));
+    let mut client = pooler.connect();
+    client
+        .ask(batch().parse("named", "select listed()").sync())
+        .good();
+    let called = |client: &mut Client| {
+        client.query("select listed()").good();
+        client.ask(batch().run("named", &[]).sync()).good();
+    };
+    eventually(LONG, "a replica was asked", || {
+        called(&mut client);
+        !asked_again(&pooler).is_empty()
+    });
+    called(&mut client);
+    let before = asked_again(&pooler);
+    for _ in 0..3 {
+        // Nothing new, but it must be read again to be known.
+        client.query(define).good();
+        knows(&pooler, "app");
+        let mut fresh = pooler.connect();
+        fresh
+            .ask(batch().parse("named", "select listed()").sync())
+            .good();
+        called(&mut fresh);
+    }
+    assert_eq!(asked_again(&pooler), before);
 }
