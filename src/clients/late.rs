@@ -185,6 +185,7 @@ impl Session {
             tally.xact_micros.add(micros(now.since(began)));
         }
         self.late = None;
+        self.is_nowhere();
         self.card.enter(ClientState::Idle, now);
         self.held.extend_from_slice(rest);
         self.send_to_client(cx, &out)?;
@@ -193,7 +194,16 @@ impl Session {
 
     /// What the client's next request is refused with.
     pub(super) fn take_refusal(&mut self) -> Option<Error> {
-        self.late.as_mut()?.refusal.take()
+        let refusal = self.late.as_mut()?.refusal.take()?;
+        self.is_nowhere();
+        Some(refusal)
+    }
+
+    /// The transaction will have no server any more: where it would have gone is nothing to the next request.
+    fn is_nowhere(&mut self) {
+        if let Some(split) = self.split() {
+            split.must_be_primary = false;
+        }
     }
 
     /// A link begins: the transaction is to begin there.
