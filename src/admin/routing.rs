@@ -8,16 +8,15 @@ use crate::admin::complaint::{About, Complaint};
 use crate::admin::gather::Look;
 use crate::admin::table::{Column, INT8, TEXT, Table, number, text};
 use crate::clock;
+use crate::config::value::PoolMode;
 use crate::pools::plan::plan;
 use crate::pools::routes::{self, Routes, Went};
 use crate::routing::cache::Recent;
-use crate::routing::catalog::Path;
-use crate::routing::classify::Reading;
 use crate::routing::dice::Dice;
 use crate::routing::explain::{self, COLUMNS};
 use crate::routing::request::Verdict;
-use crate::routing::route::{Ask, Circumstances, route};
-use crate::routing::standing::Standing;
+use crate::routing::route::{Ask, Circumstances, or_primary, route};
+use crate::routing::standing::{Standing, Terms};
 
 const ROUTING: [Column; 4] = [
     ("database", TEXT),
@@ -93,15 +92,15 @@ pub fn explain(
     };
     let routes = look.registry.routes_of(database);
     let (texts, catalog) = (routes.texts.load_full(), routes.catalog.load_full());
-    let scope = texts.scope(
-        database.as_bytes(),
-        &catalog,
-        Path::default(),
-        Reading::default(),
-    );
+    let terms = terms(look, database, user);
+    let scope = texts.scope(database.as_bytes(), &catalog, terms.path, terms.reading);
     let facts = texts.facts(&mut Recent::default(), &scope, sql.as_bytes());
-    let verdict = Verdict::of(&facts);
-    let (view, fresh) = (board.view(), Standing::default());
+    let verdict = Verdict::at(&facts, look.now);
+    let fresh = Standing {
+        defaults: terms.defaults,
+        ..Standing::default()
+    };
+    let view = board.view();
     let around = Circumstances {
         view: &view,
         policy: &splitting.policy,
@@ -110,7 +109,10 @@ pub fn explain(
         now: look.now,
     };
     let mut dice = Dice::new(routes::seed());
-    let outcome = route(Ask::from(&verdict), &mut fresh.clone(), &around, &mut dice);
+    let mut ask = Ask::from(&verdict).by(&fresh);
+    ask.is_lone &= plan.rules.mode == PoolMode::Transaction;
+    let outcome = route(ask, &mut fresh.clone(), &around, &mut dice);
+    let outcome = or_primary(outcome, ask, &around);
     let rows = explain::route(
         (&facts, sql.as_bytes()),
         &fresh,
@@ -124,6 +126,20 @@ pub fn explain(
         &COLUMNS.map(|name| (name, TEXT)),
         rows.collect(),
     ))
+}
+
+/// The settings of a session of `user` that has just logged in, as far as any server has told.
+fn terms(look: &Look<'_>, database: &str, user: &str) -> Terms {
+    let mut groups = look.registry.groups().into_iter();
+    let group = groups.find(|group| group.database.name == database && group.user == user);
+    let told = group.and_then(|group| group.welcome()).unwrap_or_default();
+    let get = |name: &str| {
+        let mut told = told.iter();
+        // Who it is by its login it has not become.
+        told.find(|(known, _)| known.eq_ignore_ascii_case(name) && name != "session_authorization")
+            .map(|(_, value)| &**value)
+    };
+    Terms::of(get, user)
 }
 
 /// `SHOW ROUTING`: how many requests went where, by reason, since the process began.

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use crate::clients::session::{Session, Standing};
 use crate::clients::split::facts_of;
 use crate::clock;
+use crate::config::value::PoolMode;
 use crate::error::Error;
 use crate::pools::plan::Splitting;
 use crate::protocol::frame;
@@ -19,7 +20,7 @@ use crate::routing::explain;
 use crate::routing::judge::{Judge, Lists};
 use crate::routing::own::{self, Complaint, Own};
 use crate::routing::request::Verdict;
-use crate::routing::route::{Ask, Circumstances, route};
+use crate::routing::route::{Ask, Circumstances, or_primary, route};
 use crate::routing::standing::Transaction;
 use crate::routing::talk::{Owner, Ran, Taken, Talk};
 
@@ -89,6 +90,7 @@ impl Session {
         params: &Arc<Parameters>,
         user: &str,
     ) -> Vec<explain::Row> {
+        let may_be_late = self.rules.mode == PoolMode::Transaction && self.late.is_none();
         let Some(course) = &mut self.course else {
             return Vec::new();
         };
@@ -97,7 +99,7 @@ impl Session {
             return Vec::new();
         };
         let facts = facts_of(split, params, user, sql);
-        let verdict = Verdict::of(&facts);
+        let verdict = Verdict::at(&facts, now);
         let routes = Arc::clone(&split.routes);
         let policy = split.wish.over(&splitting.policy);
         let around = Circumstances {
@@ -109,7 +111,10 @@ impl Session {
         };
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());
         standing.transaction = transaction;
-        let outcome = route(Ask::from(&verdict), &mut standing, &around, &mut dice);
+        let mut ask = Ask::from(&verdict).by(&standing);
+        ask.is_lone &= may_be_late;
+        let outcome = route(ask, &mut standing, &around, &mut dice);
+        let outcome = or_primary(outcome, ask, &around);
         explain::route(
             (&facts, sql),
             &split.standing,

@@ -140,7 +140,7 @@ impl Session {
                     late.refusal = Some(Error::SnapshotOnReplica);
                 }
                 if let Some(split) = self.split() {
-                    split.avoids_replicas = true;
+                    split.standing.avoids_replicas = true;
                 }
                 return self.move_away(cx);
             }

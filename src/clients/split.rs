@@ -11,14 +11,13 @@ use crate::protocol::effects::Isolation;
 use crate::protocol::parameters::Parameters;
 use crate::protocol::prepared::Names;
 use crate::routing::cache::{Cache, Recent, Scope};
-use crate::routing::catalog::Path;
-use crate::routing::classify::{Facts, Reading};
+use crate::routing::classify::Facts;
 use crate::routing::dice::Dice;
 use crate::routing::intent::Intent;
 use crate::routing::own::Wish;
 use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
-use crate::routing::route::{Ask, Circumstances, Reason, Route, is_soon};
-use crate::routing::standing;
+use crate::routing::route::{Ask, Bar, Circumstances, Reason, Route, is_soon};
+use crate::routing::standing::{self, Terms};
 use crate::routing::talk::Talk;
 use crate::topology::node::Role;
 
@@ -83,8 +82,6 @@ pub(super) struct Split {
     pub(super) to_list: Option<Box<Decision>>,
     /// How its server isolates transactions by itself, once it was asked.
     pub(super) told: Option<Isolation>,
-    /// A READ ONLY transaction of this session has needed the primary: the next ones go there.
-    pub(super) avoids_replicas: bool,
 }
 
 /// So many reads in a row go to the primary before one waits for the sample that would end this: a client that reads without a
@@ -125,7 +122,6 @@ impl Split {
             waits_until: None,
             to_list: None,
             told: None,
-            avoids_replicas: false,
         }
     }
 
@@ -153,24 +149,10 @@ impl Split {
         {
             return Arc::clone(scope);
         }
-        let is_somebody_else =
-            params.get("role").is_some() || params.get("session_authorization").is_some();
-        let path = params
-            .get("search_path")
-            .filter(|_| !is_somebody_else)
-            .map_or_else(Path::default, |path| {
-                Path::parse(path.as_bytes(), user.as_bytes())
-            });
-        let of = |name, usual| params.get(name).unwrap_or(usual).as_bytes();
-        let reading = Reading::of(
-            of("standard_conforming_strings", "on"),
-            of("client_encoding", "UTF8"),
-        );
-        let scope = texts.scope(self.routes.database.as_bytes(), &catalog, path, reading);
-        self.standing.defaults = standing::defaults(
-            params.get("default_transaction_read_only"),
-            params.get("default_transaction_isolation"),
-        );
+        let terms = Terms::of(|name| params.get(name), user);
+        let database = self.routes.database.as_bytes();
+        let scope = texts.scope(database, &catalog, terms.path, terms.reading);
+        self.standing.defaults = terms.defaults;
         self.scope = Some((Arc::clone(params), Arc::clone(&scope)));
         scope
     }
@@ -183,14 +165,10 @@ impl Split {
 
     /// What is to be asked of [`route`].
     pub(super) fn ask(&self) -> Ask {
-        // A standby refuses SERIALIZABLE.
-        let is_serializable = self.standing.defaults.isolation == Some(Isolation::Serializable)
-            && self.asked.ask.begins.is_none();
-        let is_avoiding = self.avoids_replicas && self.asked.ask.begins.is_some();
-        if self.must_be_primary || is_serializable || is_avoiding {
-            return Ask::of_primary();
+        if self.must_be_primary {
+            return Ask::barred(Bar::Again);
         }
-        self.asked.ask
+        self.asked.ask.by(&self.standing)
     }
 
     /// A link begins for what is asked, which goes where `route` says.

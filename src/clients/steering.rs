@@ -19,7 +19,9 @@ use crate::protocol::frame;
 use crate::protocol::prepared::Names;
 use crate::routing::intent::Intent;
 use crate::routing::normal;
-use crate::routing::route::{Ask, Circumstances, Outcome, Reason, Route, is_only_behind, route};
+use crate::routing::route::{
+    Ask, Circumstances, Outcome, Reason, Route, is_only_behind, or_primary, route,
+};
 use crate::topology::board::Board;
 use crate::topology::node::Role;
 use crate::topology::view::ClusterView;
@@ -57,17 +59,12 @@ fn or_wait(
 ) -> Result<Outcome, Way> {
     let (view, now) = (around.view, around.now);
     match outcome {
-        Outcome::Refuse(why) if around.policy.no_replica != NoReplica::Error => {
+        Outcome::Refuse(_) if around.policy.no_replica != NoReplica::Error => {
             board.want_sample(now);
-            match view.primary_at(now) {
-                Some(node) if split.ask().intent == Intent::Read => Ok(Outcome::To(Route {
-                    node,
-                    role: Role::Primary,
-                    why,
-                })),
+            match or_primary(outcome, split.ask(), around) {
                 // A write that is to be refused by a replica goes nowhere else.
-                _ if split.is_patient(now, PATIENCE) => Err(Way::Soon),
-                _ => Ok(outcome),
+                Outcome::Refuse(_) if split.is_patient(now, PATIENCE) => Err(Way::Soon),
+                outcome => Ok(outcome),
             }
         }
         // Where one would do if it had replayed enough, that is worth a moment.

@@ -2,6 +2,7 @@
 
 use crate::config::routing::Consistency;
 use crate::routing::classify::{Facts, unknown_hint};
+use crate::routing::intent::Intent;
 use crate::routing::route::{Circumstances, Outcome, Policy, skipped};
 use crate::routing::standing::Standing;
 use crate::topology::lag::Lag;
@@ -9,7 +10,7 @@ use crate::topology::lag::Lag;
 /// One row: what it is about, what was found, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// `intent`, `effect`, `hint`, `freshness`, `node`, `route`.
+    /// `intent`, `effect`, `hint`, `offence`, `freshness`, `node`, `route`.
     pub subject: &'static str,
     /// What was found: an intent, a node's address, an outcome.
     pub finding: String,
@@ -56,6 +57,13 @@ pub fn route(
     (outcome, is_observed): (Outcome, bool),
 ) -> Vec<Row> {
     let mut rows = facts(found, text);
+    if found.offence.is_on(around.now) {
+        rows.push(Row {
+            subject: "offence",
+            finding: Intent::Write.to_string(),
+            why: "a replica has refused this text, which counts as a write for a while".into(),
+        });
+    }
     rows.push(freshness(standing, around.policy));
     let mut standing = standing.clone();
     standing.learn(around.view);

@@ -38,6 +38,7 @@ impl From<&Verdict> for Ask {
             begins: verdict.begins,
             bond: verdict.bond,
             is_lone: verdict.begins.is_some(),
+            bar: None,
         }
     }
 }
@@ -373,6 +374,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
                     begins: verdict.begins,
                     bond: verdict.bond,
                     is_lone: false,
+                    bar: None,
                 }
             }
             b'S' => {
@@ -407,6 +409,7 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
                 begins: None,
                 bond: before.ask.bond.and(one.bond),
                 is_lone: false,
+                bar: None,
             },
             size,
             is_whole: true,

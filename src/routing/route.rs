@@ -83,6 +83,19 @@ pub struct Ask {
     pub bond: Bond,
     /// It is one statement by itself, which the pooler can answer.
     pub is_lone: bool,
+    /// What keeps it from every replica, whatever it asks for.
+    pub bar: Option<Bar>,
+}
+
+/// What keeps a session's request from every replica, whatever it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bar {
+    /// A replica could not serve it.
+    Again,
+    /// The session's default is SERIALIZABLE, which a standby does not take.
+    Serializable,
+    /// A READ ONLY transaction of the session has needed the primary: the next ones go there.
+    Avoided,
 }
 
 impl Ask {
@@ -94,13 +107,31 @@ impl Ask {
             begins: None,
             bond: Bond::None,
             is_lone: false,
+            bar: None,
+        }
+    }
+
+    /// What a session that stands so asks for with this: something may keep it from every replica. A transaction that is somewhere
+    /// decides for itself.
+    #[must_use]
+    pub fn by(self, standing: &Standing) -> Self {
+        if matches!(standing.transaction, Transaction::On { .. }) {
+            return self;
+        }
+        let is_read = self.intent == Intent::Read || self.hint == Some(Hint::Replica);
+        let is_serializable = standing.defaults.isolation == Some(Isolation::Serializable);
+        match self.begins {
+            None if is_serializable && is_read => Self::barred(Bar::Serializable),
+            Some(_) if standing.avoids_replicas => Self::barred(Bar::Avoided),
+            None | Some(_) => self,
         }
     }
 
     /// Of what only the primary can answer, whatever it is.
-    pub const fn of_primary() -> Self {
+    pub const fn barred(bar: Bar) -> Self {
         Self {
             bond: Bond::Primary,
+            bar: Some(bar),
             ..Self::of(Intent::Unknown)
         }
     }
@@ -142,11 +173,13 @@ pub enum Reason {
     NoReplica,
     /// A read, and only who served the last one is surely not behind it.
     SameNode,
+    /// No replica may have it.
+    Barred(Bar),
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 16;
 
     /// All of them, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -169,6 +202,7 @@ impl Reason {
         ]
         .into_iter()
         .chain(intents.into_iter().map(Self::Intent))
+        .chain([Bar::Again, Bar::Serializable, Bar::Avoided].map(Self::Barred))
     }
 
     /// Its number, below [`Reason::COUNT`].
@@ -187,6 +221,9 @@ impl Reason {
             Self::Intent(Intent::Session) => 10,
             Self::Intent(Intent::Write) => 11,
             Self::Intent(Intent::Unknown) => 12,
+            Self::Barred(Bar::Again) => 13,
+            Self::Barred(Bar::Serializable) => 14,
+            Self::Barred(Bar::Avoided) => 15,
         }
     }
 
@@ -202,6 +239,13 @@ impl Reason {
             Self::Share => "a read, and the primary takes its share".into(),
             Self::NoReplica => "a read, but no replica qualifies".into(),
             Self::SameNode => "a read, and who served the last one is surely not behind it".into(),
+            Self::Barred(Bar::Again) => "a read, asked again of the primary".into(),
+            Self::Barred(Bar::Serializable) => {
+                "SERIALIZABLE is the session's default, and no standby takes it".into()
+            }
+            Self::Barred(Bar::Avoided) => {
+                "a READ ONLY transaction of the session has needed the primary before".into()
+            }
         }
     }
 }
@@ -305,11 +349,14 @@ pub fn route(
     if let Transaction::Unbound { is_read_only } = standing.transaction {
         return if may_begin_with(ask, is_read_only) {
             read(Reason::Read, standing, around, dice)
-        } else if ask == Ask::of_primary() {
+        } else if ask.bar.is_some() {
             primary(around, Reason::FirstWrite)
         } else {
             primary(around, Reason::ReadWriteTransaction)
         };
+    }
+    if let Some(bar) = ask.bar {
+        return primary(around, Reason::Barred(bar));
     }
     if let Some(modes) = ask.begins {
         return begin(modes, ask, standing, around, dice);
@@ -591,6 +638,19 @@ fn read(why: Reason, standing: &Standing, around: &Circumstances<'_>, dice: &mut
         NoReplica::Primary => primary(around, Reason::NoReplica),
         NoReplica::Error => Outcome::Refuse(Reason::NoReplica),
         NoReplica::Wait => Outcome::Wait(Reason::NoReplica),
+    }
+}
+
+/// What becomes of a read that was to be served by a replica, of which none is fit: it goes to the primary, where the settings allow it and
+/// there is one.
+pub fn or_primary(outcome: Outcome, ask: Ask, around: &Circumstances<'_>) -> Outcome {
+    let is_allowed = around.policy.no_replica != NoReplica::Error && ask.intent == Intent::Read;
+    match (outcome, around.view.primary_at(around.now)) {
+        (Outcome::Refuse(why), Some(node)) if is_allowed => {
+            let role = Role::Primary;
+            Outcome::To(Route { node, role, why })
+        }
+        (outcome, _) => outcome,
     }
 }
 

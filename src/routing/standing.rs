@@ -7,6 +7,8 @@
 
 use crate::clock::Moment;
 use crate::protocol::effects::{Access, Isolation, Modes};
+use crate::routing::catalog::Path;
+use crate::routing::classify::Reading;
 use crate::topology::node::{Lsn, NodeId};
 use crate::topology::phase::Epoch;
 use crate::topology::view::ClusterView;
@@ -52,10 +54,43 @@ impl Mark {
     }
 }
 
+/// What a session's settings mean for its route.
+#[derive(Debug)]
+pub struct Terms {
+    /// Where its names are looked up.
+    pub path: Path,
+    /// How its texts are read.
+    pub reading: Reading,
+    /// How its transactions begin.
+    pub defaults: Modes,
+}
+
+impl Terms {
+    /// Of a session of `user` with the settings that `get` knows.
+    pub fn of<'a>(get: impl Fn(&str) -> Option<&'a str>, user: &str) -> Self {
+        let is_somebody_else = get("role").is_some() || get("session_authorization").is_some();
+        let path = get("search_path").filter(|_| !is_somebody_else);
+        let or = |name, usual| get(name).unwrap_or(usual).as_bytes();
+        Self {
+            path: path.map_or_else(Path::default, |path| {
+                Path::parse(path.as_bytes(), user.as_bytes())
+            }),
+            reading: Reading::of(
+                or("standard_conforming_strings", "on"),
+                or("client_encoding", "UTF8"),
+            ),
+            defaults: defaults(
+                get("default_transaction_read_only"),
+                get("default_transaction_isolation"),
+            ),
+        }
+    }
+}
+
 /// What the values of `default_transaction_read_only` and `default_transaction_isolation` say of a session's transactions, as whoever
 /// set them has written them. PostgreSQL takes them in any case, and a switch by its first letters. What cannot be read is taken
 /// for the strictest.
-pub fn defaults(read_only: Option<&str>, isolation: Option<&str>) -> Modes {
+fn defaults(read_only: Option<&str>, isolation: Option<&str>) -> Modes {
     Modes {
         access: read_only
             .filter(|value| is_on(value))
@@ -108,6 +143,8 @@ pub struct Standing {
     pub written: Option<Mark>,
     /// Its last read, and who served it.
     pub read: Option<(NodeId, Mark)>,
+    /// A READ ONLY transaction of the session has needed the primary: the next ones go there.
+    pub avoids_replicas: bool,
 }
 
 impl Default for Standing {
@@ -117,6 +154,7 @@ impl Default for Standing {
             defaults: Modes::default(),
             written: None,
             read: None,
+            avoids_replicas: false,
         }
     }
 }
@@ -146,7 +184,21 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Isolation, defaults};
+    use super::{Access, Isolation, Path, Terms, defaults};
+
+    #[test]
+    fn who_has_become_somebody_else_has_a_path_that_nobody_knows() {
+        let path = |role: Option<&'static str>| {
+            let get = |name: &str| match name {
+                "search_path" => Some("\"$user\", public"),
+                "role" => role,
+                _ => None,
+            };
+            Terms::of(get, "joe").path
+        };
+        assert_eq!(path(None), Path::of_user(b"joe"));
+        assert_eq!(path(Some("ann")), Path::default());
+    }
 
     #[test]
     fn defaults_are_read_in_whatever_case_and_as_short_as_postgresql_does() {

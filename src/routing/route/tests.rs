@@ -701,6 +701,81 @@ fn a_view_that_was_not_renewed_in_time_routes_nothing() {
 }
 
 #[test]
+fn what_is_barred_from_replicas_goes_to_the_primary_and_says_why() {
+    let (view, policy) = (view(), Policy::default());
+    let why = |ask: Ask, standing: &Standing| {
+        let Outcome::To(route) = outcome(ask, standing, &view, &policy, 1) else {
+            panic!("there is a primary");
+        };
+        (route.node, route.why)
+    };
+    let serializable = Standing {
+        defaults: Modes {
+            isolation: Some(Isolation::Serializable),
+            ..Modes::default()
+        },
+        ..Standing::default()
+    };
+    let hinted = Ask {
+        hint: Some(Hint::Replica),
+        ..READ
+    };
+    let barred = Reason::Barred(Bar::Serializable);
+    for ask in [READ, hinted] {
+        assert_eq!(why(ask.by(&serializable), &serializable), (A, barred));
+    }
+    let write = (A, Reason::Intent(Intent::Write));
+    assert_eq!(why(WRITE.by(&serializable), &serializable), write);
+    let avoiding = Standing {
+        avoids_replicas: true,
+        ..Standing::default()
+    };
+    let avoided = (A, Reason::Barred(Bar::Avoided));
+    assert_eq!(why(begin(read_only()).by(&avoiding), &avoiding), avoided);
+    assert_eq!(READ.by(&avoiding), READ);
+    let within = Standing {
+        transaction: Transaction::On {
+            node: B,
+            is_read_only: true,
+            is_fixed: true,
+        },
+        ..serializable
+    };
+    assert_eq!(READ.by(&within), READ, "it is where it is");
+    let again = (A, Reason::Barred(Bar::Again));
+    assert_eq!(why(Ask::barred(Bar::Again), &Standing::default()), again);
+    let numbers: Vec<usize> = Reason::all().map(Reason::number).collect();
+    assert_eq!(numbers, (0..Reason::COUNT).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_read_that_is_led_to_replicas_goes_to_the_primary_only_where_the_settings_allow_it() {
+    let mut view = view();
+    view.nodes.truncate(1);
+    let led = |no_replica, ask| {
+        let policy = Policy {
+            target: Target::Replica,
+            no_replica,
+            ..Policy::default()
+        };
+        let around = Circumstances {
+            view: &view,
+            policy: &policy,
+            written_by_all: None,
+            load: &|_| Load::default(),
+            now: at(1000),
+        };
+        let outcome = route(ask, &mut Standing::default(), &around, &mut Dice::new(1));
+        or_primary(outcome, ask, &around)
+    };
+    let refused = Outcome::Refuse(Reason::NoReplica);
+    let to_primary = |outcome| matches!(outcome, Outcome::To(Route { node: A, .. }));
+    assert!(to_primary(led(NoReplica::Primary, READ)));
+    assert_eq!(led(NoReplica::Primary, WRITE), refused);
+    assert_eq!(led(NoReplica::Error, READ), refused);
+}
+
+#[test]
 fn every_skipped_node_has_a_reason() {
     let mut standing = Standing::default();
     standing.wrote(at(50), Epoch(1));

@@ -1,10 +1,11 @@
 //! What the console tells of replicas and of where reads go.
 
+use super::late::on_replica;
 use super::{LONG, beside, scene, split, start};
 use crate::support::eventually;
 use crate::support::pooler::config;
 use crate::support::postgres::postgres;
-use crate::support::wire::batch;
+use crate::support::wire::{Reply, batch};
 
 /// The names of the columns of `SHOW what`.
 fn columns(pooler: &crate::support::pooler::Pooler, what: &str) -> Vec<String> {
@@ -111,4 +112,60 @@ fn a_replica_that_serves_no_reads_is_shown_with_the_reason() {
     let explained = client.query("explain route select 1").good();
     let told = explained.row_where("why", "its WAL receiver is not connected");
     assert!(told.is_some(), "{explained:?}");
+}
+
+/// Where `explained` says that the statement goes, and why.
+fn told(explained: &Reply) -> (String, String) {
+    let row = explained.row_where("subject", "route").unwrap();
+    (row["finding"].clone(), row["why"].clone())
+}
+
+#[test]
+fn an_explanation_knows_what_keeps_a_session_or_a_text_from_replicas() {
+    let scene = scene();
+    scene.sql(0, "create function listed() returns int volatile language sql as 'insert into t values (1, 1) returning 1'");
+    scene.catch_up();
+    // The operator says so, and is wrong.
+    let pooler = start(&split(&scene).set("routing", "read_functions", ["list*"]));
+    let primary = scene.address(0);
+    let mut client = pooler.connect();
+    eventually(LONG, "a replica has refused it", || {
+        client.query("select listed()").good();
+        let explained = client.query("explain route select listed()").good();
+        let offence = explained.row_where("subject", "offence");
+        offence.is_some() && told(&explained).0 == primary
+    });
+    let explained = pooler.show("EXPLAIN ROUTE app AS select listed()");
+    assert_eq!(told(&explained).0, primary, "{explained:?}");
+    let serializable = "-c default_transaction_isolation=serializable";
+    let login = pooler.login().parameter("options", serializable);
+    let mut strict = login.connect();
+    let explained = strict.query("explain route select 1").good();
+    assert_eq!(
+        told(&explained),
+        (
+            primary.clone(),
+            "SERIALIZABLE is the session's default, and no standby takes it".to_owned()
+        )
+    );
+    let mut avoiding = pooler.connect();
+    let begin = "begin isolation level repeatable read read only";
+    on_replica(&scene, &mut avoiding, begin);
+    assert_eq!(avoiding.query("listen l").error().code, "40001");
+    avoiding.query("rollback").good();
+    let explained = avoiding.query(&format!("explain route {begin}")).good();
+    let why = "a READ ONLY transaction of the session has needed the primary before";
+    assert_eq!(told(&explained), (primary, why.to_owned()));
+    // Each is counted for what it is.
+    strict.query("select 1").good();
+    avoiding.query(begin).good();
+    avoiding.query("rollback").good();
+    let counted = pooler.show("SHOW ROUTING");
+    for why in [
+        "a read, asked again of the primary",
+        "SERIALIZABLE is the session's default, and no standby takes it",
+        why,
+    ] {
+        assert!(counted.row_where("why", why).is_some(), "{counted:?}");
+    }
 }
