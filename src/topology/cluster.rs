@@ -52,6 +52,14 @@ struct Drain {
     is_announced: bool,
 }
 
+/// What an epoch counts. Another system may number its timelines alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reign {
+    node: NodeId,
+    timeline: u32,
+    system: u64,
+}
+
 /// The state of one cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -62,8 +70,8 @@ pub struct Cluster {
     epoch: Epoch,
     /// The node in office.
     writer: Option<NodeId>,
-    /// The node and the timeline of the reign that `epoch` counts, in office or lost.
-    reigning: Option<(NodeId, u32)>,
+    /// The reign that `epoch` counts, in office or lost. None after UNFENCE: whoever comes then, it is another.
+    reigning: Option<Reign>,
     story: Story,
     born: Moment,
     /// Only an answer to a probe sent at or after this clears the writer of suspicion.
@@ -209,6 +217,7 @@ impl Cluster {
             Observation::Unfence { at } => {
                 self.memory = Memory::default();
                 self.lose("an operator said UNFENCE", at);
+                self.reigning = None;
                 at
             }
         };
@@ -266,14 +275,14 @@ impl Cluster {
             self.memory.timeline = facts.timeline;
             self.memory.writer = None;
         }
-        let (Some((_, timeline)), true) = (self.reigning, self.writer == Some(id)) else {
+        let (Some(reign), true) = (self.reigning, self.writer == Some(id)) else {
             return;
         };
         if !is_ours {
             self.lose("its system identifier has changed", at);
-        } else if facts.timeline < timeline {
+        } else if facts.timeline < reign.timeline {
             self.lose("it has gone back to an older timeline", at);
-        } else if facts.timeline == timeline {
+        } else if facts.timeline == reign.timeline {
             let lsn = facts.lsn.before_page_header(facts.segment);
             self.ring.add(Sample { sent, lsn });
             self.compare(facts.lsn, sent, at);
@@ -308,7 +317,7 @@ impl Cluster {
             node.forget_lag(Out::OtherSystem);
             return;
         }
-        let (Some(_), Some((_, timeline))) = (self.writer, self.reigning) else {
+        let (Some(_), Some(reign)) = (self.writer, self.reigning) else {
             node.has_ceased |= !facts.is_receiving;
             if node.has_ceased && facts.is_receiving {
                 // It may receive from the next writer already, whose positions say nothing of what the last one wrote.
@@ -318,7 +327,7 @@ impl Cluster {
             }
             return;
         };
-        if facts.timeline != timeline {
+        if facts.timeline != reign.timeline {
             node.forget_lag(Out::OtherTimeline);
             return;
         }
@@ -346,7 +355,7 @@ impl Cluster {
         if matches!(trouble, Trouble::Moved(_)) {
             node.moved();
             // Should it take writes again that is another's reign, be it on the same timeline.
-            self.reigning = self.reigning.filter(|(reigning, _)| *reigning != id);
+            self.reigning = self.reigning.filter(|reign| reign.node != id);
         }
         let (timeouts, text) = (node.timeouts, trouble.text().to_owned());
         node.trouble = Some(trouble.clone());
@@ -411,7 +420,7 @@ impl Cluster {
         let facts = self.roster[id].writable();
         let timeline = facts.map_or(0, |(_, facts)| facts.timeline);
         let reigning = self.reigning;
-        reigning.is_some_and(|(_, reigning)| timeline > reigning)
+        reigning.is_some_and(|reign| timeline > reign.timeline)
     }
 
     fn settle_in_office(&mut self, writer: NodeId, now: Moment) {
@@ -509,9 +518,14 @@ impl Cluster {
             writer: Some(node.place.address()),
             is_lost: false,
         };
-        if self.reigning != Some((id, timeline)) {
+        let reign = Reign {
+            node: id,
+            timeline,
+            system: facts.system,
+        };
+        if self.reigning != Some(reign) {
             self.epoch.0 += 1;
-            self.reigning = Some((id, timeline));
+            self.reigning = Some(reign);
             self.ring.clear();
         }
         for node in self.roster.iter_mut() {

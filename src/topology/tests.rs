@@ -36,6 +36,8 @@ fn at(millis: u64) -> Moment {
 pub(super) struct Picture {
     cluster: Cluster,
     now: u64,
+    /// Whose answers are given.
+    system: u64,
 }
 
 pub(super) fn places() -> Vec<Place> {
@@ -55,6 +57,7 @@ fn remembering(memory: Memory) -> Picture {
     Picture {
         cluster: Cluster::new("main", RULES, places(), memory, at(0)),
         now: 0,
+        system: 7,
     }
 }
 
@@ -118,7 +121,7 @@ impl Picture {
                 lsn: Lsn(lsn),
                 received: in_recovery.then_some(Lsn(lsn)),
                 timeline,
-                system: 7,
+                system: self.system,
                 started: format!("noon of {}", node.0),
                 is_receiving: in_recovery,
                 segment: 16 << 20,
@@ -296,7 +299,7 @@ fn a_replica_whose_name_has_moved_serves_no_reads_before_it_is_measured_there() 
     // Without a primary nobody can say how far behind it is, and that the one before served is no proof.
     let mut alone = Picture {
         cluster: picture.cluster.clone(),
-        now: picture.now,
+        ..picture
     };
     alone.failed(A, Trouble::Refused("refused".into()));
     alone.replica(B, 3, 1000);
@@ -359,6 +362,25 @@ fn an_operator_may_say_that_a_lower_timeline_is_meant() {
     let now = at(picture.now);
     picture.cluster.observe(Observation::Unfence { at: now });
     assert_eq!(picture.primary_of_view(), Some(A));
+}
+
+#[test]
+fn after_a_restore_onto_the_same_node_and_timeline_it_is_another_reign() {
+    let restored = |system| {
+        let mut picture = stable();
+        picture.refused(A);
+        picture.system = system;
+        picture.primary(A, 3, 400);
+        let now = at(picture.now);
+        picture.cluster.observe(Observation::Unfence { at: now });
+        assert_eq!(picture.primary_of_view(), Some(A));
+        let view = picture.view();
+        let sample = view.sample.map(|sample| sample.lsn);
+        (view.epoch.0, view.system, sample, view.floor)
+    };
+    let first = Some(Lsn(400));
+    assert_eq!(restored(8), (2, 8, first, first), "of another system");
+    assert_eq!(restored(7), (2, 7, first, first), "of an older backup");
 }
 
 /// What was remembered is lost.
