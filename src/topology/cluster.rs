@@ -488,6 +488,10 @@ impl Cluster {
                     self.roster[other].place.address()
                 );
                 self.enter(Phase::Conflict, Some(one), &why, now);
+                // Their timelines are alike, so no replica can tell which of the two histories it shows. Where the keeper names one of
+                // the two there is no conflict.
+                let nodes = self.roster.iter_mut();
+                nodes.for_each(|node| node.distrust(Out::Conflict));
             }
             Choice::Nobody => self.enter(Phase::NoWriter, None, "no node may take writes", now),
         }

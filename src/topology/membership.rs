@@ -54,6 +54,8 @@ pub enum Out {
     Waiting,
     /// There is no primary, and it did not serve when that was lost.
     OutAtLoss,
+    /// Two nodes take writes with equal right, and it may follow either.
+    Conflict,
     /// Its weight is 0.
     Weightless,
     /// The pooler itself has not looked for too long.
@@ -75,6 +77,9 @@ impl Out {
             Self::Behind => "its lag is beyond the bounds",
             Self::Waiting => "it is not below half of the bounds for readmit_after yet",
             Self::OutAtLoss => "there is no primary, and it did not serve before",
+            Self::Conflict => {
+                "two nodes take writes with equal right, and nobody knows which of them it follows"
+            }
             Self::Weightless => "its weight is 0",
             Self::Stale => "nothing was heard of the cluster for too long",
         }
@@ -162,6 +167,11 @@ impl Membership {
     fn answer_without_measure(&mut self) {
         self.is_in = self.was_in_at_loss;
         self.why_not = Out::OutAtLoss;
+    }
+
+    fn is_distrusted(&mut self, why: Out) {
+        self.leave(why);
+        self.was_in_at_loss = false;
     }
 
     fn leave(&mut self, why: Out) {
@@ -253,6 +263,11 @@ impl Memberships {
     /// Nothing is known any more: out.
     pub fn leave(&mut self, why: Out) {
         self.all().for_each(|member| member.leave(why));
+    }
+
+    /// It may show another history than the cluster's: out, also while there is no writer, until there is a measure again.
+    pub fn is_distrusted(&mut self, why: Out) {
+        self.all().for_each(|member| member.is_distrusted(why));
     }
 
     /// How it serves under the cluster's own limits.

@@ -350,6 +350,12 @@ impl Node {
         self.membership.leave(why);
     }
 
+    /// Nobody knows whom it follows, for the reason `why`: it serves no reads until a writer is known, though it did when one was lost.
+    pub fn distrust(&mut self, why: Out) {
+        self.lag = Lag::Unknown;
+        self.membership.is_distrusted(why);
+    }
+
     /// What it said last, if it takes writes.
     pub fn writable(&self) -> Option<(Moment, &Facts)> {
         let (sent, facts) = self.facts.as_ref()?;

@@ -334,6 +334,37 @@ fn two_with_equal_right_are_a_conflict_until_one_is_gone() {
 }
 
 #[test]
+fn while_two_have_equal_right_nobody_reads_from_who_may_follow_either() {
+    const D: NodeId = NodeId(3);
+    let mut picture = stable();
+    let mut places = places();
+    places.push(Place {
+        host: "d".into(),
+        ..places[0].clone()
+    });
+    picture.cluster.list(places, at(picture.now));
+    picture.replica(D, 3, 1000);
+    picture.refused(A).keeper(Leader::Node(A), None);
+    assert_eq!(picture.replica(D, 3, 1000).readers(), [B, C, D]);
+    picture.primary(B, 4, 900).primary(C, 4, 950);
+    assert_eq!(picture.phase(), Phase::Conflict);
+    assert_eq!(picture.readers(), [], "it has served until now");
+    for timeline in [3, 4] {
+        picture.replica(D, timeline, 1000);
+        assert_eq!(picture.readers(), []);
+        let view = picture.view();
+        assert_eq!(view.node(D).unwrap().own.out, Some(Out::Conflict));
+    }
+    picture.refused(B).refused(C).replica(D, 4, 1000);
+    assert_eq!(picture.phase(), Phase::NoWriter);
+    assert_eq!(picture.readers(), [], "it may have followed either");
+    picture.primary(C, 5, 1100).keeper(Leader::Node(C), None);
+    assert_eq!(picture.primary_of_view(), Some(C));
+    picture.replica(D, 5, 1100);
+    assert_eq!(picture.readers(), [D]);
+}
+
+#[test]
 fn what_was_remembered_keeps_a_stale_primary_out() {
     let memory = Memory {
         system: 7,
