@@ -273,9 +273,14 @@ fn trouble(error: &Error) -> Trouble {
         {
             Trouble::Starting(text)
         }
-        Error::ServerRefused(_) | Error::ServerLoginRefused { .. } | Error::ServerProtocol(_) => {
-            Trouble::Denied(text)
+        // It was ended from outside in the middle of its login, which may be the beginning of a shutdown.
+        Error::ServerLoginRefused { refusal, .. }
+            if matches!(refusal.code.as_str(), "57P01" | "57P02") =>
+        {
+            Trouble::Lost(text)
         }
+        Error::ServerRefused(_) | Error::ServerLoginRefused { .. } => Trouble::Denied(text),
+        Error::ServerProtocol(_) => Trouble::Absurd(text),
         Error::ServerUnreachable { .. } => Trouble::Refused(text),
         _ => Trouble::Lost(text),
     }
@@ -292,7 +297,7 @@ async fn ask(server: &mut Server, interner: &Interner) -> Result<Facts, Trouble>
     };
     let row = rows.first();
     row.and_then(facts)
-        .ok_or_else(|| Trouble::Denied("its answer to the probe makes no sense".into()))
+        .ok_or_else(|| Trouble::Absurd("its answer to the probe makes no sense".into()))
 }
 
 /// The facts in an answer.

@@ -22,6 +22,8 @@ use crate::topology::view::ClusterView;
 
 /// Between two samples that somebody waits for, in microseconds.
 const CURIOSITY: u64 = 5_000;
+/// The same while the writer does not let us ask, so that each attempt costs it a login.
+const KNOCKING: u64 = 100_000;
 /// How many are let go at once when a primary appears.
 const FIRST_WAVE: usize = 32;
 
@@ -402,10 +404,10 @@ impl Board {
     }
 
     /// Somebody waits for a sample of the writer's position that is newer than now: everybody is asked, at most once in
-    /// [`CURIOSITY`].
+    /// [`CURIOSITY`], or in [`KNOCKING`].
     pub fn want_sample(&self, now: Moment) {
         let (last, now_micros) = (self.asked.load(SeqCst), now.as_micros());
-        if now_micros < last + CURIOSITY {
+        if now_micros < last + CURIOSITY || (now_micros < last + KNOCKING && self.is_denied()) {
             return;
         }
         let is_mine = self
@@ -414,6 +416,13 @@ impl Board {
         if is_mine.is_ok() {
             self.tell(Observation::Curious { at: now });
         }
+    }
+
+    /// Whether the writer does not let us ask.
+    fn is_denied(&self) -> bool {
+        let view = self.view.load();
+        let writer = view.writer.and_then(|id| view.node(id));
+        writer.is_some_and(|writer| writer.trouble.is_some())
     }
 
     /// Joins the line for a primary; none when it is full. Whoever has waited already says since when.
@@ -535,6 +544,7 @@ mod tests {
     use crate::topology::tests::{A, B, RULES, places};
     use crate::topology::view::ClusterView;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
@@ -632,6 +642,31 @@ mod tests {
         assert_eq!(again.poll(&mut cx), Poll::Pending);
         board.expire(Moment::from_micros(1_000_000));
         assert_eq!(again.poll(&mut cx), Poll::Ready(Held::TimedOut));
+    }
+
+    #[test]
+    fn a_writer_that_does_not_let_us_ask_is_not_asked_every_few_milliseconds() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        let limits = HoldLimits {
+            timeout: Duration::from_secs(1),
+            clients: 1,
+        };
+        let view = crate::topology::tests::stable().view();
+        let teller = move |_| {
+            count.fetch_add(1, SeqCst);
+        };
+        let board = Board::new(view.clone(), limits, Box::new(teller));
+        let asked = |from: u64| {
+            let before = told.load(SeqCst);
+            (from..from + 1000).for_each(|ms| board.want_sample(Moment::from_micros(ms * 1000)));
+            told.load(SeqCst) - before
+        };
+        assert_eq!(asked(1_000), 200);
+        let mut denied = view;
+        denied.nodes[usize::from(A.0)].trouble = Some("sorry, too many clients already".into());
+        board.publish(denied, &[], None);
+        assert_eq!(asked(3_000), 10);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Cluster {
     reigning: Option<Reign>,
     story: Story,
     born: Moment,
+    /// When the probe was sent by which the writer was last found to be as it was.
+    vouched: Option<Moment>,
     /// Only an answer to a probe sent at or after this clears the writer of suspicion.
     suspicion: Option<(Moment, String)>,
     keeper: Option<Keeper>,
@@ -96,6 +98,7 @@ impl Cluster {
             reigning: None,
             story: Story::new(now),
             born: now,
+            vouched: None,
             suspicion: None,
             keeper: None,
             drain: None,
@@ -147,10 +150,13 @@ impl Cluster {
         matches!(ids, (Some(one), Some(other)) if self.roster.is_same_server(one, other))
     }
 
-    /// Whether the node at `address` answered when it was asked last.
+    /// Whether the node at `address` answered when it was asked last, be it that it did not let us ask.
     pub fn answers(&self, address: &str) -> bool {
         let id = self.roster.id(address);
-        id.is_some_and(|id| self.roster[id].facts.is_some())
+        id.is_some_and(|id| {
+            let node = &self.roster[id];
+            node.facts.is_some() || matches!(node.trouble, Some(Trouble::Denied(_)))
+        })
     }
 
     /// What `id` is.
@@ -233,8 +239,8 @@ impl Cluster {
     pub fn next_tick(&self, now: Moment) -> Option<Moment> {
         let keeper = self.keeper.as_ref();
         let keeper = keeper.map(|keeper| keeper.at.after(keeper.fresh_for));
-        let facts = self.writer.and_then(|id| self.roster[id].facts.as_ref());
-        let heard = facts.map(|(sent, _)| sent.after(self.rules.shelf_life()));
+        let vouched = self.writer.and(self.vouched);
+        let heard = vouched.map(|sent| sent.after(self.rules.shelf_life()));
         let round = (!self.roster.is_round_done()).then(|| self.round_over());
         let drain = self.drain.map(|drain| drain.until);
         [drain, keeper, heard, round]
@@ -286,10 +292,16 @@ impl Cluster {
             let lsn = facts.lsn.before_page_header(facts.segment);
             self.ring.add(Sample { sent, lsn });
             self.compare(facts.lsn, sent, at);
-            let suspicion = self.suspicion.as_ref();
-            if suspicion.is_some_and(|(since, _)| sent >= *since) {
-                self.suspicion = None;
-            }
+            self.vouch(sent);
+        }
+    }
+
+    /// The writer was found to be as it was by a probe sent at `sent`, which clears it of what was suspected before.
+    fn vouch(&mut self, sent: Moment) {
+        self.vouched = Some(sent);
+        let suspicion = self.suspicion.as_ref();
+        if suspicion.is_some_and(|(since, _)| sent >= *since) {
+            self.suspicion = None;
         }
     }
 
@@ -341,6 +353,11 @@ impl Cluster {
             node.membership.is_cut_off(why, at);
             return;
         }
+        let newest = self.ring.newest().map(|sample| sample.sent);
+        if newest.is_none_or(|sent| at.since(sent) > self.rules.shelf_life()) {
+            node.forget_lag(Out::Unsampled);
+            return;
+        }
         node.lag = self.ring.lag(facts.lsn, at);
         node.membership.judge(node.lag, self.rules.lag, at);
     }
@@ -350,7 +367,11 @@ impl Cluster {
         node.asked = Some(sent);
         (node.facts, node.answers_since) = (None, None);
         node.outcomes += 1;
-        node.timeouts += u32::from(matches!(trouble, Trouble::Timeout | Trouble::Denied(_)));
+        node.timeouts = match trouble {
+            Trouble::Timeout | Trouble::Absurd(_) => node.timeouts + 1,
+            Trouble::Denied(_) | Trouble::Moved(_) => 0,
+            Trouble::Refused(_) | Trouble::Lost(_) | Trouble::Starting(_) => node.timeouts,
+        };
         node.forget_lag(Out::Unmeasured);
         if matches!(trouble, Trouble::Moved(_)) {
             node.moved();
@@ -368,11 +389,20 @@ impl Cluster {
         }
         match trouble {
             Trouble::Refused(_) | Trouble::Starting(_) | Trouble::Moved(_) => self.lose(&text, at),
-            Trouble::Timeout | Trouble::Denied(_) if timeouts >= 2 => self.lose(&text, at),
-            Trouble::Timeout | Trouble::Denied(_) | Trouble::Lost(_) => {
+            Trouble::Timeout | Trouble::Absurd(_) if timeouts >= 2 => self.lose(&text, at),
+            // To become anything else it would have to stop, and that is noticed: by servers that are lost, by probes that are refused,
+            // by another on a higher timeline. Who has not looked for a while cannot know.
+            Trouble::Denied(_) if self.is_vouched_at(sent) => self.vouch(sent),
+            Trouble::Timeout | Trouble::Absurd(_) | Trouble::Denied(_) | Trouble::Lost(_) => {
                 self.suspicion = Some((at, text));
             }
         }
+    }
+
+    /// Whether the writer was found to be as it was so short a time before `moment` that nothing can have happened to it unnoticed.
+    fn is_vouched_at(&self, moment: Moment) -> bool {
+        let limit = self.rules.shelf_life();
+        self.vouched.is_some_and(|sent| moment.since(sent) <= limit)
     }
 
     /// The writer, if there is one, is none any more.
@@ -425,14 +455,10 @@ impl Cluster {
 
     fn settle_in_office(&mut self, writer: NodeId, now: Moment) {
         self.settle_drain(writer, now);
-        let is_stale = match &self.roster[writer].facts {
-            Some((sent, _)) => now.since(*sent) > self.rules.shelf_life(),
-            None => true,
-        };
         if let Some((_, why)) = self.suspicion.clone() {
             return self.enter(Phase::Suspect, Some(writer), &why, now);
         }
-        if is_stale {
+        if !self.is_vouched_at(now) {
             let why = "it has not been heard for too long";
             return self.enter(Phase::Suspect, Some(writer), why, now);
         }
@@ -538,6 +564,7 @@ impl Cluster {
         }
         self.ring.add(Sample { sent, lsn });
         self.writer = Some(id);
+        self.vouched = Some(sent);
         let why = format!("it takes writes on timeline {timeline}");
         self.enter(Phase::Stable, Some(id), &why, now);
         self.settle_in_office(id, now);
@@ -579,7 +606,7 @@ impl Cluster {
 
     /// A snapshot.
     pub fn view(&self) -> ClusterView {
-        let facts = self.writer.and_then(|id| self.roster[id].facts.as_ref());
+        let vouched = self.writer.and(self.vouched);
         ClusterView {
             name: Arc::clone(&self.name),
             epoch: self.epoch,
@@ -590,9 +617,7 @@ impl Cluster {
             timeline: self.memory.timeline,
             system: self.memory.system,
             holding_since: self.story.holding_since,
-            fresh_until: facts.map_or(self.born, |(sent, _)| {
-                sent.after(self.rules.shelf_life() * 2)
-            }),
+            fresh_until: vouched.map_or(self.born, |sent| sent.after(self.rules.shelf_life() * 2)),
             sample: self.ring.newest(),
             floor: self.ring.floor(),
             bounds: self.rules.bounds.clone(),

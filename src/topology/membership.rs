@@ -48,6 +48,8 @@ pub enum Out {
     Ahead,
     /// It is behind everything that was sampled of the primary.
     OffTheRing,
+    /// The primary has not said for too long how far it is.
+    Unsampled,
     /// It is behind the bound of lag.
     Behind,
     /// It is within the bound, but not yet for long enough below half of it.
@@ -74,6 +76,7 @@ impl Out {
             Self::CutOff => "its WAL receiver is not connected",
             Self::Ahead => "it has replayed what the primary has never written",
             Self::OffTheRing => "its lag is not known: it is behind all that was sampled",
+            Self::Unsampled => "its lag is not known: the primary does not say how far it is",
             Self::Behind => "its lag is beyond the bounds",
             Self::Waiting => "it is not below half of the bounds for readmit_after yet",
             Self::OutAtLoss => "there is no primary, and it did not serve before",

@@ -88,7 +88,7 @@ impl Place {
 /// What a node is known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It has not answered yet, or its last answer is too old.
+    /// It has not answered yet, or it does not let us ask.
     Unknown,
     /// It said that it starts up or shuts down.
     Starting,
@@ -148,8 +148,10 @@ pub enum Trouble {
     Lost(String),
     /// 57P03: it starts up or shuts down.
     Starting(String),
-    /// It answered, and did not let us ask: too many connections, a wrong password.
+    /// It answered, and did not let us ask: too many connections, a wrong password. It is there; what it is nobody knows.
     Denied(String),
+    /// It answered, and what it said makes no sense: that may be anybody.
+    Absurd(String),
     /// Its name leads elsewhere: what was known of it is known of another server, which may live on and take writes.
     Moved(String),
 }
@@ -163,6 +165,7 @@ impl Trouble {
             | Self::Lost(why)
             | Self::Starting(why)
             | Self::Denied(why)
+            | Self::Absurd(why)
             | Self::Moved(why) => why,
         }
     }
@@ -271,7 +274,7 @@ pub struct Node {
     pub answers_since: Option<Moment>,
     /// The last failure, since the last answer.
     pub trouble: Option<Trouble>,
-    /// Probes without an answer in time, one after the other.
+    /// Probes without an answer in time, or without one that makes sense, one after the other.
     pub timeouts: u32,
     /// Outcomes of probes since the process began.
     pub outcomes: u64,

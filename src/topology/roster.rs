@@ -154,7 +154,8 @@ impl Roster {
         let node = &self[id];
         let Some((_, facts)) = &node.facts else {
             return match &node.trouble {
-                None | Some(Trouble::Moved(_)) => Role::Unknown,
+                Some(Trouble::Denied(_)) if writer == Some(id) => Role::Primary,
+                None | Some(Trouble::Denied(_) | Trouble::Moved(_)) => Role::Unknown,
                 Some(Trouble::Starting(_)) => Role::Starting,
                 Some(_) => Role::Down,
             };

@@ -249,7 +249,8 @@ impl World {
     fn outcome(&mut self, index: usize, delay: u64) -> Observation {
         let (node, sent) = (&self.nodes[index], self.now);
         let is_lost = !self.is_calm && self.dice.one_in(40);
-        if node.is_up && !node.is_cut_off && !is_lost {
+        let is_denied = node.is_up && !node.is_cut_off && !self.is_calm && self.dice.one_in(20);
+        if node.is_up && !node.is_cut_off && !is_lost && !is_denied {
             return Observation::Answered {
                 node: id(index),
                 sent: at(sent),
@@ -266,7 +267,9 @@ impl World {
                 },
             };
         }
-        let trouble = if node.is_cut_off || is_lost {
+        let trouble = if is_denied {
+            Trouble::Denied("too many".into())
+        } else if node.is_cut_off || is_lost {
             Trouble::Timeout
         } else {
             Trouble::Refused("refused".into())
@@ -330,14 +333,19 @@ impl World {
         let view = self.machine.view();
         if let Some(primary) = view.primary() {
             let seen = view.node(primary).unwrap();
+            // One that does not let us ask is what it was.
+            let timeline = if seen.lsn.is_some() {
+                seen.timeline
+            } else {
+                view.timeline
+            };
             assert!(
-                seen.timeline >= self.heard_timeline,
-                "{primary:?} is primary on {} though {} was heard",
-                seen.timeline,
+                timeline >= self.heard_timeline,
+                "{primary:?} is primary on {timeline} though {} was heard",
                 self.heard_timeline
             );
-            self.heard_timeline = seen.timeline;
-            let reign = (primary, seen.timeline);
+            self.heard_timeline = timeline;
+            let reign = (primary, timeline);
             let known = *self.reigns.entry(view.epoch.0).or_insert(reign);
             assert_eq!(known, reign, "two writers in epoch {}", view.epoch.0);
         }

@@ -31,6 +31,7 @@ mod convert;
 mod copy;
 mod cost;
 mod demo;
+mod denials;
 mod drill;
 mod drivers;
 mod ending;
