@@ -121,9 +121,14 @@ impl Session {
         counts.offences.fetch_add(1, Relaxed);
     }
 
-    /// There is no server to be had where the client's request goes: it goes to the primary where a replica was meant, else it waits for
-    /// a primary.
-    pub(super) fn weather(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<Next, Error> {
+    /// There is no server to be had where the client's request goes, because of `error`: it goes to another node where a replica was meant,
+    /// else it waits for a primary, or for a server of the one there is.
+    pub(super) fn weather(
+        &mut self,
+        cx: &mut Context<'_>,
+        error: &Error,
+        now: Moment,
+    ) -> Result<Next, Error> {
         let bound = self.course.as_ref().map(|course| course.bound());
         if let Some((node, _)) = bound
             && let Some(split) = self.split()
@@ -133,6 +138,17 @@ impl Session {
             self.blame(node, now);
             self.standing = Standing::Idle;
             return Ok(Next::On);
+        }
+        let is_retired = self.pool.is_retired();
+        let course = self.course.as_mut();
+        if let Some(course) = course.filter(|_| !is_retired) {
+            if course.shuns_replica(now) {
+                self.standing = Standing::Idle;
+                return Ok(Next::On);
+            }
+            if course.is_right(now) {
+                return self.lack(cx, error, now);
+            }
         }
         self.hold(cx, now)
     }

@@ -70,11 +70,11 @@ impl Session {
         let (plan, asked) = (self.pool.plan.load(), Arc::as_ptr(&self.pool));
         match self.steer(&plan, now)? {
             Way::There if Arc::as_ptr(&self.pool) == asked => {
-                self.ask_for_server(cx, chunk, &plan, now)
+                self.ask_for_server(cx, chunk, &plan, Asker::Client, now)
             }
             Way::There => {
                 let plan = self.pool.plan.load();
-                self.ask_for_server(cx, chunk, &plan, now)
+                self.ask_for_server(cx, chunk, &plan, Asker::Client, now)
             }
             Way::Later => self.answer_begin(cx, chunk, now),
             Way::Nowhere => {
@@ -111,17 +111,18 @@ impl Session {
     }
 
     /// Asks the pool for a server: `chunk` goes to it at once, or waits in line with the client.
-    fn ask_for_server(
+    pub(super) fn ask_for_server(
         &mut self,
         cx: &mut Context<'_>,
         chunk: &[u8],
         plan: &Plan,
+        asker: Asker,
         now: Moment,
     ) -> Result<Next, Error> {
         if self.course.is_some() {
             self.list_decision(chunk);
         }
-        match self.pool.ask(plan, cx.waker(), now, Asker::Client) {
+        match self.pool.ask(plan, cx.waker(), now, asker) {
             Asked::Server(server) => {
                 self.link(server, plan.rules);
                 self.client_said(cx, chunk)
@@ -134,7 +135,7 @@ impl Session {
             }
             Asked::Refused(error) if self.may_weather(&error) => {
                 self.held.extend_from_slice(chunk);
-                self.weather(cx, now)
+                self.weather(cx, &error, now)
             }
             Asked::Refused(error) => Err(error),
         }
@@ -174,7 +175,7 @@ impl Session {
                 && self.may_weather(error)
             {
                 self.standing = Standing::Idle;
-                return Poll::Ready(self.weather(cx, clock::now()));
+                return Poll::Ready(self.weather(cx, error, clock::now()));
             }
             let Some(server) = given? else {
                 self.standing = Standing::Idle;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::clients::session::{Next, Session, Standing};
 use crate::clients::split::Split;
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::pools::deeds::Deeds;
 use crate::pools::group::Group;
 use crate::pools::plan::{Plan, Reads};
+use crate::pools::pool::Asker;
 use crate::protocol::commits::Commits;
 use crate::routing::own::Wish;
 use crate::routing::route::Route;
@@ -22,6 +24,9 @@ use crate::topology::phase::Epoch;
 use crate::topology::reader::{self, Read};
 use crate::topology::view::ClusterView;
 
+/// For how long a client reads from no replica at which no server could be opened for it.
+const SHUNNED: Duration = Duration::from_secs(5);
+
 /// The course of a client whose database is in a cluster.
 #[derive(Debug)]
 pub struct Course {
@@ -32,8 +37,12 @@ pub struct Course {
     bound: (NodeId, Epoch),
     /// What it has read from replicas.
     read: Read,
+    /// Replicas at which no server could be opened for it, and until when it goes to none of them.
+    shunned: (Vec<NodeId>, Moment),
     /// The request under way has waited for a primary.
     wait: Option<Wait>,
+    /// Since when no server can be opened for it at a primary that is well.
+    lacking: Option<Moment>,
     /// An outage is over for this client, and nobody may have written since.
     unwritten: Option<Arc<Toll>>,
     /// Whether what is under way may end the transaction with a COMMIT.
@@ -67,7 +76,7 @@ pub fn node_for(
     board: &Board,
     view: &ClusterView,
     reads: Reads,
-    read: Read,
+    (read, shunned): (Read, &[NodeId]),
     now: Moment,
 ) -> Option<NodeId> {
     let reader = reads.are_wanted.then(|| {
@@ -76,7 +85,7 @@ pub fn node_for(
         } else {
             0
         };
-        reader::choose(view, reads.bound, read, turn)
+        reader::choose(view, reads.bound, read, shunned, turn)
     });
     reader.flatten().or_else(|| view.primary_at(now))
 }
@@ -104,6 +113,19 @@ pub fn no_primary(board: &Board) -> Error {
     }
 }
 
+/// Why a client of this cluster got no server though its primary is well.
+fn no_server(board: &Board, why: &Error) -> Error {
+    match no_primary(board) {
+        Error::NoPrimary { cluster, standing } => {
+            let detail = why.detail().unwrap_or_default();
+            let why = why.message();
+            let standing = format!("No server can be opened: {why} {detail} {standing}");
+            Error::NoPrimary { cluster, standing }
+        }
+        other => other,
+    }
+}
+
 /// Whether an error that kept a client from a server may pass with a failover.
 pub fn is_passing(error: &Error) -> bool {
     match error {
@@ -128,7 +150,9 @@ impl Course {
             group,
             bound: (bound, epoch),
             read: Read::default(),
+            shunned: (Vec::new(), Moment::default()),
             wait: None,
+            lacking: None,
             unwritten: None,
             commits: Box::default(),
             startup_wish: Wish::default(),
@@ -150,8 +174,20 @@ impl Course {
         });
     }
 
+    /// Leaves the replica that it holds the pool of, as no server can be opened there. False where that is none.
+    pub(super) fn shuns_replica(&mut self, now: Moment) -> bool {
+        let (node, _) = self.bound;
+        if self.read.from != Some(node) {
+            return false;
+        }
+        self.read.from = None;
+        self.shunned.0.push(node);
+        self.shunned.1 = now.after(SHUNNED);
+        true
+    }
+
     /// Whether the node is still good for new transactions.
-    fn is_right(&self, now: Moment) -> bool {
+    pub(super) fn is_right(&self, now: Moment) -> bool {
         let view = self.board.view();
         if self.read.from == Some(self.bound.0) {
             let node = view.node(self.bound.0);
@@ -218,6 +254,7 @@ impl Course {
 
     /// A server was got: the wait, where there was one, is over.
     pub(super) fn arrived(&mut self) {
+        self.lacking = None;
         if let Some(wait) = self.wait.take() {
             self.board.has_waited(&wait, Came::Through, clock::now());
             self.unwritten = Some(wait.toll);
@@ -226,6 +263,7 @@ impl Course {
 
     /// There is no server to be got: the wait, where there was one, was in vain.
     pub(super) fn gave_up(&mut self) {
+        self.lacking = None;
         if let Some(wait) = self.wait.take() {
             self.board.has_waited(&wait, Came::ToNothing, clock::now());
         }
@@ -261,7 +299,11 @@ impl Session {
             return Ok(Way::There);
         };
         let view = course.board.view();
-        let Some(node) = node_for(&course.board, &view, plan.reads, course.read, now) else {
+        if now >= course.shunned.1 {
+            course.shunned.0.clear();
+        }
+        let read = (course.read, &*course.shunned.0);
+        let Some(node) = node_for(&course.board, &view, plan.reads, read, now) else {
             return Ok(Way::Nowhere);
         };
         if view.primary_at(now) == Some(node) {
@@ -368,11 +410,36 @@ impl Session {
     }
 
     /// Whether an error that kept a client from a server only means that it must go on waiting.
+    ///
+    /// It may be the first that is seen of a failover, so every node is asked at once. But it may be this pool's own trouble, and servers
+    /// that are open work: nobody else is held for it.
     pub(super) fn may_weather(&self, error: &Error) -> bool {
         let Some(course) = self.course.as_ref().filter(|_| is_passing(error)) else {
             return false;
         };
-        course.bad_sign("a server could not be opened");
+        course.board.want_sample(clock::now());
         true
+    }
+
+    /// No server can be opened at a primary that is well: the client waits in its pool's own line, as at any server that cannot be reached,
+    /// for as long as it would wait for a primary.
+    pub(super) fn lack(
+        &mut self,
+        cx: &mut Context<'_>,
+        error: &Error,
+        now: Moment,
+    ) -> Result<Next, Error> {
+        let Some(course) = &mut self.course else {
+            return Ok(Next::On);
+        };
+        let since = *course.lacking.get_or_insert(now);
+        let until = since.after(course.board.limits().timeout);
+        self.standing = Standing::Idle;
+        if now >= until {
+            let refusal = no_server(&course.board, error);
+            return self.refuse(cx, &refusal);
+        }
+        let (plan, held) = (self.pool.plan.load_full(), std::mem::take(&mut self.held));
+        self.ask_for_server(cx, &held, &plan, Asker::Patient(until), now)
     }
 }

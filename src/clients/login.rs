@@ -15,6 +15,7 @@ use crate::clients::answer;
 use crate::clients::course::{self, Course};
 use crate::clients::credentials;
 use crate::clients::gate::{Entered, Gate, Guest, is_console};
+use crate::clients::login::waits::Lack;
 use crate::clients::presence::{Presence, PrivatePool};
 use crate::clients::proof::{self, Claim, Proven};
 use crate::clients::session::Session;
@@ -211,8 +212,9 @@ impl Login<'_> {
         (wish, given): (Option<String>, Vec<(String, String)>),
         settings: &Settings,
     ) -> Result<Arranged, Error> {
+        let mut lack = Lack::default();
         loop {
-            let writer = self.writer_of(&database.name).await?;
+            let writer = self.writer_of(&database.name, &lack).await?;
             let at = writer
                 .as_ref()
                 .map_or(Node::Own, |writer| writer.place.clone());
@@ -228,7 +230,7 @@ impl Login<'_> {
                     (Arc::clone(&pool), Some(PrivatePool(pool)), Vec::new())
                 }
             };
-            let welcome = self.welcome_of(&pool, settings).await;
+            let welcome = self.welcome_of(&pool, settings, lack.asker()).await;
             let course = writer
                 .map(|writer| Course::new(writer.board, Arc::clone(&pool.group), writer.node));
             match (welcome, &course) {
@@ -236,10 +238,9 @@ impl Login<'_> {
                     let course = course.filter(|_| private.is_none());
                     return Ok((pool, private, rest, course, welcome));
                 }
-                // The writer was lost meanwhile: the login waits for the next one.
                 (Err(error), Some(course)) if course::is_passing(&error) => {
-                    course.bad_sign("a server could not be opened");
-                    course.board.next().await;
+                    let (node, _) = course.bound();
+                    lack.is_found(&course.board, node, error).await?;
                 }
                 (
                     Err(Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }),

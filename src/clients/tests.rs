@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::pools::lease::{self, Lease};
 use crate::pools::limits::ClientPlaces;
-use crate::pools::pool::Pool;
+use crate::pools::pool::{Asker, Pool};
 use crate::pools::registry::Registry;
 use crate::protocol::sides::ClientSide;
 use crate::servers::fake::{Fake, until};
@@ -217,7 +217,11 @@ fn request_meets_the_end(mode: PoolMode, over_tcp: bool, frames: &[u8]) {
             client.ask("x").await;
             until(|| client.pool.standing().idle == 1).await;
         } else {
-            drop(lease::borrow(&client.pool).await.map(Lease::release));
+            drop(
+                lease::borrow(&client.pool, Asker::Login)
+                    .await
+                    .map(Lease::release),
+            );
             until(|| client.pool.standing().idle == 1).await;
         }
         let asked = client.fake.asked();

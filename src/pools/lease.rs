@@ -109,17 +109,16 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// Borrows a server, waiting in line where it must.
+/// Borrows a server for `asker`, waiting in line where it must.
 ///
 /// Cancel-safe: dropping the future leaves the line.
 ///
 /// # Errors
 /// Why there is no server to be had.
-pub async fn borrow(pool: &Arc<Pool>) -> Result<Lease, Error> {
-    let asked = poll_fn(|cx| {
-        Poll::Ready(pool.ask(&pool.plan.load(), cx.waker(), clock::now(), Asker::Login))
-    })
-    .await;
+pub async fn borrow(pool: &Arc<Pool>, asker: Asker) -> Result<Lease, Error> {
+    let asked =
+        poll_fn(|cx| Poll::Ready(pool.ask(&pool.plan.load(), cx.waker(), clock::now(), asker)))
+            .await;
     let server = match asked {
         Asked::Server(server) => server,
         Asked::Refused(error) => return Err(error),

@@ -32,6 +32,8 @@ pub struct Spot<S> {
     pub since: Moment,
     /// Whether it is a login's, which waits for what the first server of its pool says.
     is_login: bool,
+    /// Until when it waits on though no server can be opened.
+    patient_until: Option<Moment>,
 }
 
 impl<S> Spot<S> {
@@ -41,6 +43,15 @@ impl<S> Spot<S> {
             standing: Mutex::new(Standing::Waiting(waker.clone())),
             since,
             is_login: false,
+            patient_until: None,
+        }
+    }
+
+    /// The same, of who waits until then for a server that cannot be opened.
+    pub fn patient(waker: &Waker, since: Moment, until: Moment) -> Self {
+        Self {
+            patient_until: Some(until),
+            ..Self::new(waker, since)
         }
     }
 
@@ -207,6 +218,19 @@ impl<S> Lines<S> {
         }
     }
 
+    /// Tells those who wait that it is in vain, but for who is patient at `now`.
+    pub fn fail_impatient(&mut self, error: &Error, now: Moment) {
+        for line in &mut self.lines {
+            line.retain(|spot| {
+                let is_patient = spot.patient_until.is_some_and(|until| now < until);
+                if !is_patient {
+                    let _ = spot.settle(Standing::Failed(error.clone()));
+                }
+                is_patient
+            });
+        }
+    }
+
     /// Tells everybody who waits that it is in vain.
     pub fn fail_all(&mut self, error: &Error) {
         for spot in self.lines.iter_mut().flat_map(|line| line.drain(..)) {
@@ -219,6 +243,7 @@ impl<S> Lines<S> {
 mod tests {
     use super::{Lines, Spot};
     use crate::clock::Moment;
+    use crate::error::Error;
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
@@ -255,6 +280,24 @@ mod tests {
             "it was given, and comes back"
         );
         assert_eq!(lines.give(0, Box::new(8)), Some(Box::new(8)));
+    }
+
+    #[test]
+    fn who_is_patient_waits_on_for_a_server_that_cannot_be_opened() {
+        let (mut lines, hasty) = (Lines::new(1), spot(1));
+        let at = |millis: u64| Moment::from_micros(millis * 1000);
+        let patient = Arc::new(Spot::patient(Waker::noop(), at(2), at(900)));
+        lines.join(0, Arc::clone(&hasty));
+        lines.join(0, Arc::clone(&patient));
+        let failed = |spot: &Spot<u32>| {
+            let polled = spot.poll(&mut Context::from_waker(Waker::noop()));
+            matches!(polled, Poll::Ready(Err(_)))
+        };
+        lines.fail_impatient(&Error::Internal, at(899));
+        assert!(failed(&hasty) && !failed(&patient));
+        assert_eq!(lines.waiting(), 1);
+        lines.fail_impatient(&Error::Internal, at(900));
+        assert!(failed(&patient) && !lines.has_waiting());
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn everybody_gets_a_server_and_pool_size_is_never_exceeded() {
             .map(|number| {
                 let pool = Arc::clone(&pool);
                 tokio::spawn(async move {
-                    let lease = lease::borrow(&pool).await.unwrap();
+                    let lease = lease::borrow(&pool, Asker::Login).await.unwrap();
                     tokio::task::yield_now().await;
                     // Every third client goes away without giving its server back.
                     if number % 3 > 0 {
@@ -75,7 +75,7 @@ fn a_pool_that_shrinks_closes_what_is_too_much_and_no_more() {
         let pool = pool(settings.clone());
         let mut leases = Vec::new();
         for _ in 0..6 {
-            leases.push(lease::borrow(&pool).await.unwrap());
+            leases.push(lease::borrow(&pool, Asker::Login).await.unwrap());
         }
         settings.pooler.default_pool_size = 4;
         pool.registry.follow(settings, Users::default());
@@ -116,7 +116,7 @@ fn who_waits_for_a_database_that_is_removed_is_told() {
         let mut settings = fake.settings();
         settings.pooler.default_pool_size = 1;
         let pool = pool(settings.clone());
-        let _busy = lease::borrow(&pool).await.unwrap();
+        let _busy = lease::borrow(&pool, Asker::Login).await.unwrap();
         let Asked::Line(spot) = pool.ask(
             &pool.plan.load(),
             Waker::noop(),
@@ -147,7 +147,7 @@ fn pools_that_share_a_limit_take_turns() {
         settings.pooler.max_db_connections = 1;
         let ann = pool(settings);
         let zoe = ann.registry.pool(&ann.database, "zoe", None).unwrap();
-        let first = lease::borrow(&ann).await.unwrap();
+        let first = lease::borrow(&ann, Asker::Login).await.unwrap();
         let Asked::Line(zoes) =
             zoe.ask(&zoe.plan.load(), Waker::noop(), clock::now(), Asker::Client)
         else {
@@ -176,8 +176,8 @@ async fn two_of_two(fake: &Fake) -> [(Arc<Pool>, lease::Lease); 2] {
     let ann = pool(settings);
     let zoe = ann.registry.pool(&ann.database, "zoe", None).unwrap();
     let leases = [
-        lease::borrow(&ann).await.unwrap(),
-        lease::borrow(&zoe).await.unwrap(),
+        lease::borrow(&ann, Asker::Login).await.unwrap(),
+        lease::borrow(&zoe, Asker::Login).await.unwrap(),
     ];
     let [anns, zoes] = leases;
     [(ann, anns), (zoe, zoes)]
@@ -232,7 +232,7 @@ fn a_question_given_up_leaves_a_server_that_nobody_may_ask_again() {
     run(async {
         let fake = Fake::start();
         let pool = pool(fake.settings());
-        let mut lease = lease::borrow(&pool).await.unwrap();
+        let mut lease = lease::borrow(&pool, Asker::Login).await.unwrap();
         let server = lease.server();
         assert!(
             query::ask(server, &pool.registry.interner, "x")
@@ -260,10 +260,10 @@ fn the_pools_of_two_nodes_never_lend_each_others_servers_but_share_the_limit_of_
         let again = registry.pool_at(&first.group, &other.node()).unwrap();
         assert!(Arc::ptr_eq(&again, &second), "one pool for each node");
 
-        let here = lease::borrow(&first).await.unwrap();
+        let here = lease::borrow(&first, Asker::Login).await.unwrap();
         let there = [
-            lease::borrow(&second).await.unwrap(),
-            lease::borrow(&second).await.unwrap(),
+            lease::borrow(&second, Asker::Login).await.unwrap(),
+            lease::borrow(&second, Asker::Login).await.unwrap(),
         ];
         assert_eq!((own.open(), other.open()), (1, 2));
         let Asked::Line(spot) = second.ask(

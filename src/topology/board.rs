@@ -340,11 +340,6 @@ impl Board {
         lock(&self.followers).push(waker.clone());
     }
 
-    /// Resolves at the next view.
-    pub fn next(&self) -> impl Future<Output = ()> + '_ {
-        self.next_after(&self.view())
-    }
-
     /// Resolves when a view later than `before` hangs here.
     pub fn next_after(&self, before: &Arc<ClusterView>) -> impl Future<Output = ()> + use<'_> {
         let before = Arc::clone(before);

@@ -19,8 +19,14 @@ pub struct Read {
     pub seen: Option<(Epoch, Lsn)>,
 }
 
-/// The replica to read from: none where none is good enough. `turn` spreads clients that have none yet.
-pub fn choose(view: &ClusterView, bound: LagBound, read: Read, turn: usize) -> Option<NodeId> {
+/// The replica to read from: none where none is good enough. `turn` spreads clients that have none yet; nobody goes to who is `shunned`.
+pub fn choose(
+    view: &ClusterView,
+    bound: LagBound,
+    read: Read,
+    shunned: &[NodeId],
+    turn: usize,
+) -> Option<NodeId> {
     let is_good = |node: &&NodeView| {
         let is_near = view.service(node, bound).is_on();
         // Of a reign before, whoever has replayed the first position of this one has everything.
@@ -31,7 +37,8 @@ pub fn choose(view: &ClusterView, bound: LagBound, read: Read, turn: usize) -> O
             Some(None) => false,
         };
         let is_own = read.from == Some(node.id);
-        node.is_listed && node.role == Role::Replica && is_near && (has_it || is_own)
+        let is_usable = node.is_listed && !shunned.contains(&node.id);
+        is_usable && node.role == Role::Replica && is_near && (has_it || is_own)
     };
     let good: Vec<&NodeView> = view.nodes.iter().filter(is_good).collect();
     let own = good.iter().find(|node| Some(node.id) == read.from);
@@ -75,11 +82,16 @@ mod tests {
     #[test]
     fn clients_are_spread_and_stay_where_they_are() {
         let view = stable().view();
-        let fresh = |turn| choose(&view, LagBound::default(), Read::default(), turn);
+        let fresh = |turn| choose(&view, LagBound::default(), Read::default(), &[], turn);
         assert_eq!((fresh(0), fresh(1), fresh(2)), (Some(B), Some(C), Some(B)));
         assert_eq!(
-            choose(&view, LagBound::default(), read(C, 1000), 0),
+            choose(&view, LagBound::default(), read(C, 1000), &[], 0),
             Some(C)
+        );
+        assert_eq!(
+            choose(&view, LagBound::default(), read(C, 1000), &[C], 0),
+            Some(B),
+            "no server can be opened there"
         );
         assert_ne!(fresh(0), Some(A));
     }
@@ -96,7 +108,7 @@ mod tests {
         };
         let shares = |view: &ClusterView| {
             let taken =
-                (0..400).map(|turn| choose(view, LagBound::default(), Read::default(), turn));
+                (0..400).map(|turn| choose(view, LagBound::default(), Read::default(), &[], turn));
             taken.filter(|node| *node == Some(B)).count()
         };
         view.nodes[1].place = place(3, false);
@@ -113,10 +125,13 @@ mod tests {
         picture.refused(B);
         let view = picture.view();
         assert_eq!(
-            choose(&view, LagBound::default(), read(B, 1000), 0),
+            choose(&view, LagBound::default(), read(B, 1000), &[], 0),
             Some(C)
         );
-        assert_eq!(choose(&view, LagBound::default(), read(B, 1001), 0), None);
+        assert_eq!(
+            choose(&view, LagBound::default(), read(B, 1001), &[], 0),
+            None
+        );
     }
 
     #[test]
@@ -136,6 +151,7 @@ mod tests {
                     bytes: None,
                 },
                 Read::default(),
+                &[],
                 0,
             )
         };

@@ -1,6 +1,10 @@
-//! A node that works and lets nobody new in.
+//! A node that works and lets nobody new in: who has its server goes on, who has none waits or goes elsewhere, and nobody else is held.
 
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use pooler::cli::cluster::Stop;
 
 use crate::support::eventually;
 use crate::support::pooler::{Config, Pooler};
@@ -8,21 +12,109 @@ use crate::support::scene::{PORT, Scene, port};
 use crate::support::wire::batch;
 
 const LONG: Duration = Duration::from_secs(60);
-/// Many probes.
+/// Longer than it takes a pool to say that its server cannot be opened, and many probes.
 const WHILE: Duration = Duration::from_millis(2500);
 
-/// With a database more in the same cluster, whose reads go to replicas.
+/// Two databases more in the same cluster: one like `app`, and one whose reads go to replicas.
 fn config(scene: &Scene) -> Config {
-    let config = scene.config().database("reads", "cluster", "main");
-    config
-        .database("reads", "dbname", "postgres")
-        .database("reads", "user", "postgres")
+    ["other", "reads"]
+        .into_iter()
+        .fold(scene.config(), |config, name| {
+            config
+                .database(name, "cluster", "main")
+                .database(name, "dbname", "postgres")
+                .database(name, "user", "postgres")
+        })
         .database("reads", "route", "replica")
+}
+
+/// `node` takes nobody new, and waits until those have left who are there.
+fn lets_nobody_in(scene: &Scene, node: usize) {
+    let postmaster = scene.cluster().pid(node).unwrap();
+    let mut kill = Command::new("kill");
+    kill.args(["-TERM", &postmaster.to_string()])
+        .status()
+        .unwrap();
+    eventually(LONG, "nobody new is let in", || {
+        let refused = scene.cluster().query(node, "postgres", "select 1").err();
+        refused.is_some()
+    });
+}
+
+/// The servers of `database` are closed.
+fn has_no_server(pooler: &Pooler, database: &str) {
+    pooler.show(&format!("RECONNECT {database}"));
+    eventually(LONG, "its servers are closed", || {
+        let servers = pooler.show("SHOW SERVERS").column("database");
+        !servers.iter().any(|name| name == database)
+    });
 }
 
 /// How the cluster has come to stand as it stands.
 fn story(pooler: &Pooler) -> Vec<String> {
     pooler.show("SHOW PHASES").column("to")
+}
+
+#[test]
+fn a_primary_that_lets_nobody_new_in_serves_who_is_there_and_nobody_else_is_held() {
+    let scene = Scene::start();
+    let pooler = config(&scene)
+        .set("clusters.main", "hold_timeout", "2s")
+        .start();
+    let mut inside = pooler.connect();
+    inside.query("select 1").good();
+    let mut outside = ["early", "late"].map(|_| pooler.login().database("other").connect());
+    outside[0].query("select 1").good();
+    has_no_server(&pooler, "other");
+    lets_nobody_in(&scene, 0);
+    let before = story(&pooler);
+    // They wait for as long as for a primary, and are told what the matter is.
+    for client in &mut outside {
+        client.send(batch().query("select 1"));
+        let began = Instant::now();
+        while began.elapsed() < WHILE {
+            assert_eq!(port(&mut inside), scene.ports[0].to_string());
+        }
+        assert_eq!(story(&pooler), before);
+    }
+    for client in &mut outside {
+        let reply = client.until_ready();
+        let fault = reply.error();
+        assert_eq!((fault.code.as_str(), reply.status), ("57P03", 'I'));
+        assert!(fault.says("No server can be opened"), "{fault:?}");
+    }
+    assert_eq!(story(&pooler), before);
+    assert_eq!(pooler.show("SHOW FAILOVERS").column("kind"), ["start"]);
+    // Whoever waits when the primary is replaced gets on with the next one.
+    pooler.reload(&config(&scene));
+    outside[0].send(batch().query(PORT));
+    thread::scope(|scope| {
+        let login = scope.spawn(|| port(&mut pooler.login().database("other").connect()));
+        scene.cluster().stop(0, Stop::Fast).unwrap();
+        scene.cluster().promote(1).unwrap();
+        assert_eq!(login.join().unwrap(), scene.ports[1].to_string());
+    });
+    let reply = outside[0].until_ready().good();
+    assert_eq!(reply.value(), scene.ports[1].to_string());
+}
+
+#[test]
+fn who_reads_leaves_replicas_that_let_nobody_new_in() {
+    let scene = Scene::start();
+    let pooler = config(&scene).start();
+    let mut reader = pooler.login().database("reads").connect();
+    eventually(LONG, "a replica serves reads", || {
+        scene.is_replica(&port(&mut reader))
+    });
+    lets_nobody_in(&scene, 1);
+    lets_nobody_in(&scene, 2);
+    has_no_server(&pooler, "reads");
+    let before = story(&pooler);
+    assert!(scene.is_primary(&port(&mut reader)), "{}", pooler.log());
+    let readable = pooler.show("SHOW NODES").column("readable");
+    let readable = readable.iter().filter(|readable| *readable == "yes");
+    assert_eq!(readable.count(), 2, "by their probes they are well");
+    assert_eq!(story(&pooler), before);
 }
 
 /// The probe of `node` is ended, and let in no more.

@@ -7,21 +7,72 @@ use std::time::Duration;
 
 use super::{Login, Writer};
 use crate::clients::course;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::config::settings::Settings;
 use crate::config::value::Route;
 use crate::error::Error;
 use crate::pools::lease;
 use crate::pools::plan::Reads;
-use crate::pools::pool::Pool;
+use crate::pools::pool::{Asker, Pool};
 use crate::servers::server::Reported;
-use crate::topology::board::{Came, Held};
+use crate::topology::board::{Board, Came, Held};
+use crate::topology::node::{NodeId, Role};
 use crate::topology::reader::Read;
+
+/// Where a login has found that no server can be opened.
+#[derive(Debug, Default)]
+pub(super) struct Lack {
+    /// Replicas.
+    shunned: Vec<NodeId>,
+    /// At a primary that is well; until when it is waited for all the same.
+    until: Option<Moment>,
+}
+
+impl Lack {
+    /// As whom the login asks for a server.
+    pub(super) fn asker(&self) -> Asker {
+        self.until.map_or(Asker::Login, Asker::Patient)
+    }
+
+    /// No server could be opened at `node`, because of `error`: makes the login go elsewhere, or wait.
+    ///
+    /// # Errors
+    /// `error`, once it has waited for long enough.
+    pub(super) async fn is_found(
+        &mut self,
+        board: &Board,
+        node: NodeId,
+        error: Error,
+    ) -> Result<(), Error> {
+        let (view, now) = (board.view(), clock::now());
+        board.want_sample(now);
+        if view
+            .node(node)
+            .is_some_and(|node| node.role == Role::Replica)
+        {
+            self.shunned.push(node);
+            return Ok(());
+        }
+        if view.primary_at(now) != Some(node) {
+            // The writer was lost meanwhile: the login waits for the next one.
+            board.next_after(&view).await;
+            return Ok(());
+        }
+        let until = *self
+            .until
+            .get_or_insert_with(|| now.after(board.limits().timeout));
+        if now < until { Ok(()) } else { Err(error) }
+    }
+}
 
 impl Login<'_> {
     /// The writer of the cluster that the database belongs to, if it belongs to one; waits until there is one.
-    pub(super) async fn writer_of(&self, database: &str) -> Result<Option<Writer>, Error> {
+    pub(super) async fn writer_of(
+        &self,
+        database: &str,
+        lack: &Lack,
+    ) -> Result<Option<Writer>, Error> {
         let settings = self.registry.settings.load_full();
         let Some((cluster, _)) = settings.cluster_of(database) else {
             return Ok(None);
@@ -39,7 +90,8 @@ impl Login<'_> {
         let mut wait = None;
         loop {
             let view = board.view();
-            let node = course::node_for(&board, &view, reads, Read::default(), clock::now());
+            let read = (Read::default(), &*lack.shunned);
+            let node = course::node_for(&board, &view, reads, read, clock::now());
             if let Some(node) = node.and_then(|id| view.node(id)) {
                 let place = Node::at(&node.place.host, node.place.port);
                 let node = node.id;
@@ -66,6 +118,7 @@ impl Login<'_> {
         &self,
         pool: &Arc<Pool>,
         settings: &Settings,
+        asker: Asker,
     ) -> Result<Reported, Error> {
         if let Some(welcome) = pool.group.welcome() {
             return Ok(welcome);
@@ -86,7 +139,7 @@ impl Login<'_> {
                 // It need not wait for a server of its own: what another login learned will do.
                 tokio::select! {
                     () = told => {}
-                    borrowed = lease::borrow(pool) => {
+                    borrowed = lease::borrow(pool, asker) => {
                         let mut lease = borrowed?;
                         let reported = Arc::clone(&lease.server().reported);
                         lease.release();

@@ -46,6 +46,9 @@ impl Pool {
     /// As PgBouncer, a login waits all the same, and nobody else does.
     pub(super) fn hopeless(&self, state: &State, now: Moment, asker: Asker) -> Option<Error> {
         let failure = state.failure.as_ref()?;
+        if matches!(asker, Asker::Patient(_)) {
+            return None;
+        }
         let plan = self.plan.load();
         if plan.rules.dialect == Dialect::PgBouncer {
             let is_early = now.since(failure.last) < plan.login_retry;
@@ -124,12 +127,14 @@ impl Pool {
             error: error.clone(),
         });
         let plan = self.plan.load();
+        // Where there are other nodes it need not be this one that is waited for.
+        let is_worth_waiting = is_starting(error) && !plan.rules.is_followed;
         let was_patient = plan.rules.dialect == Dialect::Native
             && now.since(since) >= PATIENCE
-            && !is_starting(error);
+            && !is_worth_waiting;
         let give_up = was_everywhere && (is_final(error) || was_patient);
         if give_up && state.own() == 0 {
-            state.lines.fail_all(error);
+            state.lines.fail_impatient(error, now);
         } else if give_up && plan.rules.dialect == Dialect::PgBouncer {
             state.lines.fail_logins(error);
         }

@@ -36,6 +36,8 @@ pub enum Asker {
     Client,
     /// A login that waits for the pool's first server, or the pooler itself.
     Login,
+    /// Whoever was told that none can be opened, and waits until then all the same.
+    Patient(Moment),
 }
 
 impl Pool {
@@ -71,6 +73,7 @@ impl Pool {
             let spot = Arc::new(match asker {
                 Asker::Client => Spot::new(waker, now),
                 Asker::Login => Spot::of_login(waker, now),
+                Asker::Patient(until) => Spot::patient(waker, now, until),
             });
             state.lines.join(thread::worker(), Arc::clone(&spot));
             drop(state);
