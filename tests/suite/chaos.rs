@@ -118,10 +118,17 @@ fn is_whole(pooler: &Pooler, server: &Postgres, database: &str) {
     eventually(PATIENCE, "no more servers than the pool has", || {
         server.count(database) <= POOL
     });
-    let mut all: Vec<_> = (0..POOL).map(|_| pooler.connect()).collect();
-    for client in &mut all {
-        client.query("begin").good();
-    }
+    // What was struck last may not have happened yet when clients were served last.
+    let mut all = Vec::new();
+    eventually(PATIENCE * 3, "every seat can be taken", || {
+        let clients = (0..POOL).map_while(|_| pooler.login().try_connect().ok());
+        all = clients.collect();
+        let begins = |client: &mut Client| {
+            let reply = client.send(batch().query("begin")).try_until_ready();
+            reply.is_ok_and(|reply| reply.errors.is_empty())
+        };
+        all.len() == POOL && all.iter_mut().all(begins)
+    });
     assert_eq!(server.count(database), POOL, "every seat can be taken");
 }
 

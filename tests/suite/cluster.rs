@@ -262,6 +262,8 @@ fn only_what_may_have_been_a_commit_has_an_outcome_that_nobody_knows() {
 #[test]
 fn servers_of_a_primary_that_lost_its_power_are_given_up_when_it_is_there_again() {
     let scene = Scene::start();
+    // Its replicas may take their time to come back.
+    scene.alter(0, "synchronous_standby_names", "");
     let server = Server {
         host: "127.0.0.1".into(),
         port: scene.ports[0],
