@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::discovery::keepers::{Heard, Keepers, Told};
@@ -25,6 +26,8 @@ use crate::topology::phase::{Change, Phase};
 
 /// How often it is looked for clients that have waited long enough, at least.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two attempts to write down what could not be written.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How a cluster is to be watched.
 #[derive(Debug, Clone)]
@@ -425,18 +428,30 @@ impl Watcher {
     }
 }
 
-/// Writes down what must outlive the process, the newest when there is more than one.
+/// Writes down what must outlive the process, the newest when there is more than one. What cannot be written is tried again, and told once.
 async fn save(file: PathBuf, mut memory: watch::Receiver<Memory>) {
-    while memory.changed().await.is_ok() {
+    let mut is_behind = false;
+    loop {
+        let pause = if is_behind { RETRY } else { Duration::MAX };
+        let changed = timeout(pause, memory.changed()).await;
+        if let Ok(Err(_)) = changed {
+            return;
+        }
         let newest = memory.borrow_and_update().clone();
         let path = file.clone();
         let written = tokio::task::spawn_blocking(move || memory::write(&path, &newest)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(
+        let written = written.unwrap_or_else(|panic| Err(panic.into()));
+        match &written {
+            Err(error) if changed.is_ok() => tracing::warn!(
                 file = %file.display(), %error,
-                "cannot write down the highest timeline seen: after a restart an old primary could be taken for the writer"
-            );
+                "cannot write down the highest timeline seen: after a restart an old primary could be taken for the writer; it is tried again"
+            ),
+            Ok(()) if is_behind => {
+                tracing::info!(file = %file.display(), "the highest timeline seen is written down");
+            }
+            Err(_) | Ok(()) => {}
         }
+        is_behind = written.is_err();
     }
 }
 

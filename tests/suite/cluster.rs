@@ -353,6 +353,40 @@ fn what_was_seen_is_remembered_over_a_restart_of_the_pooler() {
 }
 
 #[test]
+fn a_state_file_that_cannot_be_written_is_tried_again_and_service_goes_on() {
+    let scene = Scene::start();
+    let state = crate::support::folder("state");
+    let config = scene.config().pooler("state_dir", state.as_path());
+    let holds = |timeline: &str| {
+        let text = std::fs::read_to_string(state.join("cluster-main.state"));
+        text.is_ok_and(|text| text.contains(timeline))
+    };
+    let pooler = config.start();
+    let mut client = pooler.connect();
+    eventually(LONG, "it is written", || holds("timeline 1\n"));
+    let in_the_way = state.join("cluster-main.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    eventually(LONG, "clients go on", || {
+        client.query("insert into t values (1)").errors.is_empty()
+    });
+    assert_eq!(port(&mut client), scene.ports[1].to_string());
+    let warned = || pooler.log().matches("cannot write down").count();
+    eventually(LONG, "it is told", || warned() > 0);
+    assert!(holds("timeline 1\n"));
+    let times = warned();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually(LONG, "it is written again", || holds("timeline 2\n"));
+    eventually(LONG, "and that is told", || {
+        pooler
+            .log()
+            .contains("the highest timeline seen is written down")
+    });
+    assert_eq!(warned(), times, "another attempt is no news");
+}
+
+#[test]
 fn a_state_file_that_is_no_use_stops_nobody_and_lets_no_stale_primary_in() {
     let scene = Scene::start();
     let state = crate::support::folder("state");
