@@ -14,7 +14,7 @@ use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
 use crate::routing::route::out_of_reads;
 use crate::stats::census::ServerState;
-use crate::topology::board::{Board, Wish};
+use crate::topology::board::{Board, Unswitched, Wish};
 use crate::topology::lag::Lag;
 use crate::topology::membership::Out;
 use crate::topology::node::{NodeId, Observation, Role};
@@ -404,11 +404,20 @@ pub fn switch_over(
     Ok(wish)
 }
 
-/// Why a switchover did not come about.
-pub fn not_switched(why: &str) -> Complaint {
-    let message = format!("the switchover did not come about: {why}");
+/// Why a switchover did not come about, or is not known to.
+pub fn not_switched(why: &Unswitched) -> Complaint {
+    let (message, hint) = match why {
+        Unswitched::Not(why) => (
+            format!("the switchover did not come about: {why}"),
+            "SHOW NODES and \"patronictl list\" tell how the nodes are.",
+        ),
+        Unswitched::Unknown(why) => (
+            format!("nobody knows whether the switchover comes about: {why}"),
+            "SHOW NODES and SHOW FAILOVERS tell what becomes of it; ask for no other before.",
+        ),
+    };
     Complaint {
-        hint: Some("SHOW NODES and \"patronictl list\" tell how the nodes are."),
+        hint: Some(hint),
         ..Complaint::new(About::WrongState, message)
     }
 }

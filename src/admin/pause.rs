@@ -20,7 +20,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::pools::limits::Database;
 use crate::pools::registry::{Phase, Registry};
-use crate::topology::board::Wish;
+use crate::topology::board::{Unswitched, Wish};
 
 /// What a command waits for.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Wait {
             Self::Switchover(wish) => wish.outcome().and_then(Result::err),
             Self::Paused { .. } | Self::Replaced(_) | Self::Still(_) => None,
         };
-        clusters::not_switched(&why.unwrap_or_default())
+        clusters::not_switched(&why.unwrap_or_else(|| Unswitched::Not(String::new())))
     }
 
     /// Gives up: what the command paused goes on.

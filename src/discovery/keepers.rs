@@ -22,6 +22,7 @@ use crate::discovery::word::{Member, Word};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
 use crate::topology::cluster::Cluster;
+use crate::topology::board::Unswitched;
 use crate::topology::node::{Keeper, Leader, Observation, Place};
 
 /// For how long a word of etcd counts.
@@ -80,8 +81,8 @@ impl Drop for Asking {
 
 /// Who was asked for a switchover.
 pub enum Asked {
-    /// Patroni: resolves to what it says when it is done, or why it does not do it.
-    Patroni(Pin<Box<dyn Future<Output = Result<String, String>> + Send>>),
+    /// Patroni: resolves to what it says when it is done, or why that is not known to come about.
+    Patroni(Pin<Box<dyn Future<Output = Result<String, Unswitched>> + Send>>),
     /// Nobody keeps the cluster.
     Nobody,
     /// Patroni, as far as it is heard, knows of no such leader.

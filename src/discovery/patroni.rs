@@ -10,13 +10,15 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::clock;
 use crate::config::url::Url;
-use crate::discovery::call::Caller;
+use crate::discovery::call::{Caller, Undone};
 use crate::discovery::keepers::{Heard, Source};
 use crate::discovery::probe::Pace;
 use crate::discovery::word::{self, Word};
 use crate::net::http::Request;
 use crate::net::names::Names;
+use crate::topology::board::Unswitched;
 
 /// Between two questions while all is well.
 const CALM: Duration = Duration::from_secs(1);
@@ -118,17 +120,17 @@ impl Patroni {
     }
 }
 
-/// Has Patroni replace `leader`, by `to` where that is said; the first of `urls` that answers does it.
+/// Has Patroni replace `leader`, by `to` where that is said; the first of `urls` that can be reached is told, and nobody after it.
 ///
 /// # Errors
-/// What the last of them said.
+/// Why it does not come about, or why nobody knows.
 pub async fn switch_over(
     urls: &[Url],
     leader: &str,
     to: Option<&str>,
     names: &Arc<Names>,
     tls: Option<&Arc<ClientConfig>>,
-) -> Result<String, String> {
+) -> Result<String, Unswitched> {
     /// It answers when it is done.
     const LIMIT: Duration = Duration::from_secs(60);
     let mut json = serde_json::json!({ "leader": leader });
@@ -142,17 +144,27 @@ pub async fn switch_over(
         json: &json,
         token: None,
     };
+    let until = clock::now().after(LIMIT);
     let mut last = "no Patroni is known".to_owned();
     for url in urls {
-        let mut caller = Caller::new(url.clone(), Arc::clone(names), tls.cloned());
-        match caller.ask_within(LIMIT, request).await {
+        let caller = Caller::new(url.clone(), Arc::clone(names), tls.cloned());
+        let left = until.since(clock::now());
+        match caller.order(left, request).await {
             Ok(answer) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-            // It was heard, so nobody else is asked to do it again.
-            Err(why) if why.starts_with("status ") => {
-                return Err(format!("Patroni refuses: {why}"));
+            Err(Undone::Unreached(why)) => last = format!("{}: {why}", url.authority()),
+            // It has waited for it, and gives up.
+            Err(Undone::Refused(why)) if why.contains("status unknown") => {
+                return Err(Unswitched::Unknown(format!("Patroni says: {why}")));
             }
-            Err(why) => last = format!("{}: {why}", url.authority()),
+            Err(Undone::Refused(why)) => {
+                return Err(Unswitched::Not(format!("Patroni refuses: {why}")));
+            }
+            Err(Undone::Unanswered(why)) => {
+                let at = url.authority();
+                let why = format!("Patroni at {at} was asked and does not answer: {why}");
+                return Err(Unswitched::Unknown(why));
+            }
         }
     }
-    Err(format!("no Patroni answers: {last}"))
+    Err(Unswitched::Not(format!("no Patroni answers: {last}")))
 }

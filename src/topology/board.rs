@@ -66,12 +66,21 @@ pub struct Wait {
 /// Tells whether anything runs on the node at an address.
 pub type Runs = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Why a switchover is not known to have come about, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unswitched {
+    /// It did not come about.
+    Not(String),
+    /// It may have, or may still.
+    Unknown(String),
+}
+
 /// A switchover that an operator asks for, and what becomes of it.
 pub struct Wish {
     /// The node or member that is to be the next primary; none leaves the choice to the keeper.
     pub to: Option<String>,
     runs: Runs,
-    outcome: Mutex<Option<Result<(), String>>>,
+    outcome: Mutex<Option<Result<(), Unswitched>>>,
 }
 
 impl fmt::Debug for Wish {
@@ -98,13 +107,13 @@ impl Wish {
         (self.runs)(address)
     }
 
-    /// Says what became of it: in words, why it did not come about.
-    pub fn answer(&self, outcome: Result<(), String>) {
+    /// Says what became of it.
+    pub fn answer(&self, outcome: Result<(), Unswitched>) {
         lock(&self.outcome).get_or_insert(outcome);
     }
 
     /// What became of it; none while that is not known.
-    pub fn outcome(&self) -> Option<Result<(), String>> {
+    pub fn outcome(&self) -> Option<Result<(), Unswitched>> {
         lock(&self.outcome).clone()
     }
 }

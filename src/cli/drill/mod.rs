@@ -181,7 +181,11 @@ async fn exercise(
     let start = clock::now();
     let outcome = ask(door, console, &plan.command()).await;
     let took = clock::now().since(start).as_secs_f64();
-    let word = if outcome.is_ok() { "done" } else { "refused" };
+    let word = if outcome.is_ok() {
+        "done"
+    } else {
+        "no success"
+    };
     print(&format!("{word} after {took:.1} s\n"));
     if outcome.is_ok() {
         sleep(CALM).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Watcher;
 use crate::clock::{self, Moment};
 use crate::discovery::keepers::Asked;
-use crate::topology::board::Wish;
+use crate::topology::board::{Unswitched, Wish};
 use crate::topology::node::Observation;
 
 /// How often it is looked whether all has ended.
@@ -51,7 +51,7 @@ impl Watcher {
         let Some(address) = self.writer() else {
             let why = self.machine.view().why;
             let why = format!("there is no primary that could be replaced: {why}");
-            return wish.answer(Err(why));
+            return wish.answer(Err(Unswitched::Not(why)));
         };
         let asked = match self.told.switch_over(&address, wish.to.as_deref()) {
             Asked::Patroni(asked) => asked,
@@ -62,12 +62,12 @@ impl Watcher {
             Asked::Nobody => {
                 let why = "no Patroni keeps this cluster, so nobody could promote it";
                 self.machine.observe(Observation::DrainOver { at });
-                return wish.answer(Err(why.to_owned()));
+                return wish.answer(Err(Unswitched::Not(why.to_owned())));
             }
             Asked::Stranger => {
                 let why = format!("no Patroni names the primary, {address}, as one of its members");
                 self.machine.observe(Observation::DrainOver { at });
-                return wish.answer(Err(why));
+                return wish.answer(Err(Unswitched::Not(why)));
             }
         };
         let is_drained = !self.watching.drain_grace.is_zero();
@@ -81,10 +81,15 @@ impl Watcher {
                     tracing::info!(cluster, said, "Patroni has switched over");
                     wish.answer(Ok(()));
                 }
-                Err(why) => {
+                Err(Unswitched::Not(why)) => {
                     tracing::warn!(cluster, why, "Patroni does not switch over");
                     let _ = outcomes.send(Observation::DrainOver { at: clock::now() });
-                    wish.answer(Err(why));
+                    wish.answer(Err(Unswitched::Not(why)));
+                }
+                // Should it come about, who waits is better off; the drain ends by itself.
+                Err(Unswitched::Unknown(why)) => {
+                    tracing::warn!(cluster, why, "nobody knows whether Patroni switches over");
+                    wish.answer(Err(Unswitched::Unknown(why)));
                 }
             }
         });
