@@ -227,7 +227,10 @@ impl Told {
         all
     }
 
-    /// What the machine is to be told of a word; nothing where the leader is no node whose address is known.
+    /// What the machine is to be told of a word; nothing where the leader is a member of whom nobody can read where it is: it may be any node.
+    ///
+    /// A leader that is no member is a stranger. Its key was not merely read too early: all keys are read at once, and Patroni writes that of a
+    /// member before the member may lead.
     pub fn observation(&self, heard: &Heard, machine: &Cluster) -> Option<Observation> {
         if heard.source != Source::Etcd {
             return None;
@@ -238,7 +241,8 @@ impl Told {
             machine.id(&place(member).address())
         };
         let leader = match &word.leader {
-            Some(name) => Leader::Node(id(name)?),
+            Some(name) if word.elsewhere.contains(name) => return None,
+            Some(name) => id(name).map_or(Leader::Stranger, Leader::Node),
             None => Leader::Nobody,
         };
         Some(Observation::Keeper(Keeper {
@@ -461,8 +465,17 @@ mod tests {
         assert!(!told.hear(&rest), "an echo");
         assert_eq!(told.observation(&rest, &machine), None);
         assert!(told.hear(&heard(Source::Rest, 9, &["x"])), "etcd is silent");
-        // A leader whose address nobody knows is none that could be spoken of.
-        let unknown = heard(Source::Etcd, 10, &[]);
-        assert_eq!(told.observation(&unknown, &machine), None);
+    }
+
+    #[test]
+    fn a_leader_that_is_no_member_is_a_stranger_and_of_one_without_an_address_nothing_is_said() {
+        let (told, machine) = (told(), machine(&[at("a")]));
+        let mut word = heard(Source::Etcd, 1, &[]);
+        let Some(Observation::Keeper(keeper)) = told.observation(&word, &machine) else {
+            panic!("nothing is said");
+        };
+        assert_eq!(keeper.leader, Leader::Stranger);
+        word.word.elsewhere.push("a".to_owned());
+        assert_eq!(told.observation(&word, &machine), None);
     }
 }

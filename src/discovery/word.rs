@@ -44,6 +44,8 @@ pub struct Switchover {
 pub struct Word {
     /// The members.
     pub members: Vec<Member>,
+    /// The names of those of whom it cannot be read where they are.
+    pub elsewhere: Vec<String>,
     /// Who holds the leader key.
     pub leader: Option<String>,
     /// It does nothing at the moment.
@@ -206,10 +208,13 @@ fn note(word: &mut Word, key: &str, value: &str) {
             }
         }
         _ => {
-            let name = key.strip_prefix("members/");
-            let member = name.and_then(|name| member(name, &document()));
-            if word.members.len() < MOST_MEMBERS {
-                word.members.extend(member);
+            let Some(name) = key.strip_prefix("members/") else {
+                return;
+            };
+            let has_room = word.members.len() < MOST_MEMBERS;
+            match member(name, &document()).filter(|_| has_room) {
+                Some(member) => word.members.push(member),
+                None => word.elsewhere.push(name.to_owned()),
             }
         }
     }
@@ -341,6 +346,20 @@ mod tests {
         assert_eq!(
             leaving(r#"{"leader":"n3","scheduled_at":"soon"}"#, ""),
             (None, false)
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_there_and_says_no_address_is_not_one_that_is_missing() {
+        let word = etcd(&[
+            ("initialize", "77"),
+            ("leader", "n1"),
+            ("members/n1", r#"{"role":"primary"}"#),
+        ]);
+        let word = word.unwrap();
+        assert_eq!(
+            (word.member("n1"), &word.elsewhere),
+            (None, &vec!["n1".to_owned()])
         );
     }
 

@@ -167,6 +167,16 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     client.send(crate::support::wire::batch().query("insert into t values (1)"));
     enters("orphan");
     patroni.put("leader", Some("n0"));
+    // Somebody leads who is no member.
+    patroni.put("leader", Some("n9"));
+    enters("orphan");
+    let why = pooler.show("SHOW CLUSTERS").column("why").remove(0);
+    assert_eq!(why, "its keeper names a leader that is no node here");
+    // He is a member of whom nobody can read where he is: what was heard counts for a moment only.
+    patroni.put("members/n9", Some(r#"{"role": "primary"}"#));
+    enters("stable");
+    patroni.put("leader", Some("n0"));
+    patroni.put("members/n9", None);
     client.until_ready().good();
     enters("stable");
     // Whoever does nothing at the moment may have no leader.
