@@ -1,6 +1,7 @@
 //! Those who keep the cluster, and what becomes of what they say: nodes join and leave, and the machine hears of leader and switchover.
 //!
-//! Their word lists nodes; it never takes one away that still answers. etcd, while it is heard, has the word before the REST interface,
+//! Their word lists nodes; it never takes one away that still answers, nor one that is configured. A server may so be listed by two
+//! addresses, and go by one of them: the machine finds out. etcd, while it is heard, has the word before the REST interface,
 //! which repeats it late. Only etcd names a leader to the machine.
 
 use std::pin::Pin;
@@ -21,8 +22,8 @@ use crate::discovery::probe::Pace;
 use crate::discovery::word::{Member, Word};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
-use crate::topology::cluster::Cluster;
 use crate::topology::board::Unswitched;
+use crate::topology::cluster::Cluster;
 use crate::topology::node::{Keeper, Leader, Observation, Place};
 
 /// For how long a word of etcd counts.
@@ -102,8 +103,6 @@ pub struct Told {
     /// Every node that was named since it last did not answer.
     named: Vec<Place>,
     etcd_heard: Option<Moment>,
-    /// Addresses of configured nodes that turned out to be other names of members.
-    aliases: Vec<String>,
 }
 
 impl Told {
@@ -124,7 +123,6 @@ impl Told {
             last: Word::default(),
             named: Vec::new(),
             etcd_heard: None,
-            aliases: Vec::new(),
         }
     }
 
@@ -190,21 +188,12 @@ impl Told {
         is_news
     }
 
-    /// The nodes there are: those configured, those that were named, and those that were and still answer.
+    /// The nodes there are: those configured, those that were named, and those that were and still answer. How a server is to be used is said
+    /// for each of its addresses.
     pub fn places(&mut self, configured: &[Place], machine: &Cluster) -> Vec<Place> {
         let members = self.last.members.iter().map(place);
         let members: Vec<Place> = members.collect();
         let addresses: Vec<String> = members.iter().map(Place::address).collect();
-        for place in configured {
-            let address = place.address();
-            let is_alias = !addresses.contains(&address)
-                && addresses
-                    .iter()
-                    .any(|member| machine.is_same_server(&address, member));
-            if is_alias && !self.aliases.contains(&address) {
-                self.aliases.push(address);
-            }
-        }
         let mut all: Vec<Place> = Vec::new();
         self.named.retain(|place| {
             let address = place.address();
@@ -214,15 +203,22 @@ impl Told {
         for place in configured.iter().chain(&self.named) {
             let address = place.address();
             let is_new = !all.iter().any(|known| known.address() == address);
-            if is_new && !self.aliases.contains(&address) && all.len() < MOST_NODES {
-                let named = self.named.iter().find(|named| named.address() == address);
-                let is_apart = named.is_some_and(|named| named.weight == 0);
-                let weight = if is_apart { 0 } else { place.weight };
-                all.push(Place {
-                    weight,
-                    ..place.clone()
-                });
+            if !is_new || all.len() == MOST_NODES {
+                continue;
             }
+            let is_it = |other: &&Place| other.address() == address;
+            let is_same =
+                |other: &&Place| is_it(other) || machine.is_same_server(&other.address(), &address);
+            let is_apart = self.named.iter().filter(is_same).any(|it| it.weight == 0);
+            let own = configured.iter().find(is_it);
+            let used = own.or_else(|| configured.iter().find(is_same));
+            let used = used.unwrap_or(place);
+            all.push(Place {
+                host: place.host.clone(),
+                port: place.port,
+                weight: if is_apart { 0 } else { used.weight },
+                ..used.clone()
+            });
         }
         all
     }
@@ -260,13 +256,21 @@ impl Told {
             .is_some_and(|heard| now.since(heard) <= FRESH)
     }
 
-    /// Has Patroni replace the leader at `address` by `to`, a member's name or address.
-    pub fn switch_over(&self, address: &str, to: Option<&str>) -> Asked {
+    /// Has Patroni replace the leader at `address` by `to`, a member's name or address; both may be other addresses of members.
+    pub fn switch_over(&self, address: &str, to: Option<&str>, machine: &Cluster) -> Asked {
         if self.keepers == Keepers::default() {
             return Asked::Nobody;
         }
         let members = &self.last.members;
-        let is_at = |address: &str| members.iter().find(|it| place(it).address() == address);
+        let is_at = |address: &str| {
+            let named = members.iter().map(|it| (it, place(it).address()));
+            let exact = named.clone().find(|(_, known)| *known == address);
+            let same = || {
+                let mut named = named.clone();
+                named.find(|(_, known)| machine.is_same_server(known, address))
+            };
+            exact.or_else(same).map(|(member, _)| member)
+        };
         let Some(leader) = is_at(address) else {
             return Asked::Stranger;
         };
@@ -434,16 +438,52 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_node_that_is_a_member_by_another_name_is_listed_once() {
-        let (mut told, seeds) = (told(), [at("db1")]);
+    fn a_configured_node_that_is_a_member_by_another_name_stays_and_is_used_as_both_say() {
+        let with = |host, weight| Place { weight, ..at(host) };
+        let (mut told, seeds) = (told(), [with("db1", 3)]);
         let mut machine = machine(&seeds);
-        told.hear(&heard(Source::Etcd, 1, &["10.0.0.1"]));
+        let mut word = heard(Source::Etcd, 1, &["10.0.0.1"]);
+        told.hear(&word);
         let all = told.places(&seeds, &machine);
-        assert_eq!(all, [at("db1"), at("10.0.0.1")]);
+        assert_eq!(all, [with("db1", 3), at("10.0.0.1")]);
         machine.list(all, Moment::from_micros(0));
         answers(&mut machine, "db1", "noon", 1);
         answers(&mut machine, "10.0.0.1", "noon", 1);
-        assert_eq!(told.places(&seeds, &machine), [at("10.0.0.1")]);
+        let both = [with("db1", 3), with("10.0.0.1", 3)];
+        assert_eq!(told.places(&seeds, &machine), both);
+        word.word.members[0].is_apart = true;
+        told.hear(&word);
+        let apart = [with("db1", 0), with("10.0.0.1", 0)];
+        assert_eq!(told.places(&seeds, &machine), apart);
+    }
+
+    #[test]
+    fn who_keeps_the_cluster_takes_no_configured_node_with_it() {
+        let (mut told, seeds) = (told(), [at("db1")]);
+        let mut machine = machine(&seeds);
+        let kept = Keepers {
+            patroni: vec![Url::parse("http://10.0.0.1:8008").unwrap()],
+            etcd: None,
+        };
+        told.keepers = kept;
+        told.hear(&heard(Source::Rest, 1, &["10.0.0.1"]));
+        machine.list(told.places(&seeds, &machine), Moment::from_micros(0));
+        answers(&mut machine, "db1", "noon", 1);
+        answers(&mut machine, "10.0.0.1", "noon", 1);
+        told.hear(&heard(Source::Rest, 2, &["10.0.0.1"]));
+        machine.list(told.places(&seeds, &machine), Moment::from_micros(0));
+        // The member's address is the one that dies.
+        let moment = Moment::from_micros(3_000_000);
+        machine.observe(Observation::Failed {
+            node: machine.id("10.0.0.1:5432").unwrap(),
+            sent: moment,
+            at: moment,
+            trouble: Trouble::Refused("gone".to_owned()),
+        });
+        assert_eq!(told.places(&seeds, &machine)[0], at("db1"));
+        // And nobody keeps it any more.
+        told.follow(&Keepers::default());
+        assert_eq!(told.places(&seeds, &machine), [at("db1")]);
     }
 
     #[test]

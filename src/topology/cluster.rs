@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::config::routing::LagBound;
-use crate::topology::choice::{Choice, Circumstances, Memory, Patience, choose};
+use crate::topology::choice::{Candidate, Choice, Circumstances, Memory, Patience, choose};
 use crate::topology::lag::{Lag, Ring};
 use crate::topology::membership::{LagLimits, Out};
 use crate::topology::node::{
@@ -267,6 +267,16 @@ impl Cluster {
         node.outcomes += 1;
         node.goes_on(&facts, at);
         node.facts = Some((sent, facts.clone()));
+        let server = Some((facts.system, facts.started.clone()));
+        if facts.in_recovery || node.server != server {
+            node.writable_since = None;
+        }
+        if !facts.in_recovery {
+            node.writable_since.get_or_insert(sent);
+        }
+        node.server = server;
+        self.roster.note_twins(id);
+        let node = &mut self.roster[id];
         if facts.in_recovery {
             if self.writer == Some(id) {
                 self.lose("it has become a replica", at);
@@ -366,6 +376,7 @@ impl Cluster {
         let node = &mut self.roster[id];
         node.asked = Some(sent);
         (node.facts, node.answers_since) = (None, None);
+        node.writable_since = None;
         node.outcomes += 1;
         node.timeouts = match trouble {
             Trouble::Timeout | Trouble::Absurd(_) => node.timeouts + 1,
@@ -428,8 +439,20 @@ impl Cluster {
     /// Draws the consequences of all that is known.
     fn settle(&mut self, now: Moment) {
         let limit = self.rules.shelf_life();
-        let circumstances = self.circumstances(now);
+        let mut circumstances = self.circumstances(now);
         let candidates = self.roster.candidates(limit, now, circumstances.last);
+        let known_as = |id| self.known_as(id, &candidates);
+        // It may come back where it was.
+        let is_gone = |id: &NodeId| {
+            let heard = self.roster[*id].heard;
+            heard.is_none_or(|(at, _)| now.since(at) > limit)
+        };
+        if let Some(last) = circumstances.last.filter(is_gone) {
+            circumstances.last = Some(known_as(last));
+        }
+        if let Some(Leader::Node(leader)) = circumstances.leader {
+            circumstances.leader = Some(Leader::Node(known_as(leader)));
+        }
         let choice = choose(&candidates, circumstances);
         let challenger = match choice {
             Choice::Take(node) | Choice::Wait(node, _) | Choice::Conflict(node, _) => Some(node),
@@ -443,6 +466,18 @@ impl Cluster {
             Some(writer) => self.settle_in_office(writer, now),
             None => self.settle_without_writer(choice, now),
         }
+    }
+
+    /// That of `candidates` that is the server `id`, which may be known by another address; `id` where there is none.
+    fn known_as(&self, id: NodeId, candidates: &[Candidate]) -> NodeId {
+        let mut nodes = candidates.iter().map(|candidate| candidate.node);
+        let known = nodes.find(|node| self.roster.is_same_server(*node, id));
+        known.unwrap_or(id)
+    }
+
+    /// Whether the keeper, when it says `said`, speaks of `node`: it may know that server by another address.
+    fn is_meant(&self, said: NodeId, node: NodeId) -> bool {
+        said == node || self.roster.is_same_server(said, node)
     }
 
     /// Whether `id` takes writes on a higher timeline than the reign's.
@@ -464,7 +499,9 @@ impl Cluster {
         }
         let keeper = self.fresh_keeper(now).filter(|keeper| !keeper.is_paused);
         let objection = match keeper.map(|keeper| keeper.leader) {
-            Some(Leader::Node(other)) if other != writer => "its keeper names another leader",
+            Some(Leader::Node(other)) if !self.is_meant(other, writer) => {
+                "its keeper names another leader"
+            }
             Some(Leader::Stranger) => "its keeper names a leader that is no node here",
             Some(Leader::Nobody) if self.rules.fence_on_lease_loss => "its keeper names no leader",
             Some(Leader::Node(_) | Leader::Nobody) | None => "",
@@ -483,7 +520,8 @@ impl Cluster {
     fn settle_drain(&mut self, writer: NodeId, now: Moment) {
         let keeper = self.fresh_keeper(now);
         let announced = keeper.map(|keeper| keeper.switchover_from);
-        if announced == Some(Some(writer)) && !self.is_drain_spent {
+        let is_leaving = |from| self.is_meant(from, writer);
+        if announced.flatten().is_some_and(is_leaving) && !self.is_drain_spent {
             self.is_drain_spent = true;
             self.drain = Some(Drain {
                 until: now.after(DRAIN),

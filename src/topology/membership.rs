@@ -60,6 +60,8 @@ pub enum Out {
     Conflict,
     /// Its weight is 0.
     Weightless,
+    /// Its server is listed by another address, too, which is used.
+    Twice,
     /// The pooler itself has not looked for too long.
     Stale,
 }
@@ -84,6 +86,7 @@ impl Out {
                 "two nodes take writes with equal right, and nobody knows which of them it follows"
             }
             Self::Weightless => "its weight is 0",
+            Self::Twice => "it is a server that is used by another address",
             Self::Stale => "nothing was heard of the cluster for too long",
         }
     }

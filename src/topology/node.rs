@@ -268,6 +268,12 @@ pub struct Node {
     pub asked: Option<Moment>,
     /// The last answer, and when it had been asked for. None since it failed.
     pub facts: Option<(Moment, Facts)>,
+    /// Which server it was by its last answer, be it long ago: of which system, and when that was started.
+    pub server: Option<(u64, String)>,
+    /// A node before it that was the same server when both answered last.
+    pub twin: Option<NodeId>,
+    /// When the probe was sent since which it has said that it takes writes, as the server that it is.
+    pub writable_since: Option<Moment>,
     /// When it was last heard, and how long that answer took.
     pub heard: Option<(Moment, Duration)>,
     /// Since when it has answered each probe, and was not started again. None since it failed.
@@ -300,6 +306,9 @@ impl Node {
             is_listed: true,
             asked: None,
             facts: None,
+            server: None,
+            twin: None,
+            writable_since: None,
             heard: None,
             answers_since: None,
             trouble: None,
@@ -337,6 +346,7 @@ impl Node {
         self.is_ahead = false;
         self.has_ceased = false;
         self.followed = None;
+        (self.server, self.twin) = (None, None);
         self.membership.begin_anew();
     }
 

@@ -96,7 +96,8 @@ impl Roster {
     }
 
     /// The nodes that take writes, by answers no older than `limit`. A server that is known by two addresses counts once: as `last`, if
-    /// that is one of them.
+    /// that is one of them, or as the one that was listed first, which is waited for until it has been asked again.
+    /// By one address it counts no more when it has failed by another since.
     pub fn candidates(&self, limit: Duration, now: Moment, last: Option<NodeId>) -> Vec<Candidate> {
         let all = self.nodes.iter().enumerate();
         let ids = all.map(|(index, _)| id_of(index));
@@ -109,7 +110,9 @@ impl Roster {
             let is_known = found
                 .iter()
                 .any(|known| self.is_same_server(known.node, id));
-            if now.since(sent) <= limit && !is_known {
+            let is_awaited = Some(id) != last && self.is_twin_awaited(id);
+            let is_good = now.since(sent) <= limit && !is_awaited && !self.has_failed(id, sent);
+            if is_good && !is_known {
                 found.push(Candidate {
                     node: id,
                     timeline: facts.timeline,
@@ -140,13 +143,58 @@ impl Roster {
         doubter.map(|node| node.place.address())
     }
 
-    /// Whether two nodes are one server by two addresses: it is of the same system, and was started at the same microsecond.
+    /// Whether two nodes are one server by two addresses: by the last answer of each it is of the same system, and was started at the same
+    /// microsecond. One of them may fail meanwhile.
     pub fn is_same_server(&self, one: NodeId, other: NodeId) -> bool {
-        let facts = |id: NodeId| self[id].facts.as_ref().map(|(_, facts)| facts);
-        let (Some(one), Some(other)) = (facts(one), facts(other)) else {
+        let (Some(one), Some(other)) = (&self[one].server, &self[other].server) else {
             return false;
         };
-        one.system == other.system && one.started == other.started && !one.started.is_empty()
+        one == other && !one.1.is_empty()
+    }
+
+    /// Notes of the node `id`, which has just answered, and of each other that answers, whether they are one server.
+    pub fn note_twins(&mut self, id: NodeId) {
+        for index in 0..self.nodes.len() {
+            let other = id_of(index);
+            if other == id || self.listed(other).is_none_or(|node| node.facts.is_none()) {
+                continue;
+            }
+            let is_same = self.is_same_server(id, other);
+            let (first, second) = (id.min(other), id.max(other));
+            let twin = &mut self[second].twin;
+            if is_same && twin.is_none_or(|twin| twin > first) {
+                *twin = Some(first);
+            } else if !is_same && *twin == Some(first) {
+                *twin = None;
+            }
+        }
+    }
+
+    /// Whether the twin of `id` has not been asked since `id` takes writes.
+    fn is_twin_awaited(&self, id: NodeId) -> bool {
+        let twin = self[id].twin.and_then(|twin| self.listed(twin));
+        twin.is_some_and(|twin| twin.asked < self[id].writable_since)
+    }
+
+    /// Whether the server `id` has failed by another address since it was asked at `sent`: what it said may be its last word.
+    fn has_failed(&self, id: NodeId, sent: Moment) -> bool {
+        let others = self.nodes.iter().enumerate();
+        let mut failed = others.filter(|(_, node)| node.is_listed && node.facts.is_none());
+        failed.any(|(other, node)| node.asked > Some(sent) && self.is_same_server(id_of(other), id))
+    }
+
+    /// Whether the server of the node at `index` is the writer by another address, or one that `serves` reads by that of a node before it.
+    fn is_twice(
+        &self,
+        index: usize,
+        writer: Option<NodeId>,
+        serves: impl Fn(&Node) -> bool,
+    ) -> bool {
+        let id = id_of(index);
+        let is_it = |other: NodeId| other != id && self.is_same_server(other, id);
+        let mut before = self.nodes[..index].iter().enumerate();
+        writer.is_some_and(is_it)
+            || before.any(|(other, node)| node.is_listed && serves(node) && is_it(id_of(other)))
     }
 
     /// What `id` is, in a cluster with `memory` whose writer in office is `writer`.
@@ -166,6 +214,10 @@ impl Roster {
         if facts.in_recovery {
             return Role::Replica;
         }
+        let is_writer = |writer| self.is_same_server(writer, id);
+        if facts.timeline >= memory.timeline && writer.is_some_and(is_writer) {
+            return Role::Primary;
+        }
         let last = memory.writer.as_ref();
         let is_last = last.is_none_or(|last| *last == node.place.address());
         let is_beside = facts.timeline == memory.timeline && !is_last;
@@ -183,6 +235,14 @@ impl Roster {
         all.map(|(index, node)| {
             let id = id_of(index);
             let facts = node.facts.as_ref().map(|(_, facts)| facts);
+            let service = |under: &dyn Fn(&Node) -> Option<Service>| {
+                let serves = |other: &Node| under(other).is_some_and(|service| service.is_on());
+                if self.is_twice(index, writer, serves) {
+                    return Service::none(Out::Twice);
+                }
+                weighed(under(node).unwrap_or_default(), &node.place)
+            };
+            let others = 0..node.membership.others().count();
             NodeView {
                 id,
                 place: Arc::clone(&node.place),
@@ -191,11 +251,9 @@ impl Roster {
                 timeline: facts.map_or(0, |facts| facts.timeline),
                 lsn: facts.map(|facts| facts.lsn),
                 lag: node.lag,
-                own: weighed(node.membership.own(), &node.place),
-                others: node
-                    .membership
-                    .others()
-                    .map(|service| weighed(service, &node.place))
+                own: service(&|node| Some(node.membership.own())),
+                others: others
+                    .map(|bound| service(&|node| node.membership.others().nth(bound)))
                     .collect(),
                 heard: node.heard.map(|(at, _)| at),
                 answers_since: node.answers_since,

@@ -10,6 +10,7 @@ use crate::support::eventually;
 use crate::support::patroni::{Patroni, SCOPE};
 use crate::support::pooler::{Config, Pooler, Raw};
 use crate::support::tls::Authority;
+use crate::support::wire::Client;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -139,16 +140,13 @@ fn etcd_is_asked_over_tls_by_a_user_of_its_own_and_believed_only_then() {
     }
 }
 
-/// A pooler that is told by etcd of a cluster that `scene` is.
-fn told_by(patroni: &Patroni, config: &Config) -> Pooler {
+/// A pooler that is told of its cluster by etcd.
+fn told_by(patroni: &Patroni, config: &Config) -> Config {
     let etcd = format!(
         "{{ endpoints = [\"http://{}\"], scope = {SCOPE:?} }}",
         patroni.keeper(0)
     );
-    config
-        .clone()
-        .set("clusters.main", "etcd", Raw(etcd))
-        .start()
+    config.clone().set("clusters.main", "etcd", Raw(etcd))
 }
 
 #[test]
@@ -156,7 +154,7 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     let scene = Scene::start();
     let mut patroni = Patroni::with_keepers(1);
     tell(&patroni, &scene, 0);
-    let pooler = told_by(&patroni, &scene.config());
+    let pooler = told_by(&patroni, &scene.config()).start();
     let mut client = pooler.connect();
     let enters = |wanted: &str| eventually(LONG, wanted, || phase(&pooler) == wanted);
     enters("stable");
@@ -167,6 +165,8 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     client.send(crate::support::wire::batch().query("insert into t values (1)"));
     enters("orphan");
     patroni.put("leader", Some("n0"));
+    client.until_ready().good();
+    enters("stable");
     // Somebody leads who is no member.
     patroni.put("leader", Some("n9"));
     enters("orphan");
@@ -177,8 +177,6 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     enters("stable");
     patroni.put("leader", Some("n0"));
     patroni.put("members/n9", None);
-    client.until_ready().good();
-    enters("stable");
     // Whoever does nothing at the moment may have no leader.
     patroni.put("config", Some(r#"{"pause": true}"#));
     patroni.put("leader", None);
@@ -234,6 +232,90 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     lasts();
     tell(&patroni, &scene, 0);
     lasts();
+}
+
+#[test]
+fn a_configured_node_that_turns_out_to_be_a_member_goes_on_with_etcd_and_without_it() {
+    let scene = Scene::start();
+    let patroni = Patroni::with_keepers(1);
+    tell(&patroni, &scene, 0);
+    let name = format!("localhost:{}", scene.ports[0]);
+    let alone = scene.config();
+    let alone = alone.set("clusters.main", "nodes", [name.as_str()]);
+    let pooler = alone.start();
+    let mut client = pooler.connect();
+    let nodes = || pooler.show("SHOW NODES");
+    let goes_on_as_it_was = |client: &mut Client| {
+        eventually(LONG, "all is well", || phase(&pooler) == "stable");
+        client.query("insert into t values (2); commit").good();
+        assert_eq!(
+            pooler.show("SHOW CLUSTERS").column("primary"),
+            [name.as_str()]
+        );
+        assert_eq!(pooler.show("SHOW CLUSTERS").column("epoch"), ["1"]);
+    };
+    client.query("begin; insert into t values (1)").good();
+    pooler.reload(&told_by(&patroni, &alone));
+    eventually(LONG, "it is known to be the member", || {
+        let member = nodes().row_where("node", &scene.address(0));
+        member.is_some_and(|member| member["why"].contains("by another address"))
+    });
+    goes_on_as_it_was(&mut client);
+    client.query("begin; insert into t values (1)").good();
+    pooler.reload(&alone);
+    eventually(LONG, "the members are not known any more", || {
+        nodes().column("node") == [name.as_str()]
+    });
+    goes_on_as_it_was(&mut client);
+}
+
+#[test]
+fn a_failover_is_followed_where_the_keeper_knows_every_node_by_another_address() {
+    let scene = Scene::start();
+    let patroni = Patroni::with_keepers(1);
+    tell(&patroni, &scene, 0);
+    let names: [String; 3] = std::array::from_fn(|node| format!("localhost:{}", scene.ports[node]));
+    let nodes: [&str; 3] = std::array::from_fn(|node| names[node].as_str());
+    let config = scene.config().set("clusters.main", "nodes", nodes);
+    let pooler = told_by(&patroni, &config).start();
+    let mut client = pooler.connect();
+    client.query("insert into t values (1)").good();
+    eventually(
+        LONG,
+        "every server is known by two addresses, and read by one",
+        || {
+            let nodes = pooler.show("SHOW NODES");
+            let why = nodes.column("why");
+            let twice = why.iter().filter(|why| why.contains("by another address"));
+            let read = nodes
+                .column("readable")
+                .into_iter()
+                .filter(|it| it == "yes");
+            (nodes.rows.len(), twice.count(), read.count()) == (6, 3, 2)
+        },
+    );
+    let primary = |epoch: &str, node: usize| {
+        eventually(LONG, "all is well", || phase(&pooler) == "stable");
+        let clusters = pooler.show("SHOW CLUSTERS");
+        assert_eq!(clusters.column("epoch"), [epoch]);
+        assert_eq!(clusters.column("primary"), [nodes[node]]);
+    };
+    primary("1", 0);
+    scene.cluster().restart(0).unwrap();
+    eventually(LONG, "clients go on", || {
+        client.query("insert into t values (2)").errors.is_empty()
+    });
+    primary("1", 0);
+    scene.cluster().kill9(0).unwrap();
+    scene.cluster().promote(1).unwrap();
+    tell(&patroni, &scene, 1);
+    eventually(LONG, "clients go on", || {
+        client.query("insert into t values (3)").errors.is_empty()
+    });
+    primary("2", 1);
+    let kinds = pooler.show("SHOW FAILOVERS").column("kind");
+    let failovers = kinds.iter().filter(|kind| *kind == "failover");
+    assert_eq!(failovers.count(), 1, "{kinds:?}");
 }
 
 fn client_writes(pooler: &Pooler, id: u64) {

@@ -53,7 +53,8 @@ impl Watcher {
             let why = format!("there is no primary that could be replaced: {why}");
             return wish.answer(Err(Unswitched::Not(why)));
         };
-        let asked = match self.told.switch_over(&address, wish.to.as_deref()) {
+        let to = wish.to.as_deref();
+        let asked = match self.told.switch_over(&address, to, &self.machine) {
             Asked::Patroni(asked) => asked,
             Asked::Nobody if wish.to.is_none() => {
                 self.machine.observe(Observation::Drain { at, grace });
