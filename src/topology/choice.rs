@@ -51,6 +51,8 @@ pub enum Patience {
     Keeper,
     /// What was remembered is lost, and not every node is there to say that none is on a higher timeline.
     Memory,
+    /// Nobody knows yet which system is the cluster's, and the nodes are of several.
+    System,
 }
 
 /// What a choice depends on, beside the candidates.
@@ -68,6 +70,8 @@ pub struct Circumstances {
     pub is_round_done: bool,
     /// What was remembered is lost, and a node that may know of a higher timeline has not been heard.
     pub is_memory_missed: bool,
+    /// No system is known, and the nodes that answer are of several: some are not of this cluster, maybe the candidate.
+    pub is_divided: bool,
 }
 
 /// Chooses the writer.
@@ -116,6 +120,9 @@ pub fn choose(candidates: &[Candidate], now: Circumstances) -> Choice {
     if now.is_memory_missed && named != Some(taken) {
         return Choice::Wait(taken, Patience::Memory);
     }
+    if now.is_divided && named != Some(taken) {
+        return Choice::Wait(taken, Patience::System);
+    }
     Choice::Take(taken)
 }
 
@@ -152,6 +159,7 @@ mod tests {
         leader: None,
         is_round_done: true,
         is_memory_missed: false,
+        is_divided: false,
     };
 
     fn on(node: NodeId, timeline: u32) -> Candidate {
@@ -237,5 +245,17 @@ mod tests {
             choose(&[on(A, 3), stranger], unknown),
             Choice::Conflict(A, B)
         );
+        // The cluster's own primary is not there yet.
+        let divided = Circumstances {
+            is_divided: true,
+            ..unknown
+        };
+        let wait = Choice::Wait(B, Patience::System);
+        assert_eq!(choose(&[stranger], divided), wait);
+        let named = Circumstances {
+            leader: Some(Leader::Node(B)),
+            ..divided
+        };
+        assert_eq!(choose(&[stranger], named), Choice::Take(B));
     }
 }

@@ -284,8 +284,12 @@ impl Cluster {
             self.measure(id, &facts, at);
             return;
         }
-        node.forget_lag(Out::Unmeasured);
         let is_ours = self.memory.system == facts.system;
+        node.forget_lag(if is_ours || self.memory.system == 0 {
+            Out::Unmeasured
+        } else {
+            Out::OtherSystem
+        });
         if is_ours && facts.timeline > self.memory.timeline {
             // Seen is seen: nothing on an older timeline takes writes any more.
             self.memory.timeline = facts.timeline;
@@ -542,15 +546,20 @@ impl Cluster {
                     Patience::FirstRound => "not every node has been heard yet".to_owned(),
                     Patience::Keeper => "its keeper names another leader".to_owned(),
                     Patience::Memory => self.missed(node, now),
+                    Patience::System => self.division(),
                 };
                 self.enter(Phase::Confirming, Some(node), &why, now);
             }
             Choice::Conflict(one, other) => {
-                let why = format!(
-                    "{} and {} take writes with equal right: stop one of them",
-                    self.roster[one].place.address(),
-                    self.roster[other].place.address()
-                );
+                let why = if self.is_divided() {
+                    self.division()
+                } else {
+                    format!(
+                        "{} and {} take writes with equal right: stop one of them",
+                        self.roster[one].place.address(),
+                        self.roster[other].place.address()
+                    )
+                };
                 self.enter(Phase::Conflict, Some(one), &why, now);
                 // Their timelines are alike, so no replica can tell which of the two histories it shows. Where the keeper names one of
                 // the two there is no conflict.
@@ -559,6 +568,25 @@ impl Cluster {
             }
             Choice::Nobody => self.enter(Phase::NoWriter, None, "no node may take writes", now),
         }
+    }
+
+    /// No system is known to be the cluster's, and its nodes are of several.
+    fn is_divided(&self) -> bool {
+        self.memory.system == 0 && self.roster.divided().is_some()
+    }
+
+    /// Which nodes are of different systems.
+    fn division(&self) -> String {
+        let divided = self.roster.divided().map(|nodes| {
+            nodes.map(|node| {
+                let system = node.facts.as_ref().map_or(0, |(_, facts)| facts.system);
+                format!("{} of system {system}", node.place.address())
+            })
+        });
+        let [one, other] = divided.unwrap_or_default();
+        format!(
+            "the nodes are not of one cluster, {one}, {other}: take off the list what does not belong to it"
+        )
     }
 
     /// Why `id` has to wait where what was remembered is lost.
@@ -619,6 +647,7 @@ impl Cluster {
             is_round_done: now >= self.round_over() || self.roster.is_round_done(),
             is_memory_missed: self.memory.is_lost
                 && self.roster.doubter(self.rules.shelf_life(), now).is_some(),
+            is_divided: self.is_divided(),
         }
     }
 

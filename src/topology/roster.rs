@@ -197,6 +197,16 @@ impl Roster {
             || before.any(|(other, node)| node.is_listed && serves(node) && is_it(id_of(other)))
     }
 
+    /// Two nodes that answer and are of different systems.
+    pub fn divided(&self) -> Option<[&Node; 2]> {
+        let system = |node: &Node| node.facts.as_ref().map(|(_, facts)| facts.system);
+        let listed = self.nodes.iter().filter(|node| node.is_listed);
+        let mut heard = listed.filter(|node| node.facts.is_some());
+        let first = heard.next()?;
+        let other = heard.find(|node| system(node) != system(first))?;
+        Some([first, other])
+    }
+
     /// What `id` is, in a cluster with `memory` whose writer in office is `writer`.
     pub fn role(&self, id: NodeId, memory: &Memory, writer: Option<NodeId>) -> Role {
         let node = &self[id];

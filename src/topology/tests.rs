@@ -864,6 +864,67 @@ fn reads_go_to_a_server_by_one_of_its_addresses() {
     assert_eq!(picture.readers(), [B]);
 }
 
+#[test]
+fn a_node_of_another_cluster_is_no_writer_and_serves_no_reads() {
+    let foreign = |picture: &mut Picture, in_recovery| {
+        picture.now += 10;
+        picture.cluster.observe(Observation::Answered {
+            node: A,
+            sent: at(picture.now - 5),
+            at: at(picture.now),
+            facts: Facts {
+                in_recovery,
+                lsn: Lsn(9000),
+                received: None,
+                timeline: 9,
+                system: 8,
+                started: "midnight".into(),
+                is_receiving: in_recovery,
+                segment: 16 << 20,
+            },
+        });
+    };
+    // It is the first to answer, and the primary of the cluster is not there yet.
+    let mut picture = remembering(Memory::default());
+    foreign(&mut picture, false);
+    picture.refused(B).replica(C, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Confirming);
+    let why = picture.view().why;
+    assert!(
+        why.contains("a:5432 of system 8, c:5432 of system 7"),
+        "{why}"
+    );
+    picture.primary(B, 3, 1000);
+    assert_eq!(picture.phase(), Phase::Conflict);
+    let why = picture.view().why;
+    assert!(
+        why.contains("a:5432 of system 8, b:5432 of system 7"),
+        "{why}"
+    );
+    assert_eq!(picture.readers(), []);
+    // The cluster knows what it is.
+    let mut picture = remembering(Memory {
+        system: 7,
+        timeline: 3,
+        writer: Some("b:5432".into()),
+        is_lost: false,
+    });
+    for in_recovery in [false, true] {
+        foreign(&mut picture, in_recovery);
+        picture.primary(B, 3, 1000).replica(C, 3, 1000);
+        picture.replica(C, 3, 1000);
+        assert_eq!(picture.primary_of_view(), Some(B));
+        assert_eq!(picture.readers(), [C]);
+        foreign(&mut picture, in_recovery);
+        let view = picture.view();
+        let node = view.node(A).unwrap();
+        assert_eq!(
+            (node.role, node.own.out),
+            (Role::Fenced, Some(Out::OtherSystem))
+        );
+    }
+}
+
 /// Which nodes serve reads under a bound of so many milliseconds.
 fn readers_within(view: &ClusterView, millis: u64) -> Vec<NodeId> {
     let bound = LagBound {

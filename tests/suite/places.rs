@@ -1,18 +1,21 @@
-//! Nodes that are not what they seem: the pooler itself in its list, and names that move from one server to another while both live on.
+//! Nodes that are not what they seem: the pooler itself in its list, or a node of another cluster, and names that move from one server to another
+//! while both live on.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use pooler::cli::cluster::{Cluster, Options, Stop};
+
 use crate::cluster::Scene;
 use crate::support::dns::NameServer;
 use crate::support::pooler::{Config, Pooler};
-use crate::support::postgres::Server;
+use crate::support::postgres::{Server, binaries};
 use crate::support::relay::Relay;
 use crate::support::scene::{PORT, port};
 use crate::support::wire::batch;
-use crate::support::{Raise, eventually};
+use crate::support::{Raise, eventually, folder};
 
 const LONG: Duration = Duration::from_secs(60);
 const NAME: &str = "db.example.test";
@@ -231,4 +234,101 @@ fn when_the_name_of_a_replica_moves_reads_go_there_only_when_that_one_is_near() 
     assert_eq!(client.value("select count(*) from t"), "10000");
     assert_eq!(scene.sql(1, CONNECTIONS), "0");
     assert_eq!(pooler.show("SHOW PHASES").rows.len(), story);
+}
+
+/// A primary of another cluster.
+fn other_cluster() -> Cluster {
+    let cluster = Cluster::start(binaries(), &Options::default());
+    let cluster = cluster.unwrap_or_else(|problem| panic!("{problem}"));
+    let table = "create role probe login; create table t (id bigint)";
+    cluster.query(0, "postgres", table).unwrap();
+    cluster
+}
+
+/// Why nobody is served.
+fn refused(pooler: &Pooler, database: &str) -> String {
+    let fault = match pooler.login().database(database).try_connect() {
+        Ok(_) => panic!("{database} is served"),
+        Err(refusal) => refusal.told(),
+    };
+    assert_eq!(fault.code, "57P03", "{fault:?}");
+    pooler.show("SHOW CLUSTERS").column("why")[0].clone()
+}
+
+#[test]
+fn a_node_of_another_cluster_gets_neither_reads_nor_writes_and_it_is_told_why() {
+    let (scene, other) = (Scene::start(), other_cluster());
+    let strange = format!("127.0.0.1:{}", other.port(0));
+    let all = [0, 1, 2].map(|node| scene.address(node));
+    let alone = scene
+        .config()
+        .pooler("state_dir", folder("state").as_path())
+        .set("clusters.main", "hold_timeout", "1s")
+        .database("ro", "cluster", "main")
+        .database("ro", "dbname", "postgres")
+        .database("ro", "user", "postgres")
+        .database("ro", "route", "replica");
+    let nodes = [strange.as_str(), &all[0], &all[1], &all[2]];
+    let with = alone.clone().set("clusters.main", "nodes", nodes);
+    // Nobody has said yet which of the two is meant; then the cluster's own primary is not there, either.
+    for is_stopped in [false, true] {
+        if is_stopped {
+            scene.cluster().stop(0, Stop::Fast).unwrap();
+        }
+        let pooler = with.start();
+        for database in ["app", "ro"] {
+            let why = refused(&pooler, database);
+            assert!(why.contains("not of one cluster"), "{why}");
+            assert!(why.contains(&format!("{strange} of system ")), "{why}");
+        }
+    }
+    scene.cluster().restart(0).unwrap();
+    // It is taken off the list, and comes back.
+    let pooler = with.start();
+    assert!(refused(&pooler, "app").contains("not of one cluster"));
+    pooler.reload(&alone);
+    eventually(LONG, "all is well", || phase(&pooler) == "stable");
+    assert_eq!(port(&mut pooler.connect()), scene.ports[0].to_string());
+    pooler.reload(&with);
+    is_passed_over(&pooler, &scene, &strange);
+    // The pooler remembers, also where nobody else is there.
+    drop(pooler);
+    for node in [0, 1, 2] {
+        scene.cluster().stop(node, Stop::Fast).unwrap();
+    }
+    let pooler = with.start();
+    refused(&pooler, "app");
+    refused(&pooler, "ro");
+    for node in [0, 1, 2] {
+        scene.cluster().restart(node).unwrap();
+    }
+    eventually(LONG, "all is well", || phase(&pooler) == "stable");
+    is_passed_over(&pooler, &scene, &strange);
+    let count = other
+        .query(0, "postgres", "select count(*) from t")
+        .unwrap();
+    assert_eq!(count.first(), Some("0"));
+}
+
+/// The node `strange` is fenced, and told to be of another system; writes and reads go to the nodes of `scene`.
+fn is_passed_over(pooler: &Pooler, scene: &Scene, strange: &str) {
+    eventually(LONG, "it is known and all others serve", || {
+        let nodes = pooler.show("SHOW NODES");
+        let strange = nodes.row_where("node", strange);
+        strange.is_some_and(|node| {
+            node["role"] == "fenced" && node["why"] == "it is of another system"
+        }) && nodes
+            .column("readable")
+            .iter()
+            .filter(|it| *it == "yes")
+            .count()
+            == 2
+    });
+    for id in 0..10 {
+        let mut writer = pooler.connect();
+        writer.query(&format!("insert into t values ({id})")).good();
+        assert!(scene.is_primary(&port(&mut writer)));
+        let mut reader = pooler.login().database("ro").connect();
+        assert!(scene.is_replica(&port(&mut reader)));
+    }
 }
