@@ -72,6 +72,8 @@ pub struct Cluster {
     writer: Option<NodeId>,
     /// The reign that `epoch` counts, in office or lost. None after UNFENCE: whoever comes then, it is another.
     reigning: Option<Reign>,
+    /// An operator has said UNFENCE, and nobody was crowned since.
+    is_unfenced: bool,
     story: Story,
     born: Moment,
     /// When the probe was sent by which the writer was last found to be as it was.
@@ -96,6 +98,7 @@ impl Cluster {
             epoch: Epoch(0),
             writer: None,
             reigning: None,
+            is_unfenced: false,
             story: Story::new(now),
             born: now,
             vouched: None,
@@ -224,6 +227,7 @@ impl Cluster {
                 self.memory = Memory::default();
                 self.lose("an operator said UNFENCE", at);
                 self.reigning = None;
+                self.is_unfenced = true;
                 at
             }
         };
@@ -570,9 +574,10 @@ impl Cluster {
         }
     }
 
-    /// No system is known to be the cluster's, and its nodes are of several.
+    /// No system is known to be the cluster's, and its nodes are of several, as after a restore of the primary alone; then an operator has
+    /// said UNFENCE.
     fn is_divided(&self) -> bool {
-        self.memory.system == 0 && self.roster.divided().is_some()
+        !self.is_unfenced && self.memory.system == 0 && self.roster.divided().is_some()
     }
 
     /// Which nodes are of different systems.
@@ -614,6 +619,7 @@ impl Cluster {
             writer: Some(node.place.address()),
             is_lost: false,
         };
+        self.is_unfenced = false;
         let reign = Reign {
             node: id,
             timeline,
