@@ -137,6 +137,15 @@ pub fn is_passing(error: &Error) -> bool {
     }
 }
 
+/// Whether a node itself has refused a login: at a replica that is the replica's own trouble, such as no seat left, or a password that has not
+/// come there yet.
+pub fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ServerRefused(_) | Error::ServerLoginRefused { .. }
+    )
+}
+
 impl Course {
     /// The course of a client that has just logged in and holds the pool of node `bound`.
     pub fn new(board: Arc<Board>, group: Arc<Group>, bound: NodeId) -> Self {
@@ -174,6 +183,12 @@ impl Course {
         });
     }
 
+    /// Whether what the client asks goes to a replica.
+    pub(super) fn is_at_replica(&self) -> bool {
+        let is_in_flight = |split: &Split| split.flight.is_some();
+        self.read.from == Some(self.bound.0) || self.split.as_deref().is_some_and(is_in_flight)
+    }
+
     /// Leaves the replica that it holds the pool of, as no server can be opened there. False where that is none.
     pub(super) fn shuns_replica(&mut self, now: Moment) -> bool {
         let (node, _) = self.bound;
@@ -205,6 +220,14 @@ impl Course {
             from: Some(reader),
             seen: lsn.map(|lsn| (view.epoch, lsn)).or(self.read.seen),
         };
+    }
+
+    /// Notes that the client reads from the primary, where it sees at least what a probe has last seen there.
+    fn note_primary(&mut self, view: &ClusterView) {
+        self.read.from = None;
+        if let Some(sample) = view.sample {
+            self.read.seen = Some((view.epoch, sample.lsn));
+        }
     }
 
     /// The node whose pool the session holds, and the reign in which it was chosen.
@@ -307,7 +330,7 @@ impl Session {
             return Ok(Way::Nowhere);
         };
         if view.primary_at(now) == Some(node) {
-            course.read.from = None;
+            course.note_primary(&view);
         } else {
             course.note_read(&view, node);
         }
@@ -414,11 +437,14 @@ impl Session {
     /// It may be the first that is seen of a failover, so every node is asked at once. But it may be this pool's own trouble, and servers
     /// that are open work: nobody else is held for it.
     pub(super) fn may_weather(&self, error: &Error) -> bool {
-        let Some(course) = self.course.as_ref().filter(|_| is_passing(error)) else {
+        let Some(course) = &self.course else {
             return false;
         };
-        course.board.want_sample(clock::now());
-        true
+        let may_pass = is_passing(error) || (course.is_at_replica() && is_refusal(error));
+        if may_pass {
+            course.board.want_sample(clock::now());
+        }
+        may_pass
     }
 
     /// No server can be opened at a primary that is well: the client waits in its pool's own line, as at any server that cannot be reached,

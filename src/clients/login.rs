@@ -238,7 +238,10 @@ impl Login<'_> {
                     let course = course.filter(|_| private.is_none());
                     return Ok((pool, private, rest, course, welcome));
                 }
-                (Err(error), Some(course)) if course::is_passing(&error) => {
+                (Err(error), Some(course))
+                    if course::is_passing(&error)
+                        || (course.is_at_replica() && course::is_refusal(&error)) =>
+                {
                     let (node, _) = course.bound();
                     lack.is_found(&course.board, node, error).await?;
                 }

@@ -2,8 +2,8 @@
 //!
 //! Those of the pooler's zone come first; clients are spread over them by weight.
 //!
-//! A client stays with its replica while that is good enough, and moves only to one that has replayed what the first was last seen to
-//! have replayed: what it reads never goes backwards in time.
+//! A client stays with its replica while that is good enough, and moves only to one that has replayed what the node before was known to
+//! have at its last probe.
 
 use crate::config::routing::LagBound;
 use crate::topology::node::{Lsn, NodeId, Role};
@@ -15,7 +15,7 @@ use crate::topology::view::{ClusterView, NodeView};
 pub struct Read {
     /// The replica it reads from.
     pub from: Option<NodeId>,
-    /// How far that one was last seen to have replayed, and in which reign.
+    /// How far the node it reads from was last seen to be, and in which reign.
     pub seen: Option<(Epoch, Lsn)>,
 }
 

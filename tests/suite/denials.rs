@@ -173,3 +173,36 @@ fn a_node_that_denies_only_the_probe_works_on() {
         reply.errors.is_empty() && reply.value() == scene.ports[1].to_string()
     });
 }
+
+#[test]
+fn a_replica_that_refuses_the_login_costs_no_reader_its_session() {
+    let scene = Scene::start();
+    // What a replica's own files say, the primary's do not.
+    for node in [1, 2] {
+        let folder = scene.cluster().data_dir(node);
+        let rules = std::fs::read_to_string(folder.join("pg_hba.conf")).unwrap();
+        let refusing = format!("host all other all reject\n{rules}");
+        std::fs::write(folder.join("pg_hba.conf"), refusing).unwrap();
+        scene.sql(node, "select pg_reload_conf()");
+    }
+    scene.sql(0, "create role other login superuser");
+    scene.catch_up();
+    let pooler = ["reads", "split"]
+        .into_iter()
+        .fold(config(&scene), |config, name| {
+            config
+                .database(name, "cluster", "main")
+                .database(name, "dbname", "postgres")
+                .database(name, "user", "other")
+        })
+        .database("split", "route", "auto")
+        .start();
+    for database in ["reads", "split"] {
+        for _ in 0..10 {
+            let mut client = pooler.login().database(database).connect();
+            for _ in 0..3 {
+                assert_eq!(port(&mut client), scene.ports[0].to_string(), "{database}");
+            }
+        }
+    }
+}
