@@ -105,9 +105,9 @@ pub fn no_primary(board: &Board) -> Error {
     Error::NoPrimary {
         cluster: view.name.to_string(),
         standing: format!(
-            "It is {}: {}. {}.",
+            "Its phase is {}: {}. {}.",
             view.phase.as_str(),
-            view.why,
+            view.why.trim_end_matches('.'),
             nodes.collect::<Vec<_>>().join("; ")
         ),
     }

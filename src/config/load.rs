@@ -207,8 +207,12 @@ fn look_for_file(slot: Slot<'_>, base: &Path, is_folder: bool) -> Option<Refusal
         Ok(_) => return None,
         Err(why) => why.to_string(),
     };
-    let message = format!("cannot use \"{}\": {why}", file.display());
-    Some(Refusal::new(message))
+    let refusal = Refusal::new(format!("cannot use \"{}\": {why}", file.display()));
+    Some(if is_folder {
+        refusal.hint("make it, owned by the user that the pooler runs as")
+    } else {
+        refusal
+    })
 }
 
 #[cfg(test)]

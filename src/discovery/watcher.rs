@@ -21,8 +21,9 @@ use crate::stats::census::Census;
 use crate::topology::board::{Board, HoldLimits, Wish};
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
-use crate::topology::node::{NodeId, Observation, Place};
+use crate::topology::node::{NodeId, Observation, Place, Role};
 use crate::topology::phase::{Change, Phase};
+use crate::topology::view::ClusterView;
 
 /// How often it is looked for clients that have waited long enough, at least.
 const LOOK: Duration = Duration::from_millis(50);
@@ -137,6 +138,7 @@ pub fn watch(watching: Watching, file: Option<PathBuf>) -> (Watch, Watcher) {
         pace,
         probers: Vec::new(),
         remembered: known.clone(),
+        stood: Vec::new(),
         keeper: watch::Sender::new(known),
         file,
     };
@@ -178,6 +180,8 @@ pub struct Watcher {
     pace: Arc<Pace>,
     probers: Vec<Probing>,
     remembered: Memory,
+    /// What each node was that a line in the log told of last.
+    stood: Vec<(Role, bool)>,
     keeper: watch::Sender<Memory>,
     file: Option<PathBuf>,
 }
@@ -326,9 +330,40 @@ impl Watcher {
             self.remembered = self.machine.memory().clone();
             self.keeper.send_replace(self.remembered.clone());
         }
+        self.log_nodes(&view);
         self.board.publish(view, &news, story);
         for change in &news {
             self.log(change);
+        }
+    }
+
+    /// One line for each node that has become something else, or of which nothing can be learned.
+    fn log_nodes(&mut self, view: &ClusterView) {
+        self.stood.resize(view.nodes.len(), (Role::Unknown, false));
+        let stood = view.nodes.iter().zip(&mut self.stood);
+        for (node, before) in stood.filter(|(node, _)| node.is_listed) {
+            let is_strange = node.role == Role::Unknown && node.trouble.is_some();
+            let (from, now) = (before.0.as_str(), (node.role, is_strange));
+            if std::mem::replace(before, now) == now {
+                continue;
+            }
+            let (cluster, address) = (&self.watching.name, node.place.address());
+            let (to, why) = (
+                node.role.as_str(),
+                node.trouble.as_deref().unwrap_or_default(),
+            );
+            if matches!(node.role, Role::Primary | Role::Replica) {
+                tracing::info!(cluster, node = address, from, to, "node changed its role");
+            } else if is_strange || from != to {
+                tracing::warn!(
+                    cluster,
+                    node = address,
+                    from,
+                    to,
+                    why,
+                    "node changed its role"
+                );
+            }
         }
     }
 

@@ -194,7 +194,12 @@ impl Error {
                 "It is not the client's password that was wrong. Check the password that the pooler has for this user ([databases], [users], auth_file, or what auth_query returned), and pg_hba.conf of that server.",
             ),
             Self::Internal => Some("This is a bug: the pooler's log says where."),
-            Self::ConsoleRefused(_) => Some("Add the user to admin_users or stats_users."),
+            Self::ConsoleRefused(_) => Some(
+                "Add the user to admin_users or stats_users; where there is no file, to POOLER__POOLER__ADMIN_USERS.",
+            ),
+            Self::NoPrimary { .. } => {
+                Some("SHOW NODES in the pooler's console says what each node answers.")
+            }
             _ => None,
         }
     }

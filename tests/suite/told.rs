@@ -184,3 +184,22 @@ fn doubts_in_a_row_are_one_row_and_a_primary_off_the_list_is_no_restart() {
     eventually(LONG, "it is used again", || last("kind") == "unlisted");
     client.query("insert into t values (1)").good();
 }
+
+#[test]
+fn a_replica_that_goes_and_comes_back_has_a_line_in_the_log_each_time() {
+    let scene = Scene::start();
+    let pooler = scene.config().start();
+    let address = format!("127.0.0.1:{}", scene.ports[1]);
+    let line = |to: &str| {
+        let (node, to) = (format!("node=\"{address}\""), format!("to=\"{to}\""));
+        let log = pooler.log();
+        let mut lines = log.lines();
+        lines.any(|line| {
+            line.contains("node changed its role") && line.contains(&node) && line.contains(&to)
+        })
+    };
+    eventually(LONG, "it is there", || line("replica"));
+    assert!(!line("down"));
+    scene.cluster().stop(1, Stop::Fast).unwrap();
+    eventually(LONG, "it is gone", || line("down"));
+}
