@@ -23,6 +23,7 @@ use crate::routing::request::Verdict;
 use crate::routing::route::{Ask, Circumstances, or_primary, route};
 use crate::routing::standing::Transaction;
 use crate::routing::talk::{Owner, Ran, Taken, Talk};
+use crate::topology::node::Role;
 
 /// Who explains where reads are not split off.
 struct Plain {
@@ -78,8 +79,30 @@ impl Session {
     pub(super) fn explain_route(&mut self, splitting: &Splitting, sql: &[u8]) -> Ran {
         let transaction = self.transaction_here();
         let (params, user) = (Arc::clone(&self.side.params), self.pool.user.clone());
-        let rows = self.explained(splitting, sql, transaction, &params, &user);
+        let mut rows = self.explained(splitting, sql, transaction, &params, &user);
+        if let (Some(row), Some((finding, why))) = (rows.last_mut(), self.tie()) {
+            (row.finding, row.why) = (finding, why);
+        }
         told(rows)
+    }
+
+    /// The primary, and what keeps the session there outside any transaction.
+    fn tie(&mut self) -> Option<(String, String)> {
+        let pins = self.side.keeps.pins;
+        let Standing::Linked(lease) = &mut self.standing else {
+            return None;
+        };
+        if pins.is_empty() || lease.server().side.status != b'I' {
+            return None;
+        }
+        let course = self.course.as_ref()?;
+        let view = course.board.view();
+        let node = view.node(course.bound().0)?;
+        let is_primary = node.role == Role::Primary;
+        is_primary.then(|| {
+            let why = format!("the session is pinned there: {}", pins.listed());
+            (node.place.address(), why)
+        })
     }
 
     fn explained(

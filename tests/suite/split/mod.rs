@@ -354,6 +354,22 @@ fn hints_settings_and_the_operators_mode_say_where_to_go_and_it_can_be_asked_why
 }
 
 #[test]
+fn a_session_that_is_pinned_is_told_so() {
+    let scene = scene();
+    let pooler = start(&split(&scene));
+    let mut client = pooler.connect();
+    client.query("select pg_advisory_lock(7)").good();
+    eventually(LONG, "the session is pinned", || {
+        pooler.show("SHOW PINS").rows.len() == 1
+    });
+    let told = client.query("explain route select 1").good();
+    let why = told.column("why").pop().unwrap();
+    assert_eq!(told.column("finding").last(), Some(&scene.address(0)));
+    assert_eq!(why, "the session is pinned there: session advisory lock");
+    assert!(scene.is_primary(&port(&mut client)));
+}
+
+#[test]
 fn the_console_tells_that_a_replica_has_caught_up_with_everybodys_writes() {
     let scene = scene();
     let pooler = start(&split(&scene).database("app", "consistency", "global"));
