@@ -27,6 +27,7 @@ use crate::servers::query::{self, Row};
 use crate::servers::server::Server;
 use crate::servers::target::Target;
 use crate::stats::census::Census;
+use crate::topology::board::Board;
 use crate::topology::node::{Facts, Lsn, NodeId, Observation, Trouble};
 
 /// Between two probes while something is wrong.
@@ -86,6 +87,9 @@ pub struct Prober {
     pub pace: Arc<Pace>,
     /// Asks at once when told.
     pub bell: Arc<Notify>,
+    /// Where it is said that a server of the node was lost: then it is asked on a new connection. A node that shuts down lets nobody new in, while
+    /// a connection that is there may still be answered.
+    pub board: Arc<Board>,
     /// Where outcomes go.
     pub outcomes: UnboundedSender<Observation>,
     /// Who knows the addresses of names.
@@ -108,6 +112,8 @@ struct Way {
     interner: Interner,
     derived: Derived,
     server: Option<Box<Server>>,
+    /// When that was dialled.
+    opened: Moment,
     /// Where it was asked last; empty where nothing is known of it.
     address: String,
     look: Option<Look>,
@@ -115,16 +121,34 @@ struct Way {
     heard: Option<(String, u64)>,
 }
 
+impl Way {
+    fn hang_up(&mut self) {
+        if let Some(lost) = self.server.take() {
+            self.census.servers.remove(&lost.card.id);
+        }
+    }
+}
+
 impl Prober {
     /// Asks for ever.
     pub async fn run(self) {
-        let mut way = Way::default();
+        let (mut way, mut has_passed) = (Way::default(), false);
         loop {
             self.look_up(&mut way);
+            if self.board.is_doubted_since(self.node, way.opened) {
+                way.hang_up();
+            }
             let (sent, last) = (clock::now(), self.census.last_id());
             let limit = Duration::from_micros(self.pace.limit.load(SeqCst));
             let outcome = timeout(limit, Box::pin(self.ask_once(&mut way))).await;
             let outcome = outcome.unwrap_or(Err(Trouble::Timeout));
+            let is_doubted = self.board.is_doubted_since(self.node, way.opened);
+            if outcome.is_ok() && is_doubted && !has_passed {
+                // Its connection is from before the doubt. Not twice in a row, lest who is doubted all the time is never heard.
+                has_passed = true;
+                continue;
+            }
+            has_passed = false;
             let has_moved = matches!(outcome, Err(Trouble::Moved(_)));
             let observation = match outcome {
                 Ok(facts) => {
@@ -137,9 +161,7 @@ impl Prober {
                     }
                 }
                 Err(trouble) => {
-                    if let Some(lost) = way.server.take() {
-                        way.census.servers.remove(&lost.card.id);
-                    }
+                    way.hang_up();
                     Observation::Failed {
                         node: self.node,
                         sent,
@@ -167,6 +189,7 @@ impl Prober {
     async fn ask_once(&self, way: &mut Way) -> Result<Facts, Trouble> {
         self.is_still_at(&way.address)?;
         if way.server.is_none() {
+            way.opened = clock::now();
             way.server = Some(self.connect(way).await?);
             // Its name may have been looked up for that.
             self.is_still_at(&way.address)?;

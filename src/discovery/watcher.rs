@@ -449,6 +449,7 @@ impl Watcher {
                 tls: self.watching.tls.clone(),
                 pace: Arc::clone(&self.pace),
                 bell: Arc::clone(&bell),
+                board: Arc::clone(&self.board),
                 outcomes: self.outcomes.clone(),
                 names: Arc::clone(&self.watching.names),
                 census: Arc::clone(&self.watching.census),

@@ -214,6 +214,8 @@ pub struct Board {
     asked: AtomicU64,
     followers: Mutex<Vec<Waker>>,
     wishes: Mutex<VecDeque<Arc<Wish>>>,
+    /// The last bad sign.
+    doubts: Mutex<Option<(NodeId, Moment)>>,
     curious: Mutex<Vec<Arc<Place>>>,
     teller: Teller,
 }
@@ -244,6 +246,7 @@ impl Board {
             asked: AtomicU64::new(0),
             followers: Mutex::default(),
             wishes: Mutex::default(),
+            doubts: Mutex::default(),
             curious: Mutex::default(),
             teller,
         })
@@ -373,9 +376,15 @@ impl Board {
     /// this one does not stay.
     pub fn tell(&self, observation: Observation) {
         if let Observation::BadSign { node, at, why } = &observation {
+            *lock(&self.doubts) = Some((*node, *at));
             self.doubt(*node, *at, why);
         }
         (self.teller)(observation);
+    }
+
+    /// Whether `node` was the last of which there was a bad sign, after `moment`.
+    pub fn is_doubted_since(&self, node: NodeId, moment: Moment) -> bool {
+        lock(&self.doubts).is_some_and(|(doubted, at)| doubted == node && at > moment)
     }
 
     /// An operator wants a switchover, at `at`.
