@@ -117,8 +117,10 @@ struct Way {
     /// Where it was asked last; empty where nothing is known of it.
     address: String,
     look: Option<Look>,
-    /// When the postmaster that answered last was started, and the last number that a server had when it was asked.
-    heard: Option<(String, u64)>,
+    /// The last number that a server had then.
+    last: u64,
+    /// When the postmaster that answered last was started.
+    heard: Option<String>,
 }
 
 impl Way {
@@ -138,7 +140,7 @@ impl Prober {
             if self.board.is_doubted_since(self.node, way.opened) {
                 way.hang_up();
             }
-            let (sent, last) = (clock::now(), self.census.last_id());
+            let sent = clock::now();
             let limit = Duration::from_micros(self.pace.limit.load(SeqCst));
             let outcome = timeout(limit, Box::pin(self.ask_once(&mut way))).await;
             let outcome = outcome.unwrap_or(Err(Trouble::Timeout));
@@ -152,7 +154,7 @@ impl Prober {
             let has_moved = matches!(outcome, Err(Trouble::Moved(_)));
             let observation = match outcome {
                 Ok(facts) => {
-                    self.leave_those_before(&mut way, &facts.started, last);
+                    self.leave_those_before(&mut way, &facts.started);
                     Observation::Answered {
                         node: self.node,
                         sent,
@@ -189,7 +191,7 @@ impl Prober {
     async fn ask_once(&self, way: &mut Way) -> Result<Facts, Trouble> {
         self.is_still_at(&way.address)?;
         if way.server.is_none() {
-            way.opened = clock::now();
+            (way.opened, way.last) = (clock::now(), self.census.last_id());
             way.server = Some(self.connect(way).await?);
             // Its name may have been looked up for that.
             self.is_still_at(&way.address)?;
@@ -241,15 +243,14 @@ impl Prober {
         }
     }
 
-    /// Gives up the servers of a postmaster that is gone: another one, `started` then, has answered. This, too, comes before its answer.
-    fn leave_those_before(&self, way: &mut Way, started: &str, last: u64) {
+    /// Gives up the servers of a postmaster that is gone: another one, `started` then, has answered on a connection that was opened after them.
+    /// This, too, comes before its answer.
+    fn leave_those_before(&self, way: &mut Way, started: &str) {
         let host = self.target.host(0);
-        if let Some((before, known)) = &way.heard
-            && before != started
-        {
-            self.census.fence_older(&host.name, host.port, *known);
+        if way.heard.as_ref().is_some_and(|before| before != started) {
+            self.census.fence_older(&host.name, host.port, way.last);
         }
-        way.heard = Some((started.to_owned(), last));
+        way.heard = Some(started.to_owned());
     }
 
     fn tell_move(&self, before: &str) {
