@@ -97,11 +97,12 @@ fn weights_are_shares_of_reads_and_the_poolers_zone_comes_first() {
     let nodes = pooler.show("SHOW NODES");
     assert_eq!(nodes.column("zone"), ["a", "", ""]);
     assert_eq!(nodes.column("weight"), ["1", "3", "1"]);
-    // Three of four while both answer about as fast; who answers late for a moment gets less.
-    let [primary, heavy, light] = shares(&scene, &pooler, 1000);
-    println!("weights 3 and 1: {heavy} and {light} of 1000 reads");
-    assert_eq!(primary, 0);
-    assert!((600..850).contains(&heavy), "{heavy} to {light}");
+    // Who answers late for a moment gets less, so on a busy machine not every sample shows it.
+    eventually(LONG, "three of four reads", || {
+        let [primary, heavy, light] = shares(&scene, &pooler, 200);
+        println!("weights 3 and 1: {heavy} and {light} of 200 reads");
+        primary == 0 && (130..170).contains(&heavy)
+    });
 
     let zoned = places(&scene, weighed.clone(), [("a", 1), ("b", 3), ("a", 1)]);
     pooler.reload(&zoned);
