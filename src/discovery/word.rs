@@ -149,7 +149,7 @@ pub fn of_etcd(document: &[u8], prefix: &str) -> Result<Option<Word>, String> {
     let nothing = Vec::new();
     let pairs = document.get("kvs").and_then(Value::as_array);
     let mut is_known = false;
-    let mut revisions = Vec::new();
+    let mut all_written = Vec::new();
     for pair in pairs.unwrap_or(&nothing) {
         let decoded = |key| STANDARD.decode(text(pair, key).unwrap_or_default());
         let (Ok(key), Ok(value)) = (decoded("key"), decoded("value")) else {
@@ -165,29 +165,44 @@ pub fn of_etcd(document: &[u8], prefix: &str) -> Result<Option<Word>, String> {
         is_known |= key == "initialize";
         note(&mut word, key, &value);
         let revision = text(pair, "mod_revision").and_then(|text| text.parse().ok());
-        revisions.push((key.to_owned(), revision.unwrap_or(0)));
+        all_written.push(Written {
+            key: key.to_owned(),
+            revision: revision.unwrap_or(0),
+            has_position: value.contains("\"xlog_location\""),
+        });
     }
-    note_whether_begun(&mut word, &revisions);
+    note_whether_begun(&mut word, &all_written);
     Ok(is_known.then_some(word))
 }
 
-/// Notes whether the leader has set about a switchover that was just asked for.
+/// A key of etcd, and when it was written.
+struct Written {
+    key: String,
+    revision: u64,
+    /// The value tells a position in the WAL.
+    has_position: bool,
+}
+
+/// Notes whether the leader has set about the switchover that was asked for.
 ///
-/// A leader that has heard of the request first asks the other members how they are, which may take two seconds where one does not answer, and
-/// while its PostgreSQL takes writes nobody need wait. When it begins to stop, it writes its own `members/` entry, without the position, so
-/// that even an idle one is written; PostgreSQL ends after a CHECKPOINT: 50 to 160 ms later on a machine at rest.
-fn note_whether_begun(word: &mut Word, revisions: &[(String, u64)]) {
-    let Some(switchover) = word.switchover.as_mut().filter(|it| it.due.is_none()) else {
+/// A leader that has heard of the request first ends what it is about, and asks the other members how they are, which may take two seconds where
+/// one does not answer, and while its PostgreSQL takes writes nobody need wait. What it writes meanwhile into its own `members/` entry
+/// tells a position in the WAL. When it begins to stop, it writes the entry without one; PostgreSQL ends after a CHECKPOINT: 40 ms later where
+/// there is little to write.
+fn note_whether_begun(word: &mut Word, all: &[Written]) {
+    let Some(switchover) = word.switchover.as_mut() else {
         return;
     };
     let leader = switchover.from.as_ref().or(word.leader.as_ref());
     let own = leader.map(|leader| format!("members/{leader}"));
     let written = |key: &str| {
-        let of_key = revisions.iter().filter(|(known, _)| known == key);
-        of_key.map(|(_, revision)| *revision).max().unwrap_or(0)
+        let of_key = all.iter().filter(|written| written.key == key);
+        of_key.max_by_key(|written| written.revision)
     };
-    let of_leader = own.map_or(0, |own| written(&own));
-    switchover.is_yet_to_begin = written("failover") > of_leader;
+    let asked = written("failover").map_or(0, |asked| asked.revision);
+    let own = own.and_then(|own| written(&own));
+    let of_leader = own.map_or(0, |own| own.revision);
+    switchover.is_yet_to_begin = asked > of_leader || own.is_some_and(|own| own.has_position);
 }
 
 /// Notes one key of etcd.
@@ -364,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switchover_is_under_way_when_the_leader_has_written_something_after_the_request() {
+    fn a_switchover_is_under_way_when_the_leader_has_written_no_position_after_the_request() {
         let leaving = |asked: (&str, &str), after: &[(&str, &str)]| {
             let before = [
                 ("initialize", "77"),
@@ -380,16 +395,19 @@ mod tests {
         assert_eq!(leaving(asked, &[]), None);
         assert_eq!(leaving(asked, &[("members/n1", "{}")]), None);
         assert_eq!(leaving(asked, &[("members/n3", "{}")]), n3);
+        let at_work = ("members/n3", r#"{"xlog_location":68858784}"#);
+        assert_eq!(leaving(asked, &[at_work]), None);
         assert_eq!(leaving(asked, &[("status", "{}")]), None);
         let anybody = ("failover", r#"{"member":"n1"}"#);
         assert_eq!(leaving(anybody, &[]), None);
         assert_eq!(leaving(anybody, &[("members/n3", "{}")]), n3);
-        // What was set for a time needs no sign.
+        // What was set for a time needs the sign as well.
         let due = (
             "failover",
             r#"{"leader":"n3","scheduled_at":"2026-11-23T12:00:00+00:00"}"#,
         );
-        assert_eq!(leaving(due, &[]), n3);
+        assert_eq!(leaving(due, &[]), None);
+        assert_eq!(leaving(due, &[("members/n3", "{}")]), n3);
     }
 
     #[test]

@@ -197,6 +197,8 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
         "failover",
         Some(r#"{"leader": "n0", "scheduled_at": "2001-01-01T00:00:00+00:00"}"#),
     );
+    lasts();
+    tell(&patroni, &scene, 0);
     enters("draining");
     patroni.put("failover", Some("{}"));
     enters("stable");
@@ -204,6 +206,11 @@ fn a_lost_leader_key_holds_writes_and_an_etcd_that_knows_nothing_does_not() {
     patroni.put("failover", Some(r#"{"leader": "n0", "member": "n1"}"#));
     lasts();
     patroni.put("status", Some(r#"{"optime": 1}"#));
+    lasts();
+    // What it writes while it is still at work tells where its WAL is.
+    let url = format!("postgres://127.0.0.1:{}/postgres", scene.ports[0]);
+    let at_work = format!(r#"{{"conn_url": "{url}", "xlog_location": 68858784}}"#);
+    patroni.put("members/n0", Some(&at_work));
     lasts();
     tell(&patroni, &scene, 0);
     enters("draining");

@@ -80,6 +80,13 @@ impl Scene {
             )
             .set("clusters.main", "etcd", Raw(etcd))
             .start();
+        // Before the catalog is read, a read's text is not known to be one, and its session waits for the primary.
+        let mut reader = pooler.login().database("auto").connect();
+        eventually(LONG, "reads go to replicas", || {
+            reader.query("select n from pulse where k = 0").good();
+            let routing = pooler.show("SHOW ROUTING");
+            routing.column("went_to").contains(&"replica".to_owned())
+        });
         Self { pooler, patroni }
     }
 
