@@ -69,6 +69,8 @@ struct Shared {
     began: Instant,
     over: AtomicBool,
     written: AtomicUsize,
+    /// By those who only read.
+    read: AtomicUsize,
     /// Past the pooler.
     directly: AtomicUsize,
     timeline: AtomicU32,
@@ -257,6 +259,7 @@ impl<'a> Voice<'a> {
             if !self.read(self.shared.counter(turn / 2), turn) {
                 break;
             }
+            self.shared.read.fetch_add(1, SeqCst);
             thread::sleep(THINKS);
         }
         self.journal
@@ -270,10 +273,12 @@ pub struct Load {
     round: u64,
 }
 
-/// Waits for so many more writes.
+/// Waits for so many more writes, or reads.
 pub fn more(written: &AtomicUsize, count: usize) {
     let goal = written.load(SeqCst) + count;
-    eventually(PATIENCE, "writes go on", || written.load(SeqCst) >= goal);
+    eventually(PATIENCE, "the clients go on", || {
+        written.load(SeqCst) >= goal
+    });
 }
 
 /// Runs the clients while `story` happens. Each of `direct` tries a write on one node, past the pooler.
@@ -283,6 +288,7 @@ pub fn under_load(pooler: &Pooler, direct: Vec<Direct>, story: impl FnOnce(&Atom
         began: Instant::now(),
         over: AtomicBool::new(false),
         written: AtomicUsize::new(0),
+        read: AtomicUsize::new(0),
         directly: AtomicUsize::new(0),
         timeline: AtomicU32::new(0),
         round: ROUNDS.fetch_add(1, SeqCst),
@@ -311,6 +317,8 @@ pub fn under_load(pooler: &Pooler, direct: Vec<Direct>, story: impl FnOnce(&Atom
             })
             .collect();
         more(&shared.written, 50);
+        // A new session reads at the primary until a later probe tells what a replica must have; who is there when it is lost waits for the next.
+        more(&shared.read, 800);
         if !watchers.is_empty() {
             more(&shared.directly, 3);
         }
