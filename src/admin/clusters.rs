@@ -14,7 +14,7 @@ use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
 use crate::routing::route::out_of_reads;
 use crate::stats::census::ServerState;
-use crate::topology::board::{Board, Unswitched, Wish};
+use crate::topology::board::{Board, Switched, Unswitched, Wish};
 use crate::topology::lag::Lag;
 use crate::topology::membership::Out;
 use crate::topology::node::{NodeId, Observation, Role};
@@ -402,6 +402,20 @@ pub fn switch_over(
     let wish = Wish::new(to, Box::new(runs));
     board.wish(&wish, clock::now());
     Ok(wish)
+}
+
+/// What the operator is to do where nobody but the operator can switch over.
+pub fn by_hand(switched: &Switched) -> Option<(String, String)> {
+    let Switched::ByHand { primary, within } = switched else {
+        return None;
+    };
+    let seconds = within.as_secs();
+    let message = format!(
+        "no Patroni keeps this cluster: promote a replica by hand now; new transactions wait for that for at most {seconds} s"
+    );
+    let detail =
+        format!("Where none is promoted in that time, they go on at the primary, {primary}.");
+    Some((message, detail))
 }
 
 /// Why a switchover did not come about, or is not known to.

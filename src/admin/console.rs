@@ -261,6 +261,9 @@ impl Console {
                 Outcome::Done(tag) => tag.to_owned(),
                 Outcome::Wait(tag, wait) => {
                     self.wait(&wait).await?;
+                    if let Some((text, detail)) = wait.notice() {
+                        notice(out, &text, Some(&detail));
+                    }
                     tag.to_owned()
                 }
             },

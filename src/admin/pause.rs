@@ -61,7 +61,7 @@ impl Wait {
             Self::Switchover(wish) => {
                 return match wish.outcome() {
                     None => Progress::Waiting,
-                    Some(Ok(())) => Progress::Over,
+                    Some(Ok(_)) => Progress::Over,
                     Some(Err(_)) => Progress::Refused,
                 };
             }
@@ -103,6 +103,14 @@ impl Wait {
             Self::Paused { .. } | Self::Replaced(_) | Self::Still(_) => None,
         };
         clusters::not_switched(&why.unwrap_or_else(|| Unswitched::Not(String::new())))
+    }
+
+    /// What the guest is told beside that it is over: a message, and what follows from it.
+    pub fn notice(&self) -> Option<(String, String)> {
+        match self {
+            Self::Switchover(wish) => clusters::by_hand(&wish.outcome()?.ok()?),
+            Self::Paused { .. } | Self::Replaced(_) | Self::Still(_) => None,
+        }
     }
 
     /// Gives up: what the command paused goes on.

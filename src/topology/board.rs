@@ -66,6 +66,20 @@ pub struct Wait {
 /// Tells whether anything runs on the node at an address.
 pub type Runs = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// How a switchover comes about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switched {
+    /// Whoever keeps the cluster has done it.
+    ByKeeper,
+    /// Nobody keeps the cluster: new transactions wait for a promotion by hand.
+    ByHand {
+        /// The address of the node that is to be replaced.
+        primary: String,
+        /// For how long they wait at most.
+        within: Duration,
+    },
+}
+
 /// Why a switchover is not known to have come about, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unswitched {
@@ -80,7 +94,7 @@ pub struct Wish {
     /// The node or member that is to be the next primary; none leaves the choice to the keeper.
     pub to: Option<String>,
     runs: Runs,
-    outcome: Mutex<Option<Result<(), Unswitched>>>,
+    outcome: Mutex<Option<Result<Switched, Unswitched>>>,
 }
 
 impl fmt::Debug for Wish {
@@ -108,12 +122,12 @@ impl Wish {
     }
 
     /// Says what became of it.
-    pub fn answer(&self, outcome: Result<(), Unswitched>) {
+    pub fn answer(&self, outcome: Result<Switched, Unswitched>) {
         lock(&self.outcome).get_or_insert(outcome);
     }
 
     /// What became of it; none while that is not known.
-    pub fn outcome(&self) -> Option<Result<(), Unswitched>> {
+    pub fn outcome(&self) -> Option<Result<Switched, Unswitched>> {
         lock(&self.outcome).clone()
     }
 }

@@ -20,7 +20,7 @@ use crate::topology::roster::Roster;
 use crate::topology::view::{ClusterView, Sample};
 
 /// How long a drain may last.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the settings say about a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

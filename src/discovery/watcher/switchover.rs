@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::Watcher;
 use crate::clock::{self, Moment};
 use crate::discovery::keepers::Asked;
-use crate::topology::board::{Unswitched, Wish};
+use crate::topology::board::{Switched, Unswitched, Wish};
+use crate::topology::cluster::DRAIN;
 use crate::topology::node::Observation;
 
 /// How often it is looked whether all has ended.
@@ -58,10 +59,13 @@ impl Watcher {
             Asked::Patroni(asked) => asked,
             Asked::Nobody if wish.to.is_none() => {
                 self.machine.observe(Observation::Drain { at, grace });
-                return wish.answer(Ok(()));
+                return wish.answer(Ok(Switched::ByHand {
+                    primary: address,
+                    within: DRAIN,
+                }));
             }
             Asked::Nobody => {
-                let why = "no Patroni keeps this cluster, so nobody could promote it";
+                let why = "no Patroni keeps this cluster, so nobody could promote it; without TO, new transactions wait a moment for a promotion by hand";
                 self.machine.observe(Observation::DrainOver { at });
                 return wish.answer(Err(Unswitched::Not(why.to_owned())));
             }
@@ -80,7 +84,7 @@ impl Watcher {
             match asked.await {
                 Ok(said) => {
                     tracing::info!(cluster, said, "Patroni has switched over");
-                    wish.answer(Ok(()));
+                    wish.answer(Ok(Switched::ByKeeper));
                 }
                 Err(Unswitched::Not(why)) => {
                     tracing::warn!(cluster, why, "Patroni does not switch over");
