@@ -12,6 +12,15 @@ pub fn tell(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
         Severity::Error => message::Severity::Error,
         Severity::Fatal => message::Severity::Fatal,
     };
+    tell_as(out, severity, error, dialect);
+}
+
+/// The same where the connection ends with it: FATAL, also for an error that a session would survive.
+pub fn tell_last(out: &mut Vec<u8>, error: &Error, dialect: Dialect) {
+    tell_as(out, message::Severity::Fatal, error, dialect);
+}
+
+fn tell_as(out: &mut Vec<u8>, severity: message::Severity, error: &Error, dialect: Dialect) {
     if dialect == Dialect::PgBouncer {
         let (code, said) = (error.pgbouncer_code(), error.pgbouncer_message());
         return put(out, |bytes| {

@@ -201,7 +201,7 @@ fn tell_refusal(arrival: &Arrival, error: &Error, settings: &Settings) {
 
 async fn refuse(mut stream: Stream, error: &Error, dialect: Dialect) {
     let mut out = Vec::new();
-    answer::tell(&mut out, error, dialect);
+    answer::tell_last(&mut out, error, dialect);
     let _ = timeout(std::time::Duration::from_secs(1), stream.write_all(&out)).await;
     stream.close();
 }

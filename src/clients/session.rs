@@ -169,7 +169,7 @@ impl Session {
             && !is_mute
             && !is_within_frame
         {
-            answer::tell(&mut self.out, error, self.rules.dialect);
+            answer::tell_last(&mut self.out, error, self.rules.dialect);
         }
         if result.is_err() || !self.out.is_empty() || self.stream.is_tls() {
             let last_words = poll_fn(|cx| self.poll_last_words(cx));
