@@ -240,14 +240,27 @@ fn databases(look: &Look<'_>) -> Table {
     Table::new(&DATABASES, rows)
 }
 
+/// Where a database's servers are, those of a cluster where its primary is. No host while a cluster has none.
+fn place(look: &Look<'_>, name: &str, entry: &DatabaseSettings) -> [Cell; 2] {
+    let Some(board) = look.registry.board_of(name) else {
+        return [entry.host.clone(), int(entry.port)];
+    };
+    let view = board.view();
+    let writer = view.writer.and_then(|id| view.node(id));
+    writer.map_or([None, int(entry.port)], |node| {
+        [text(&node.place.host), int(node.place.port)]
+    })
+}
+
 fn database_row(look: &Look<'_>, database: &Database, entry: &DatabaseSettings) -> Vec<Cell> {
     use std::sync::atomic::Ordering::SeqCst;
     let (settings, name) = (&look.settings, &database.name);
     let all = &settings.pooler;
+    let [host, port] = place(look, name, entry);
     vec![
         text(name),
-        entry.host.clone(),
-        int(entry.port),
+        host,
+        port,
         text(settings.server_dbname(name)),
         entry.user.clone(),
         int(entry.pool_size.unwrap_or(all.default_pool_size)),

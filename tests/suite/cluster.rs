@@ -68,7 +68,22 @@ fn the_console_shows_the_cluster_and_drains_it() {
         story.column("to").last().map(String::as_str),
         Some("stable")
     );
-    pooler.show("SWITCHOVER main");
+    let database = || {
+        pooler
+            .show("SHOW DATABASES")
+            .row_where("name", "app")
+            .unwrap()
+    };
+    let at = |node: usize| ("127.0.0.1".to_owned(), scene.ports[node].to_string());
+    let shown = database();
+    assert_eq!((shown["host"].clone(), shown["port"].clone()), at(0));
+    let notice = pooler.show("SWITCHOVER main").notices.remove(0);
+    assert!(
+        notice.says("no Patroni keeps this cluster")
+            && notice.says("at most 5 s")
+            && notice.says(&primary),
+        "{notice:?}"
+    );
     eventually(LONG, "the drain begins", || {
         pooler.show("SHOW CLUSTERS").column("phase") == ["draining"]
     });
@@ -79,6 +94,8 @@ fn the_console_shows_the_cluster_and_drains_it() {
         client.join().unwrap()
     });
     assert_eq!(port(&mut client), scene.ports[1].to_string());
+    let shown = database();
+    assert_eq!((shown["host"].clone(), shown["port"].clone()), at(1));
     let fault = pooler.console().query("UNFENCE other");
     assert_eq!(fault.error().code, "42704");
 }
@@ -313,6 +330,15 @@ fn without_a_primary_clients_wait_and_are_told_why_in_the_end() {
     assert!(fault.says("replica"), "{fault:?}");
     let reply = client.ask(batch().parse("", "select 1").run("", &[]).sync());
     assert_eq!((reply.error().code.as_str(), reply.status), ("57P03", 'I'));
+    let fault = pooler.login().refused();
+    assert_eq!(
+        (fault.code.as_str(), fault.severity.as_str()),
+        ("57P03", "FATAL"),
+        "a login is over with it"
+    );
+    assert!(fault.detail.contains("replica"), "{fault:?}");
+    let shown = pooler.show("SHOW DATABASES").row_where("name", "app");
+    assert_eq!(shown.unwrap()["host"], "", "nobody is the primary");
     scene.cluster().promote(1).unwrap();
     eventually(LONG, "the session goes on", || {
         client.query("select 1").errors.is_empty()
