@@ -81,10 +81,8 @@ pub fn read(source: &Source) -> Result<Loaded, String> {
             warnings: Problems::default(),
         },
     };
-    if let Source::File(path) = source
-        && settings.dialect == Dialect::PgBouncer
-    {
-        // As SHOW CONFIG of PgBouncer tells it.
+    if let Source::File(path) = source {
+        // What SHOW CONFIG tells.
         let file = &mut settings.pooler.conffile;
         file.get_or_insert_with(|| path.clone());
     }

@@ -494,6 +494,8 @@ fn show_databases_and_config_tell_the_settings() {
         cell(&pooler, "SHOW CONFIG", ("key", "listen_port"), "value"),
         pooler.port.to_string()
     );
+    let file = cell(&pooler, "SHOW CONFIG", ("key", "conffile"), "value");
+    assert!(file.ends_with("pooler.toml"), "{file:?}");
     assert!(pooler.show("SHOW USERS").row_where("name", "app").is_some());
 }
 
