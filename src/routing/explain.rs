@@ -1,11 +1,13 @@
 //! The rows of EXPLAIN ROUTE: every rule that spoke, and every node with what became of it.
 
-use crate::config::routing::Consistency;
+use crate::config::routing::{Consistency, PrimaryReads};
 use crate::routing::classify::{Facts, unknown_hint};
 use crate::routing::intent::Intent;
-use crate::routing::route::{Circumstances, Outcome, Policy, skipped};
+use crate::routing::route::{Circumstances, Outcome, Policy, Skip, skipped};
 use crate::routing::standing::Standing;
 use crate::topology::lag::Lag;
+use crate::topology::node::Role;
+use crate::topology::view::NodeView;
 
 /// One row: what it is about, what was found, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,17 +73,10 @@ pub fn route(
         let Some(node) = around.view.node(id) else {
             continue;
         };
-        let lag = match node.lag {
-            Lag::Known { time, bytes, .. } => {
-                format!("{} ms, {bytes} bytes behind", time.as_millis())
-            }
-            Lag::Unknown => "lag unknown".into(),
-        };
-        let verdict = skip.map_or("may serve reads", |skip| skip.text());
         rows.push(Row {
             subject: "node",
-            finding: format!("{} {} ({lag})", node.place.address(), node.role.as_str()),
-            why: verdict.into(),
+            finding: what_it_is(node),
+            why: verdict(node, skip, around),
         });
     }
     let address = |id| {
@@ -119,6 +114,54 @@ pub fn route(
         why,
     });
     rows
+}
+
+/// A node's address and role, and how far it is behind, where that means something.
+fn what_it_is(node: &NodeView) -> String {
+    let (address, role) = (node.place.address(), node.role.as_str());
+    match (node.role, node.lag) {
+        (Role::Replica, Lag::Known { time, bytes, .. }) => {
+            let millis = time.as_millis();
+            format!("{address} {role} ({millis} ms, {bytes} bytes behind)")
+        }
+        (Role::Replica, Lag::Unknown) => format!("{address} {role} (lag unknown)"),
+        _ => format!("{address} {role}"),
+    }
+}
+
+/// Whether a node may serve reads, else why not.
+pub fn verdict(node: &NodeView, skip: Option<Skip>, around: &Circumstances<'_>) -> String {
+    let Some(skip) = skip else {
+        return "may serve reads".into();
+    };
+    let Skip::NoReplica = skip else {
+        return skip.text().into();
+    };
+    if !node.is_listed {
+        return "it is no node of the cluster any more".into();
+    }
+    let trouble = node.trouble.as_deref();
+    let trouble = trouble.map_or_else(String::new, |why| format!(": {why}"));
+    match node.role {
+        Role::Primary if around.view.writer != Some(node.id) => {
+            "it takes writes, and is not the cluster's primary".into()
+        }
+        Role::Primary if around.policy.primary_reads == PrimaryReads::Share => {
+            "it is the primary, which takes its share of the reads".into()
+        }
+        Role::Primary => "it is the primary".into(),
+        Role::Down => match node.heard {
+            Some(heard) => {
+                let ago = around.now.since(heard).as_secs();
+                format!("it was last heard {ago} s ago{trouble}")
+            }
+            None => format!("it has not answered yet{trouble}"),
+        },
+        Role::Starting => format!("it starts up or shuts down{trouble}"),
+        Role::Fenced => format!("it belongs to a history that is not the cluster's{trouble}"),
+        Role::Unknown => format!("it has not said yet what it is{trouble}"),
+        Role::Replica => skip.text().into(),
+    }
 }
 
 fn freshness(standing: &Standing, policy: &Policy) -> Row {

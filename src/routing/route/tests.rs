@@ -834,7 +834,7 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
         [
             "intent: read (every part only reads)",
             "freshness: not behind its own write (consistency = session)",
-            "node: n0:5432 primary (0 ms, 0 bytes behind) (no replica)",
+            "node: n0:5432 primary (it is the primary)",
             "node: n1:5432 replica (5 ms, 10 bytes behind) (not surely past the last write)",
             "node: n2:5432 replica (600 ms, 600 bytes behind) (not surely past the last write)",
             "route: n0:5432 (a read, but no replica qualifies)",
@@ -848,6 +848,56 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
     let last = rows.last().unwrap();
     let why = "mode = \"observe\"; with \"split\": n2:5432 (a read, and the replica qualifies)";
     assert_eq!((last.finding.as_str(), last.why.as_str()), ("n0:5432", why));
+}
+
+#[test]
+fn an_explanation_says_of_a_node_that_is_no_replica_what_it_is() {
+    use crate::routing::explain::verdict;
+
+    let (mut view, mut policy) = (view(), Policy::default());
+    view.nodes[1].trouble = Some("connection refused".into());
+    view.nodes[1].heard = Some(at(200));
+    let told = |view: &ClusterView, policy: &Policy, id: NodeId| {
+        let around = Circumstances {
+            view,
+            policy,
+            written_by_all: None,
+            load: &|_| Load::default(),
+            now: at(9_300),
+        };
+        verdict(view.node(id).unwrap(), Some(Skip::NoReplica), &around)
+    };
+    for (role, why) in [
+        (Role::Down, "it was last heard 9 s ago: connection refused"),
+        (
+            Role::Starting,
+            "it starts up or shuts down: connection refused",
+        ),
+        (
+            Role::Fenced,
+            "it belongs to a history that is not the cluster's: connection refused",
+        ),
+        (
+            Role::Unknown,
+            "it has not said yet what it is: connection refused",
+        ),
+        (
+            Role::Primary,
+            "it takes writes, and is not the cluster's primary",
+        ),
+    ] {
+        view.nodes[1].role = role;
+        assert_eq!(told(&view, &policy, B), why);
+    }
+    (view.nodes[1].role, view.nodes[1].heard) = (Role::Down, None);
+    let never = "it has not answered yet: connection refused";
+    assert_eq!(told(&view, &policy, B), never);
+    policy.primary_reads = PrimaryReads::Share;
+    let shares = "it is the primary, which takes its share of the reads";
+    assert_eq!(told(&view, &policy, A), shares);
+    view.nodes[1].is_listed = false;
+    let gone = "it is no node of the cluster any more";
+    assert_eq!(told(&view, &policy, B), gone);
 }
 
 fn any_role() -> impl Strategy<Value = Role> {
