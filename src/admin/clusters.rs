@@ -370,7 +370,7 @@ fn board(registry: &Registry, name: &str) -> Result<Arc<Board>, Complaint> {
     let board = registry.boards.get(name).map(|board| Arc::clone(&board));
     board.ok_or_else(|| {
         let message = format!("there is no cluster \"{name}\"");
-        Complaint::new(About::UndefinedObject, message)
+        Complaint::new(About::UndefinedObject, message).hint("SHOW CLUSTERS lists them.")
     })
 }
 
@@ -430,10 +430,7 @@ pub fn not_switched(why: &Unswitched) -> Complaint {
             "SHOW NODES and SHOW FAILOVERS tell what becomes of it; ask for no other before.",
         ),
     };
-    Complaint {
-        hint: Some(hint),
-        ..Complaint::new(About::WrongState, message)
-    }
+    Complaint::new(About::WrongState, message).hint(hint)
 }
 
 /// What an operator tells a cluster.

@@ -6,6 +6,8 @@ use crate::admin::complaint::{About, Complaint};
 use crate::admin::grammar::{self, Line, Word};
 use crate::admin::order::Stop;
 
+mod meant;
+
 /// What a guest of the console may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -257,6 +259,9 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("timezone", "GMT"),
 ];
 
+/// What names a client.
+pub const CLIENT_HINT: &str = "The id of a client stands in SHOW CLIENTS, as id or as ptr.";
+
 /// The longest word of a command, in bytes as written.
 const LONGEST_COMMAND: usize = 15;
 /// The longest name, in bytes as written.
@@ -280,7 +285,7 @@ pub fn help() -> String {
 pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
     let invalid = || {
         let message = format!("invalid command '{text}', use SHOW HELP;");
-        Complaint::new(About::SyntaxError, message)
+        Complaint::new(About::SyntaxError, message).hint(meant::hint(text))
     };
     let (word, argument, to) = match grammar::read(text).ok_or_else(invalid)? {
         Line::Words(word, argument) => (word, argument, None),
@@ -344,6 +349,7 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
             let id = argument.as_deref().and_then(client_id);
             id.map(command).ok_or_else(|| {
                 Complaint::new(About::InvalidValue, "invalid client pointer supplied")
+                    .hint(CLIENT_HINT)
             })
         }
         Argument::Way => {
@@ -359,10 +365,8 @@ fn bad_arguments() -> Complaint {
 }
 
 fn admin_needed() -> Complaint {
-    Complaint {
-        hint: Some("Add the user to admin_users."),
-        ..Complaint::new(About::InsufficientPrivilege, "admin access needed")
-    }
+    Complaint::new(About::InsufficientPrivilege, "admin access needed")
+        .hint("Add the user to admin_users.")
 }
 
 fn set(key: Word, value: Word, role: Role) -> Result<Command, Complaint> {

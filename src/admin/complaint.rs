@@ -1,5 +1,7 @@
 //! Why a command of the console is not carried out.
 
+use std::borrow::Cow;
+
 /// The code of the console's errors, as PgBouncer gives it to all but one.
 const PROTOCOL: &str = "08P01";
 
@@ -47,7 +49,7 @@ pub struct Complaint {
     /// What is behind it.
     pub detail: Option<String>,
     /// What to do about it.
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl Complaint {
@@ -59,6 +61,13 @@ impl Complaint {
             detail: None,
             hint: None,
         }
+    }
+
+    /// The same, with what to do about it. Under an ini only the message is told.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// The code that PgBouncer gives it: 08P01 for all but a RELOAD that failed. A command that was cancelled, which PgBouncer never

@@ -320,7 +320,7 @@ impl Console {
             warn!("SET failed: {}", refusal.detail);
             Complaint {
                 detail: Some(refusal.detail),
-                hint: refusal.hint,
+                hint: refusal.hint.map(Into::into),
                 ..Complaint::new(About::InvalidValue, "SET failed")
             }
         })
@@ -436,7 +436,7 @@ fn complain(out: &mut BytesMut, complaint: &Complaint, dialect: Dialect) {
         code: complaint.about.code(),
         message: &complaint.message,
         detail: complaint.detail.as_deref(),
-        hint: complaint.hint,
+        hint: complaint.hint.as_deref(),
     };
     message::error(out, &say);
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering::SeqCst;
 use tracing::info;
 
 use crate::admin::clusters;
-use crate::admin::command::Command;
+use crate::admin::command::{CLIENT_HINT, Command};
 use crate::admin::complaint::{About, Complaint};
 use crate::admin::pause::{self, Wait};
 use crate::admin::suspend;
 use crate::clients::gate::is_console;
+use crate::config::problem::nearest_word;
 use crate::pools::limits::Database;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
@@ -129,7 +130,7 @@ pub(super) fn find(
     let named = Some(name).filter(|name| !name.is_empty());
     named
         .and_then(|name| registry.database(name))
-        .ok_or_else(|| no_such_database(name))
+        .ok_or_else(|| no_such_database(registry, name))
 }
 
 /// The database `name` that is listed, or in use.
@@ -141,12 +142,18 @@ pub(super) fn find_known(
     not_the_console(registry, name, verb)?;
     registry
         .known_database(name)
-        .ok_or_else(|| no_such_database(name))
+        .ok_or_else(|| no_such_database(registry, name))
 }
 
-fn no_such_database(name: &str) -> Complaint {
+fn no_such_database(registry: &Registry, name: &str) -> Complaint {
     let message = format!("no such database: {name}");
-    Complaint::new(About::UndefinedDatabase, message)
+    let known = registry.databases();
+    let near = nearest_word(name, known.iter().map(|known| known.name.as_str()));
+    let hint = match near {
+        Some(near) => format!("Did you mean {near}? SHOW DATABASES lists them."),
+        None => "SHOW DATABASES lists them.".to_owned(),
+    };
+    Complaint::new(About::UndefinedDatabase, message).hint(hint)
 }
 
 fn not_the_console(registry: &Registry, name: &str, verb: &str) -> Result<(), Complaint> {
@@ -180,7 +187,7 @@ fn kill_client(registry: &Registry, id: u64) -> Result<Outcome, Complaint> {
     } else if let Some(arrival) = arrival.filter(|arrival| !arrival.is_dismissed()) {
         arrival.dismiss(Dismissal::Killed);
     } else {
-        return Err(Complaint::new(About::UndefinedObject, "client not found"));
+        return Err(Complaint::new(About::UndefinedObject, "client not found").hint(CLIENT_HINT));
     }
     info!(client = id, "KILL_CLIENT command issued");
     Ok(Outcome::Done("KILL_CLIENT"))
@@ -262,6 +269,24 @@ mod tests {
             say(&registry, "RESUME app"),
             no("database app is not paused")
         );
+    }
+
+    #[test]
+    fn who_resumes_what_is_not_paused_is_told_what_is() {
+        let registry = registry();
+        let hint = |text: &str| {
+            let command = parse(text, Role::Acts).unwrap();
+            let complaint = carry_out(&registry, &command).unwrap_err();
+            complaint.hint.unwrap_or_default().into_owned()
+        };
+        assert_eq!(hint("RESUME"), "");
+        assert!(hint("RESUME app").contains("SHOW DATABASES"));
+        assert!(hint("RESUME ap").contains("Did you mean app?"));
+        assert_eq!(say(&registry, "PAUSE app"), ok("PAUSE"));
+        assert!(hint("RESUME").contains("are app: RESUME <db>"));
+        assert_eq!(say(&registry, "RESUME app"), ok("RESUME"));
+        assert_eq!(say(&registry, "PAUSE"), ok("PAUSE"));
+        assert!(hint("RESUME app").contains("RESUME without a name"));
     }
 
     #[test]

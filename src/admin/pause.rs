@@ -236,10 +236,16 @@ pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complain
         return Ok(Outcome::Done("RESUME"));
     }
     if !registry.is_paused() {
-        return Err(Complaint::new(
-            About::WrongState,
-            "pooler is not paused/suspended",
-        ));
+        let complaint = Complaint::new(About::WrongState, "pooler is not paused/suspended");
+        let databases = registry.databases().into_iter();
+        let paused = databases.filter(|database| database.paused.load(SeqCst));
+        let names: Vec<String> = paused.map(|database| database.name.clone()).collect();
+        if names.is_empty() {
+            return Err(complaint);
+        }
+        let names = names.join(", ");
+        let hint = format!("Paused by themselves are {names}: RESUME <db> ends that for one.");
+        return Err(complaint.hint(hint));
     }
     pause_all(registry, false);
     Ok(Outcome::Done("RESUME"))
@@ -248,7 +254,14 @@ pub(super) fn resume_everything(registry: &Registry) -> Result<Outcome, Complain
 /// RESUME of one database.
 pub(super) fn resume(registry: &Registry, name: &str) -> Result<Outcome, Complaint> {
     issued("RESUME", Some(name));
-    let not_paused = || Complaint::new(About::WrongState, format!("database {name} is not paused"));
+    let not_paused = || {
+        let hint = if registry.is_paused() {
+            "Everything is paused: RESUME without a name ends that."
+        } else {
+            "SHOW DATABASES tells which are, in its column paused."
+        };
+        Complaint::new(About::WrongState, format!("database {name} is not paused")).hint(hint)
+    };
     if is_console(name, registry.settings.load().dialect) {
         return Err(not_paused());
     }

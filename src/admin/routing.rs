@@ -85,10 +85,8 @@ pub fn explain(
     let board = look.registry.board_of(database);
     let (Some(splitting), Some(board)) = (plan.split, board) else {
         let message = format!("reads of database \"{database}\" are not split off");
-        return Err(Complaint {
-            hint: Some("That is what route = \"auto\" does, for a database or user of a cluster."),
-            ..Complaint::new(About::WrongState, message)
-        });
+        let hint = "That is what route = \"auto\" does, for a database or user of a cluster.";
+        return Err(Complaint::new(About::WrongState, message).hint(hint));
     };
     let routes = look.registry.routes_of(database);
     let (texts, catalog) = (routes.texts.load_full(), routes.catalog.load_full());

@@ -138,13 +138,18 @@ pub fn path(parts: &[&str]) -> String {
 
 /// `did you mean "…"?`, when one of `known` is near enough to `word`.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest_word(word, known).map(|each| format!("did you mean \"{each}\"?"))
+}
+
+/// The one of `known` that is nearest to `word`, if any is near enough to have been meant.
+pub fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 4);
     let near = known
         .into_iter()
         .map(|each| (distance(word, each), each))
         .filter(|&(far, _)| far <= allowed)
         .min_by_key(|&(far, _)| far);
-    near.map(|(_, each)| format!("did you mean \"{each}\"?"))
+    near.map(|(_, each)| each)
 }
 
 /// How many letters must be put in, taken out, replaced or swapped with their neighbour to get from one to the other.

@@ -67,6 +67,62 @@ fn what_is_no_command_is_told_back() {
 }
 
 #[test]
+fn who_types_no_command_is_told_what_was_probably_meant() {
+    let hint = |text: &str| {
+        let complaint = parse(text, Role::Acts).unwrap_err();
+        complaint.hint.unwrap_or_default().into_owned()
+    };
+    let form = "It is written EXPLAIN ROUTE <db> [<user>] AS <sql>; \
+                a name with other signs than letters, digits and _ stands in double quotes.";
+    for (text, told) in [
+        ("help", "Did you mean SHOW HELP?"),
+        ("pools;", "Did you mean SHOW POOLS?"),
+        ("poosl", "Did you mean SHOW POOLS?"),
+        ("resmue app", "Did you mean RESUME?"),
+        ("show pool", "Did you mean SHOW POOLS?"),
+        (
+            "show pools x",
+            "Nothing stands behind SHOW POOLS, and no second command.",
+        ),
+        ("explain route", form),
+        ("explain route app select 1", form),
+        ("explain select 1", form),
+        (
+            "pause my-db",
+            "It is written PAUSE [<db>]; \
+             a name with other signs than letters, digits and _ stands in double quotes.",
+        ),
+        (
+            "set query_timeout = 1.5",
+            "It is written SET key = arg; \
+             a value with other signs than letters, digits and _ stands in single quotes.",
+        ),
+        (
+            "shutdown now",
+            "It is written SHUTDOWN or SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS.",
+        ),
+        ("reload x", "It is written RELOAD."),
+    ] {
+        assert_eq!(hint(text), told, "{text}");
+    }
+    for text in ["", ";", "begin", "insert into t values (1)", "-- x"] {
+        let told = hint(text);
+        assert!(
+            told.contains("RESUME, ") && told.contains("SHOW HELP"),
+            "{told}"
+        );
+        assert!(!told.contains("TAKEOVER"), "{told}");
+    }
+    for text in ["show", "show nothing", "select 1"] {
+        let told = hint(text);
+        assert!(
+            told.contains("takes one of ACTIVE_SOCKETS, CLIENTS"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn a_database_is_named_bare_or_in_double_quotes() {
     let pause = |name: &str| Ok(Command::Pause(Some(name.to_owned())));
     assert_eq!(admin("PAUSE"), Ok(Command::Pause(None)));
