@@ -9,6 +9,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::clock;
+use crate::telemetry::fields::quoted;
 use crate::telemetry::sinks::Sinks;
 
 /// The target of events after which the process ends.
@@ -56,12 +57,18 @@ struct Said {
     fields: String,
 }
 
+impl Said {
+    fn put(&mut self, field: &Field, value: String) {
+        let _ = write!(self.fields, " {}={}", field.name(), quoted(value));
+    }
+}
+
 impl Visit for Said {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.message.push_str(value);
         } else {
-            let _ = write!(self.fields, " {}={value}", field.name());
+            self.put(field, value.to_owned());
         }
     }
 
@@ -69,7 +76,7 @@ impl Visit for Said {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
         } else {
-            let _ = write!(self.fields, " {}={value:?}", field.name());
+            self.put(field, format!("{value:?}"));
         }
     }
 }

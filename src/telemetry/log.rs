@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::config::settings::{Settings, TelemetrySettings};
 use crate::config::value::LogFormat;
+use crate::telemetry::fields::Fields;
 use crate::telemetry::lines::{FATAL, Lines};
 use crate::telemetry::sinks::Sinks;
 
@@ -56,7 +57,7 @@ pub fn start(settings: &TelemetrySettings, wishes: Wishes) {
             .with_writer(Writers(Arc::clone(&sinks)))
     };
     let layer: Box<dyn Layer<_> + Send + Sync> = match format {
-        LogFormat::Text => text().boxed(),
+        LogFormat::Text => text().fmt_fields(Fields).boxed(),
         LogFormat::Json => text().json().flatten_event(true).boxed(),
         LogFormat::PgBouncer => Lines { sinks }.boxed(),
     };
