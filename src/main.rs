@@ -1,12 +1,13 @@
 //! The command line: PgBouncer's, and verbs of our own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use pooler::cli::{convert, demo, drill, route};
+use pooler::config::problem::did_you_mean;
 use pooler::config::value::PGBOUNCER_VERSION;
 use pooler::process::reload::{self, Source};
 use pooler::process::run;
@@ -83,7 +84,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match arguments.verb {
-        None => serve(arguments.run),
+        None => {
+            if let Some(problem) = arguments.run.file.as_deref().and_then(is_no_verb) {
+                eprintln!("{problem}");
+                return ask_for_help();
+            }
+            serve(arguments.run)
+        }
         Some(Verb::Run(run)) => serve(run),
         Some(Verb::Check { file }) => check(file),
         Some(Verb::Route { file }) => route::run(&file),
@@ -122,6 +129,25 @@ fn version() -> String {
 
 fn source(file: Option<PathBuf>) -> Source {
     file.map_or(Source::Environment, Source::File)
+}
+
+/// What was typed in the place of a verb, where it is none, and no file either.
+fn is_no_verb(file: &Path) -> Option<String> {
+    let word = file.to_str()?;
+    if word.contains(['/', '.']) || file.exists() {
+        return None;
+    }
+    let command = Arguments::command();
+    let verbs: Vec<&str> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    let meant = did_you_mean(word, verbs.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!("; {meant}"));
+    Some(format!(
+        "{word}: there is no such file, and no such command (there are {}){meant}",
+        verbs.join(", ")
+    ))
 }
 
 fn serve(run: Run) -> ExitCode {

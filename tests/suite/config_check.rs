@@ -337,3 +337,42 @@ fn the_version_is_told_on_the_command_line() {
         );
     }
 }
+#[test]
+fn a_word_that_is_neither_a_file_nor_a_command_is_told_what_there_is() {
+    let ran = run(&["chekc"], &[], &[]);
+    assert_eq!(ran.status.code(), Some(1));
+    for words in [
+        "chekc: there is no such file, and no such command",
+        "run, check, route, convert, demo, drill",
+        "did you mean \"check\"?",
+        "--help",
+    ] {
+        assert!(ran.output.contains(words), "{}", ran.output);
+    }
+    let ran = run(&["gone.toml"], &[], &[]);
+    assert!(
+        ran.output.starts_with("gone.toml: cannot be read: "),
+        "{}",
+        ran.output
+    );
+}
+
+#[test]
+fn links_within_the_readme_lead_to_a_heading() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let is_kept = |each: &char| each.is_alphanumeric() || "- _".contains(*each);
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept: String = heading.chars().filter(is_kept).collect();
+        kept.replace(' ', "-")
+    };
+    let headings = text.lines().filter(|line| line.starts_with("##"));
+    let anchors: Vec<String> = headings.map(anchor).collect();
+    let links = text.split("](#").skip(1);
+    let links: Vec<&str> = links.filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 10, "{links:?}");
+    for link in &links {
+        assert!(anchors.iter().any(|known| known == link), "#{link}");
+    }
+}
+
