@@ -132,15 +132,15 @@ impl Slot<'_> {
             Self::Path(place) => *place = some_text(given)?.map(PathBuf::from),
             Self::Hidden(place) => *place = some_text(given)?.map(Secret::new),
             Self::Flag(place) => *place = flag(given)?,
-            Self::Port(place) => *place = whole(given, u16::MAX, "a port", "6432")?,
+            Self::Port(place) => *place = whole(given, PORT, "6432")?,
             Self::Ports(first, others) => {
                 let mut all = ports(given)?.into_iter();
                 (*first, *others) = (all.next().unwrap_or(*first), all.collect());
             }
-            Self::Small(place) => *place = whole(given, u32::MAX, "a whole number", "100")?,
-            Self::Count(place) => *place = whole(given, usize::MAX, "a whole number", "20")?,
+            Self::Small(place) => *place = whole(given, SMALL, "100")?,
+            Self::Count(place) => *place = whole(given, COUNT, "20")?,
             Self::MaybeCount(place) => {
-                *place = Some(whole(given, usize::MAX, "a whole number", "20")?);
+                *place = Some(whole(given, COUNT, "20")?);
             }
             Self::Bytes(place) => *place = bytes(given)?,
             Self::MaybeBytes(place) => *place = Some(bytes(given)?),
@@ -310,10 +310,16 @@ fn flag(given: &Given) -> Result<bool, Refusal> {
     Err(expected("true or false", "true", given))
 }
 
-fn whole<N: TryFrom<i64> + std::fmt::Display>(
+/// What a whole number is, and its range in words.
+type Range = (&'static str, &'static str);
+
+const PORT: Range = ("a port", " from 0 to 65535");
+const SMALL: Range = ("a whole number", " from 0 to 4294967295");
+const COUNT: Range = ("a whole number", ", 0 or more");
+
+fn whole<N: TryFrom<i64>>(
     given: &Given,
-    most: N,
-    what: &str,
+    (what, range): Range,
     example: &str,
 ) -> Result<N, Refusal> {
     let number = match given {
@@ -323,11 +329,8 @@ fn whole<N: TryFrom<i64> + std::fmt::Display>(
         Given::List(_) | Given::Table(_) | Given::Date => None,
     };
     let number = number.ok_or_else(|| expected(what, example, given))?;
-    N::try_from(number).map_err(|_| {
-        Refusal::new(format!(
-            "{number} is out of range, expected {what} from 0 to {most}"
-        ))
-    })
+    N::try_from(number)
+        .map_err(|_| Refusal::new(format!("{number} is out of range, expected {what}{range}")))
 }
 
 fn share(given: &Given) -> Result<f64, Refusal> {
@@ -365,7 +368,7 @@ fn ports(given: &Given) -> Result<Vec<u16>, Refusal> {
             each.collect::<Option<Vec<u16>>>().ok_or_else(refuse)?
         }
         Given::Text(_) | Given::Loose(_) | Given::Whole(_) | Given::Fraction(_) => {
-            vec![whole(given, u16::MAX, "a port", "5432")?]
+            vec![whole(given, PORT, "5432")?]
         }
         Given::Flag(_) | Given::Table(_) | Given::Date => return Err(refuse()),
     };
