@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +20,9 @@ pub struct ConvertArgs {
     /// Write the pooler.toml to this file, which must not be there yet. Without it, to standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write over that file if it is there.
+    #[arg(short, long, requires = "output")]
+    force: bool,
 }
 
 /// Converts, and says what was left behind. Variables of the environment have no part in it. It fails where the ini cannot be
@@ -66,15 +69,27 @@ fn write(args: &ConvertArgs) -> Result<Converted, String> {
         Paths::From(&here)
     };
     let converted = convert(read, &name, paths);
-    // Passwords may stand in it.
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(output)
-        .map_err(failed)?;
+    let mut file = open(output, args.force).map_err(|why| match why.kind() {
+        io::ErrorKind::AlreadyExists => format!(
+            "{} is there already and stays as it is; name another file, or say --force",
+            output.display()
+        ),
+        _ => failed(why),
+    })?;
     file.write_all(converted.text.as_bytes()).map_err(failed)?;
     Ok(converted)
+}
+
+/// Opens the file that is written to, which only its owner may read: passwords may stand in it.
+fn open(output: &Path, may_be_there: bool) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).mode(0o600);
+    if !may_be_there {
+        return options.create_new(true).open(output);
+    }
+    let file = options.create(true).truncate(true).open(output)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 fn read(file: &Path, name: &str) -> Result<Read, String> {

@@ -1,6 +1,7 @@
 //! `pooler convert`: a `pgbouncer.ini` becomes a `pooler.toml` that means the same, or says where it does not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -346,7 +347,7 @@ fn every_key_of_pgbouncers_means_the_same() {
 }
 
 #[test]
-fn a_file_elsewhere_names_the_same_files_and_is_never_written_over() {
+fn a_file_elsewhere_names_the_same_files_and_is_not_written_over_by_itself() {
     let ini = "[databases]\na = host=h\n[pgbouncer]\nauth_file = users.txt\nauth_type = md5\n";
     let folder = folder_with(ini);
     fs::create_dir(folder.join("sub")).unwrap();
@@ -359,8 +360,18 @@ fn a_file_elsewhere_names_the_same_files_and_is_never_written_over() {
     let before = fs::read(folder.join("sub/pooler.toml")).unwrap();
     let output = convert(&folder, &["p.ini", "-o", "sub/pooler.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("sub/pooler.toml: File exists"));
+    let said = text(&output.stderr);
+    assert!(said.contains("sub/pooler.toml is there already"), "{said}");
+    assert!(said.contains("--force"), "{said}");
     assert_eq!(fs::read(folder.join("sub/pooler.toml")).unwrap(), before);
+    // Unless that is asked for.
+    let written = folder.join("sub/pooler.toml");
+    fs::write(&written, "x".repeat(100_000)).unwrap();
+    let output = convert(&folder, &["p.ini", "-o", "sub/pooler.toml", "--force"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(fs::read(&written).unwrap(), before);
+    let mode = fs::metadata(&written).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "passwords may stand in it");
 
     // In the same directory the path stays as it was written.
     let output = convert(&folder, &["p.ini", "-o", "here.toml"]);
