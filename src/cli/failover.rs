@@ -353,8 +353,9 @@ fn toll(row: &Row, counts: &Counts) -> String {
         };
         text += &format!("  errors     {code} x {count}   {meaning}\n");
         if code == "08007" {
-            let unknown = grouped(counts.unknown);
-            text += &format!("             {unknown} of them writes, the others read\n");
+            let reads = grouped(count.saturating_sub(counts.unknown));
+            let writes = grouped(counts.unknown);
+            text += &format!("             writes {writes}, reads {reads}\n");
         }
     }
     text
@@ -405,7 +406,7 @@ mod tests {
             ..Counts::default()
         };
         let text = toll(&row, &counts);
-        assert!(text.contains("7 of them writes"), "{text}");
+        assert!(text.contains("writes 7, reads 993"), "{text}");
         assert!(text.contains("held 7, released 7, failed 0"), "{text}");
         assert!(text.contains("08007 x 1000"), "{text}");
         assert!(text.lines().all(|line| line.len() < 80), "{text}");
