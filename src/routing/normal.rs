@@ -124,12 +124,21 @@ pub fn write(text: &[u8], tokens: &[Token], hint: Option<Hint>, out: &mut Vec<u8
 /// The longest text that is shown, in bytes.
 const SHOWN: usize = 200;
 
-/// `text` for people: without constants, which are nobody's business, comments and blanks, and not too long. `None` where it cannot be read.
+/// `text` for people: a `?` for each constant, which is nobody's business, without comments and blanks, and not too long. `None` where it
+/// cannot be read.
 pub fn shown(text: &[u8]) -> Option<String> {
     let mut tokens = Vec::new();
     cut(text, Strings::Standard, &mut tokens).ok()?;
-    let mut out = Vec::new();
-    write(text, &tokens, None, &mut out);
+    let words = tokens.iter().map(|token| match token.kind {
+        Kind::Text
+        | Kind::EscapeText
+        | Kind::UnicodeText
+        | Kind::DollarText
+        | Kind::Bits
+        | Kind::Number => &b"?"[..],
+        _ => token.of(text),
+    });
+    let mut out = words.collect::<Vec<_>>().join(&b' ');
     out.truncate(SHOWN);
     Some(String::from_utf8_lossy(&out).trim().to_owned())
 }
@@ -141,8 +150,11 @@ mod tests {
     #[test]
     fn what_is_shown_of_a_text_holds_no_constants() {
         let text = "select * from t where name = 'joe' and n = 17 -- why";
-        let wanted = "select * from t where name = '' and n = 0";
+        let wanted = "select * from t where name = ? and n = ?";
         assert_eq!(shown(text.as_bytes()).as_deref(), Some(wanted));
+        let text = b"select $1, 'now', U&'x', e'\\'', $$y$$, b'01', 1.5e3, true";
+        let wanted = "select $1 , ? , ? , ? , ? , ? , ? , true";
+        assert_eq!(shown(text).as_deref(), Some(wanted));
         assert_eq!(shown(b"select 'joe"), None);
     }
 
