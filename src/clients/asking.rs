@@ -244,7 +244,7 @@ impl Session {
     }
 
     /// Notes the beginning of a query, and of a transaction where none is open.
-    pub(super) fn query_begins(&mut self) {
+    pub(super) fn query_begins(&mut self, chunk: &[u8]) {
         let asked = self.asked.take();
         if self.query.is_some() {
             return;
@@ -255,6 +255,7 @@ impl Session {
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);
         if self.xact.is_none() {
+            self.count_pinned(chunk, now);
             self.xact = Some(now);
             self.pool.tally().xacts.add(1);
             self.card.xact_begins(now);

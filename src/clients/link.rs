@@ -196,7 +196,7 @@ impl Session {
                 self.prick_ears();
             }
             if self.query.is_none() && !(bytes.is_empty() && answers.is_empty()) {
-                self.query_begins();
+                self.query_begins(chunk);
             }
             self.let_cancels_in();
             let is_kept_back =

@@ -9,7 +9,7 @@ use std::task::Context;
 
 use crate::clients::course::Way;
 use crate::clients::session::{Session, Standing};
-use crate::clients::split::{PATIENCE, Split, judge};
+use crate::clients::split::{PATIENCE, Split, facts_of, judge};
 use crate::clock::Moment;
 use crate::config::routing::NoReplica;
 use crate::error::Error;
@@ -257,6 +257,39 @@ impl Session {
         if let Some(split) = self.split() {
             split.routes.list(*decision);
         }
+    }
+
+    /// A transaction begins with `chunk`. Where the session is pinned to its server nobody chooses one for it, so it is counted here.
+    pub(super) fn count_pinned(&mut self, chunk: &[u8], now: Moment) {
+        if self.side.keeps.pins.is_empty() {
+            return;
+        }
+        let Some(course) = &mut self.course else {
+            return;
+        };
+        let ((node, _), view) = (course.bound(), course.board.view());
+        let Some(split) = &mut course.split else {
+            return;
+        };
+        let is_on_replica = split.flight.is_some();
+        let role = if is_on_replica {
+            Role::Replica
+        } else {
+            Role::Primary
+        };
+        let why = Reason::Pinned;
+        let route = Route { node, role, why };
+        if !split.routes.counts.add(went(route), why) {
+            return;
+        }
+        let text = texts_asked(&self.side.names, chunk).next();
+        let (params, user) = (&self.side.params, &self.pool.user);
+        let intent = text.map(|text| facts_of(split, params, user, text).intent);
+        let asked = (user.clone(), intent.unwrap_or(Intent::Unknown));
+        split.routes.list(Decision {
+            text: text.and_then(normal::shown).unwrap_or_default(),
+            ..decision(&view, route, asked, now)
+        });
     }
 
     /// Waits for the next view, the request held.

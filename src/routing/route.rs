@@ -175,11 +175,13 @@ pub enum Reason {
     SameNode,
     /// No replica may have it.
     Barred(Bar),
+    /// Nobody chose: the session keeps its server.
+    Pinned,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// All of them, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -203,6 +205,7 @@ impl Reason {
         .into_iter()
         .chain(intents.into_iter().map(Self::Intent))
         .chain([Bar::Again, Bar::Serializable, Bar::Avoided].map(Self::Barred))
+        .chain([Self::Pinned])
     }
 
     /// Its number, below [`Reason::COUNT`].
@@ -224,6 +227,7 @@ impl Reason {
             Self::Barred(Bar::Again) => 13,
             Self::Barred(Bar::Serializable) => 14,
             Self::Barred(Bar::Avoided) => 15,
+            Self::Pinned => 16,
         }
     }
 
@@ -246,6 +250,7 @@ impl Reason {
             Self::Barred(Bar::Avoided) => {
                 "a READ ONLY transaction of the session has needed the primary before".into()
             }
+            Self::Pinned => "the session is pinned to its server".into(),
         }
     }
 }

@@ -366,7 +366,30 @@ fn a_session_that_is_pinned_is_told_so() {
     let why = told.column("why").pop().unwrap();
     assert_eq!(told.column("finding").last(), Some(&scene.address(0)));
     assert_eq!(why, "the session is pinned there: session advisory lock");
+    let why = "the session is pinned to its server";
+    let counted = || {
+        let row = pooler.show("SHOW ROUTING").row_where("why", why);
+        row.map(|row| (row["went_to"].clone(), row["requests"].clone()))
+    };
+    assert_eq!(counted(), None, "what took the lock was routed");
     assert!(scene.is_primary(&port(&mut client)));
+    client.query("begin").good();
+    client.query("select value from t where id = 4711").good();
+    client.query("commit").good();
+    let read = batch().parse("", "select value from t where id = 4712");
+    client.ask(read.run("", &[]).sync()).good();
+    let is = |count: &str| Some(("primary".to_owned(), count.to_owned()));
+    assert_eq!(counted(), is("3"), "each transaction counts once");
+    let listed = pooler.show("SHOW DECISIONS");
+    let text = "select value from t where id = ?";
+    let row = listed.row_where("text", text).unwrap();
+    assert_eq!((row["why"].as_str(), row["intent"].as_str()), (why, "read"));
+    client.query("select pg_advisory_unlock(7)").good();
+    eventually(LONG, "the session is free", || {
+        pooler.show("SHOW PINS").rows.is_empty()
+    });
+    client.query("select value from t where id = 4713").good();
+    assert_eq!(counted(), is("4"), "with the unlocking");
 }
 
 #[test]
@@ -418,14 +441,14 @@ fn the_console_tells_where_a_statement_would_go_and_where_some_went() {
     }
     let listed = pooler.show("SHOW DECISIONS");
     let row = listed
-        .row_where("text", "insert into t values ( 0 , 0 )")
+        .row_where("text", "insert into t values ( ? , ? )")
         .unwrap();
     assert_eq!(
         (row["went_to"].clone(), row["intent"].as_str()),
         (scene.address(0), "write")
     );
     let row = listed
-        .row_where("text", "select value from t where id = 0")
+        .row_where("text", "select value from t where id = ?")
         .unwrap();
     assert_eq!(
         (row["database"].as_str(), row["intent"].as_str()),
