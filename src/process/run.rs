@@ -150,15 +150,7 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
     let settings = registry.settings.load_full();
     let pidfile = settings.pooler.pidfile.as_deref();
     let pidfile = pidfile.map(PidFile::write).transpose()?;
-    let as_pgbouncer = match settings.dialect {
-        Dialect::Native => String::new(),
-        Dialect::PgBouncer => format!("PgBouncer {PGBOUNCER_VERSION}, "),
-    };
-    info!(
-        "process up: {as_pgbouncer}pooler {}, {} worker threads",
-        env!("CARGO_PKG_VERSION"),
-        workers.len()
-    );
+    tell_that_it_is_up(&settings, workers.len());
     let shared = Arc::clone(&registry);
     lasting::task("status", move || systemd::show_status(Arc::clone(&shared)));
     let threads = Arc::clone(&workers);
@@ -203,6 +195,21 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
         return Err("suspend was in progress, going down immediately".to_owned());
     }
     Ok(())
+}
+
+/// The log's lines about a process that serves from now on.
+fn tell_that_it_is_up(settings: &Settings, workers: usize) {
+    if settings.dialect == Dialect::Native {
+        start::tell_databases(settings);
+    }
+    let as_pgbouncer = match settings.dialect {
+        Dialect::Native => String::new(),
+        Dialect::PgBouncer => format!("PgBouncer {PGBOUNCER_VERSION}, "),
+    };
+    info!(
+        "process up: {as_pgbouncer}pooler {}, {workers} worker threads",
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 /// Begins what goes on beside the clients, for ever.

@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, User, getuid, initgroups, setgid, setuid};
 use tracing::info;
 
+use crate::config::node::Node;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::Dialect;
 use crate::net::socket::knock;
@@ -20,6 +21,9 @@ use crate::telemetry::log;
 
 /// Files that PgBouncer reckons with beside clients and servers; two are the console's.
 const FILES_OF_OUR_OWN: usize = 12;
+
+/// So many databases are told of by name.
+const TOLD_DATABASES: usize = 8;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -88,6 +92,35 @@ pub fn about_descriptors(settings: &Settings, users: usize) -> Option<String> {
     Some(format!(
         "kernel file descriptor limit: {soft} (hard: {hard}); max_client_conn: {most}, max expected fd use: {expected}"
     ))
+}
+
+/// Says which databases are served and where each has its servers: the first of them, and how many more there are.
+pub fn tell_databases(settings: &Settings) {
+    for name in settings.databases.keys().take(TOLD_DATABASES) {
+        info!(
+            database = name,
+            at = whereabouts(settings, name),
+            "database served"
+        );
+    }
+    let more = settings.databases.len().saturating_sub(TOLD_DATABASES);
+    if more > 0 {
+        info!(more, "further databases served: SHOW DATABASES lists them");
+    }
+}
+
+/// Where the servers of `database` are.
+fn whereabouts(settings: &Settings, database: &str) -> String {
+    let hosts = settings.server_hosts(database).into_iter();
+    let hosts: Vec<String> = hosts
+        .map(|(host, port)| Node::at(&host, port).to_string())
+        .collect();
+    let hosts = hosts.join(", ");
+    match settings.cluster_of(database) {
+        None => hosts,
+        Some((cluster, _)) if hosts.is_empty() => format!("cluster {cluster}"),
+        Some((cluster, _)) => format!("cluster {cluster}: {hosts}"),
+    }
 }
 
 /// Whether the user that the settings name is there.
@@ -192,4 +225,30 @@ fn umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     let mask = line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok());
     mask.unwrap_or(0o022)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whereabouts;
+    use crate::config::clusters::ClusterSettings;
+    use crate::config::settings::{DatabaseSettings, Settings};
+
+    #[test]
+    fn a_database_is_told_with_the_addresses_of_its_servers() {
+        let mut settings = Settings::default();
+        let database = DatabaseSettings {
+            host: Some("db1, ::1".to_owned()),
+            ..DatabaseSettings::default()
+        };
+        settings.databases.insert("app".to_owned(), database);
+        assert_eq!(whereabouts(&settings, "app"), "db1:5432, [::1]:5432");
+        let database = DatabaseSettings {
+            cluster: Some("main".to_owned()),
+            ..DatabaseSettings::default()
+        };
+        settings.databases.insert("ha".to_owned(), database);
+        let cluster = ClusterSettings::default();
+        settings.clusters.insert("main".to_owned(), cluster);
+        assert_eq!(whereabouts(&settings, "ha"), "cluster main");
+    }
 }

@@ -201,6 +201,10 @@ impl Drop for ByHand {
 }
 
 fn by_hand(arguments: &[PathBuf], environment: &[(&str, String)]) -> ByHand {
+    logging(arguments, environment, Stdio::null())
+}
+
+fn logging(arguments: &[PathBuf], environment: &[(&str, String)], log: Stdio) -> ByHand {
     let child = Command::new(binary())
         .args(arguments)
         .current_dir(folder("by-hand"))
@@ -208,7 +212,7 @@ fn by_hand(arguments: &[PathBuf], environment: &[(&str, String)]) -> ByHand {
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     ByHand(child)
@@ -276,12 +280,20 @@ fn a_database_url_is_all_it_needs() {
         ("POOLER__POOLER__LISTEN_PORT", port.to_string()),
         ("POOLER__POOLER__UNIX_SOCKET_DIR", String::new()),
     ];
-    let _pooler = by_hand(&[], &environment);
+    let log = folder("url").join("log");
+    let file = fs::File::create(&log).unwrap();
+    let _pooler = logging(&[], &environment, file.into());
     let login = Login::at(Address::tcp(port))
         .user("app")
         .password("secret")
         .database("app");
     eventually(PATIENCE, "it serves", || login.try_connect().is_ok());
+    let served = format!(
+        "database served database=\"app\" at=\"127.0.0.1:{}\"",
+        postgres().server().port
+    );
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains(&served), "{log}");
     assert_eq!(login.password("wrong").refused().code, "28P01");
 }
 
@@ -326,18 +338,6 @@ fn the_environment_wins_over_the_file_and_secrets_come_from_where_they_are_kept(
 }
 
 #[test]
-fn the_version_is_told_on_the_command_line() {
-    for flag in ["-V", "--version"] {
-        let ran = run(&[flag], &[], &[]);
-        assert_eq!(ran.status.code(), Some(0));
-        assert!(
-            ran.output.contains(env!("CARGO_PKG_VERSION")),
-            "{}",
-            ran.output
-        );
-    }
-}
-#[test]
 fn a_word_that_is_neither_a_file_nor_a_command_is_told_what_there_is() {
     let ran = run(&["chekc"], &[], &[]);
     assert_eq!(ran.status.code(), Some(1));
@@ -376,3 +376,15 @@ fn links_within_the_readme_lead_to_a_heading() {
     }
 }
 
+#[test]
+fn the_version_is_told_on_the_command_line() {
+    for flag in ["-V", "--version"] {
+        let ran = run(&[flag], &[], &[]);
+        assert_eq!(ran.status.code(), Some(0));
+        assert!(
+            ran.output.contains(env!("CARGO_PKG_VERSION")),
+            "{}",
+            ran.output
+        );
+    }
+}
