@@ -244,7 +244,7 @@ impl Console {
                 "RELOAD".to_owned()
             }
             Command::TakeOver => {
-                suspend::may_hand_over(&self.registry, self.stream.peer_uid())?;
+                suspend::check_handover(&self.registry, self.stream.peer_uid())?;
                 self.is_heir = true;
                 "TAKEOVER".to_owned()
             }

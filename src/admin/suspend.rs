@@ -36,8 +36,8 @@ fn refuse_any_pause(registry: &Registry) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Whether everything may be given to a process of user `uid`, which asks for it: one of our own, while nothing is paused.
-pub(super) fn may_hand_over(registry: &Registry, uid: Option<u32>) -> Result<(), Complaint> {
+/// Checks that everything may be given to a process of user `uid`, which asks for it: one of our own, while nothing is paused.
+pub(super) fn check_handover(registry: &Registry, uid: Option<u32>) -> Result<(), Complaint> {
     if uid != Some(own_uid()) {
         let message = "TAKEOVER is for a process of the same user, over the Unix socket";
         return Err(Complaint::new(About::InsufficientPrivilege, message));

@@ -32,10 +32,10 @@ impl Session {
         }
         if let Some(flight) = split.flight.take() {
             tell(flight.landed(now), &course.board, node);
-            return split.standing.has_read(node, now, epoch);
+            return split.standing.note_read(node, now, epoch);
         }
         if split.has_only_read() {
-            split.standing.has_read(node, now, epoch);
+            split.standing.note_read(node, now, epoch);
         } else {
             self.note_written(now);
         }
@@ -56,7 +56,7 @@ impl Session {
         let Some(split) = &mut course.split else {
             return;
         };
-        split.standing.wrote(now, epoch);
+        split.standing.note_write(now, epoch);
         course.board.want_sample(now);
     }
 

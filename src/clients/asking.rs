@@ -238,7 +238,7 @@ impl Session {
             server.card.set_silent(false);
             server.side.settled = Some(Arc::clone(&self.side.params));
         }
-        self.late_is_due();
+        self.want_begin();
         self.is_fresh = true;
         self.standing = Standing::Linked(Lease::new(&self.pool, server));
     }

@@ -290,7 +290,7 @@ impl Session {
         };
         let side = &lease.server().side;
         if side.is_quiet() {
-            course.commits.are_answered();
+            course.commits.all_answered();
             if side.status == b'I' && course.commits.may_pass(sent) {
                 return;
             }

@@ -185,7 +185,7 @@ impl Session {
             tally.xact_micros.add(micros(now.since(began)));
         }
         self.late = None;
-        self.is_nowhere();
+        self.forget_primary();
         self.card.enter(ClientState::Idle, now);
         self.held.extend_from_slice(rest);
         self.send_to_client(cx, &out)?;
@@ -195,19 +195,19 @@ impl Session {
     /// What the client's next request is refused with.
     pub(super) fn take_refusal(&mut self) -> Option<Error> {
         let refusal = self.late.as_mut()?.refusal.take()?;
-        self.is_nowhere();
+        self.forget_primary();
         Some(refusal)
     }
 
     /// The transaction will have no server any more: where it would have gone is nothing to the next request.
-    fn is_nowhere(&mut self) {
+    fn forget_primary(&mut self) {
         if let Some(split) = self.split() {
             split.must_be_primary = false;
         }
     }
 
     /// A link begins: the transaction is to begin there.
-    pub(super) fn late_is_due(&mut self) {
+    pub(super) fn want_begin(&mut self) {
         if let Some(late) = &mut self.late {
             late.is_due = true;
         }

@@ -81,7 +81,7 @@ impl Session {
         while !server.out.is_empty() {
             match server.stream.poll_write(cx, &server.out) {
                 Poll::Ready(Ok(sent)) => {
-                    server.kept.was_sent(false);
+                    server.kept.note_sent(false);
                     server.out.drain(..sent);
                     has_moved = true;
                 }
@@ -255,12 +255,12 @@ impl Session {
     /// Lets cancel requests reach the server, from when it runs the client's query and not one of the pooler's own.
     fn let_cancels_in(&mut self) {
         if self.query.is_some() && !self.ours_is_under_way() {
-            self.may_be_cancelled();
+            self.take_cancels();
         }
     }
 
     /// The server runs the client's query: a cancel request is for it.
-    pub(super) fn may_be_cancelled(&mut self) {
+    pub(super) fn take_cancels(&mut self) {
         let client = self.card.id;
         let card = &self.server().card;
         if card.serving() == 0 {
@@ -366,7 +366,7 @@ impl Session {
         let is_partly_sent = server.out.len() < waiting + bytes.len();
         if sent.is_ok() && is_partly_sent {
             let is_one = server.out.is_empty() && server.side.pipeline.is_one_request();
-            server.kept.was_sent(is_one);
+            server.kept.note_sent(is_one);
         }
         sent.map_err(|()| LOST)
     }

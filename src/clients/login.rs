@@ -51,7 +51,7 @@ pub async fn log_in(
     (gate, arrival): (&Arc<Gate>, &Arrival),
     back: &mut Option<Stream>,
 ) -> Result<Option<Entered>, Error> {
-    arrival.is_called(&startup.user, &startup.database);
+    arrival.note_name(&startup.user, &startup.database);
     let mut login = Login {
         arrival,
         frames: Frames::starting_with(rest),
@@ -243,7 +243,7 @@ impl Login<'_> {
                         || (course.is_at_replica() && course::is_refusal(&error)) =>
                 {
                     let (node, _) = course.bound();
-                    lack.is_found(&course.board, node, error).await?;
+                    lack.go_around(&course.board, node, error).await?;
                 }
                 (
                     Err(Error::ServerRefused(refusal) | Error::ServerLoginRefused { refusal, .. }),

@@ -27,7 +27,7 @@ impl Session {
         match self.card.order() {
             Order::None => Ok(()),
             Order::MoveOn => {
-                self.is_moving = self.may_move();
+                self.is_moving = self.make_ready_to_move();
                 Ok(())
             }
             order if order.is_timeout() && janitor::due(&self.card, clock::now()) != order => {

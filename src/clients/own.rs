@@ -36,7 +36,7 @@ impl Owner for Answerer<'_> {
             return false;
         }
         let statement = session.pool.group.dictionary.find(definition);
-        statement.is_the_poolers();
+        statement.make_own();
         session.side.names.insert(name.into(), statement);
         session.pool.tally().client_parses.add(1);
         if let Some(split) = session.split() {

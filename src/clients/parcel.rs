@@ -43,8 +43,9 @@ impl Session {
         self.is_moving
     }
 
-    /// Whether the client may go over to another process now. Who waits in line leaves it: nothing of its request was sent.
-    pub(super) fn may_move(&mut self) -> bool {
+    /// Makes the client ready to go over to another process; false if it may not now. Who waits in line leaves it: nothing of its request was
+    /// sent.
+    pub(super) fn make_ready_to_move(&mut self) -> bool {
         if !self.is_portable() {
             return false;
         }

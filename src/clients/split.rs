@@ -125,13 +125,13 @@ impl Split {
         }
     }
 
-    /// Whether what wants a replica and finds none waits on, `limit` at most.
-    pub(super) fn is_patient(&mut self, now: Moment, limit: Duration) -> bool {
+    /// Has what wants a replica and finds none wait on; false when it has waited for `limit`.
+    pub(super) fn wait_on(&mut self, now: Moment, limit: Duration) -> bool {
         now < *self.waits_until.get_or_insert(now.after(limit))
     }
 
-    /// Whether to wait for the next sample in place of one more read on the primary.
-    pub(super) fn may_wait(&mut self, around: &Circumstances<'_>) -> bool {
+    /// Has it wait for the next sample in place of one more read on the primary; false where that is no use, or has lasted too long.
+    pub(super) fn wait_for_sample(&mut self, around: &Circumstances<'_>) -> bool {
         if self.strays < STRAYS || self.must_be_primary || !is_soon(&self.standing, around) {
             self.waits_until = None;
             return false;

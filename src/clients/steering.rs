@@ -63,12 +63,12 @@ fn or_wait(
             board.want_sample(now);
             match or_primary(outcome, split.ask(), around) {
                 // A write that is to be refused by a replica goes nowhere else.
-                Outcome::Refuse(_) if split.is_patient(now, PATIENCE) => Err(Way::Soon),
+                Outcome::Refuse(_) if split.wait_on(now, PATIENCE) => Err(Way::Soon),
                 outcome => Ok(outcome),
             }
         }
         // Where one would do if it had replayed enough, that is worth a moment.
-        Outcome::Refuse(_) if is_only_behind(around) && split.is_patient(now, PATIENCE) => {
+        Outcome::Refuse(_) if is_only_behind(around) && split.wait_on(now, PATIENCE) => {
             board.want_sample(now);
             Err(Way::Soon)
         }
@@ -76,7 +76,7 @@ fn or_wait(
             if is_only_behind(around) {
                 board.want_sample(now);
             }
-            if split.is_patient(now, board.limits().timeout) {
+            if split.wait_on(now, board.limits().timeout) {
                 return Err(Way::Soon);
             }
             Ok(Outcome::Refuse(why))
@@ -216,7 +216,7 @@ impl Session {
         if is_stray {
             // It may only be that nobody knows yet how far they are.
             course.board.want_sample(now);
-            if !splitting.is_observed && split.may_wait(&around) {
+            if !splitting.is_observed && split.wait_for_sample(&around) {
                 return Ok(Way::Soon);
             }
         }

@@ -256,7 +256,7 @@ impl Session {
             Fate::Open => {
                 if trial.ours == Some(0) {
                     // What it runs now is the client's.
-                    self.may_be_cancelled();
+                    self.take_cancels();
                 }
                 Ok(None)
             }

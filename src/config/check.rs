@@ -41,7 +41,7 @@ pub fn all_but(settings: &Settings, refused: &BTreeSet<String>) -> Vec<Problem> 
         findings.limits();
         findings.unserved();
         findings.clients_can_log_in();
-        findings.has_databases();
+        findings.require_databases();
     }
     findings.auth_query();
     findings.databases();
@@ -207,7 +207,7 @@ impl Findings<'_> {
         }
     }
 
-    fn has_databases(&mut self) {
+    fn require_databases(&mut self) {
         let settings = self.settings;
         if settings.databases.is_empty() && !self.has_refused("databases") {
             self.note(

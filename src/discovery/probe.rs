@@ -189,12 +189,12 @@ impl Prober {
     }
 
     async fn ask_once(&self, way: &mut Way) -> Result<Facts, Trouble> {
-        self.is_still_at(&way.address)?;
+        self.check_address(&way.address)?;
         if way.server.is_none() {
             (way.opened, way.last) = (clock::now(), self.census.last_id());
             way.server = Some(self.connect(way).await?);
             // Its name may have been looked up for that.
-            self.is_still_at(&way.address)?;
+            self.check_address(&way.address)?;
             self.leave();
         }
         let server = way.server.as_mut().expect("it was just put there");
@@ -224,8 +224,8 @@ impl Prober {
         way.look = Some(Look { begun: now, task });
     }
 
-    /// Whether the name of the node may still lead to `address`.
-    fn is_still_at(&self, address: &str) -> Result<(), Trouble> {
+    /// Checks that the name of the node may still lead to `address`.
+    fn check_address(&self, address: &str) -> Result<(), Trouble> {
         let host = self.target.host(0);
         if self.names.has_left(&host.name, address) {
             let why = format!("{host} is at {address} no more");

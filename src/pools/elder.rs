@@ -57,7 +57,7 @@ impl Elder {
     }
 
     /// It says that it has carried out so many commands, and has said how many servers it has since.
-    pub fn has_heeded(&self, count: u64) {
+    pub fn note_heeded(&self, count: u64) {
         self.heeded.store(count, SeqCst);
     }
 

@@ -68,7 +68,7 @@ fn tell_moves(registry: &Registry, view: &ClusterView, before: &[u32]) {
     for (index, node) in view.nodes.iter().enumerate() {
         if node.moves != before.get(index).copied().unwrap_or_default() {
             let pools = pools_at(registry, view, node);
-            pools.iter().for_each(|pool| pool.has_moved());
+            pools.iter().for_each(|pool| pool.follow_move());
         }
     }
 }

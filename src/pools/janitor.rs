@@ -40,7 +40,7 @@ pub async fn keep(registry: Arc<Registry>) {
             for group in registry.groups() {
                 group.dictionary.sweep();
                 if count.is_multiple_of(REREAD) {
-                    group.dictionary.is_old();
+                    group.dictionary.want_catalog();
                 }
             }
             registry.interner.sweep();
@@ -122,7 +122,7 @@ fn look_at(card: &ClientCard, now: Moment) {
     let waits = state == ClientState::Waiting && card.order() == Order::None;
     let waited = micros(now.since(card.since()));
     if waits && limits.query_wait_notify > 0 && waited > limits.query_wait_notify {
-        card.notice_is_due(card.since());
+        card.want_notice(card.since());
     }
 }
 

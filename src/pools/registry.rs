@@ -417,7 +417,7 @@ impl Registry {
     }
 
     /// While another process takes over, servers are opened from then on.
-    pub fn opens_from(&self, from: Moment) {
+    pub fn open_from(&self, from: Moment) {
         self.opens_from.store(from.as_micros(), SeqCst);
     }
 

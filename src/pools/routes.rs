@@ -234,8 +234,8 @@ impl Routes {
         self.is_in_trouble.store(false, SeqCst);
     }
 
-    /// The catalog could not be loaded; whether that is news.
-    pub fn is_first_trouble(&self) -> bool {
+    /// The catalog could not be loaded; true when that is news.
+    pub fn note_trouble(&self) -> bool {
         !self.is_in_trouble.swap(true, SeqCst)
     }
 }

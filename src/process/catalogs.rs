@@ -61,7 +61,7 @@ pub async fn keep(registry: Arc<Registry>) {
                 Ok(false) => pause = pause.min(SOON),
                 Err(problem) => {
                     pause = pause.min(AGAIN);
-                    if routes.is_first_trouble() {
+                    if routes.note_trouble() {
                         tracing::warn!(
                             database = routes.database,
                             problem,

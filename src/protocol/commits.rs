@@ -173,7 +173,7 @@ impl Commits {
     }
 
     /// All that was sent has been answered.
-    pub fn are_answered(&mut self) {
+    pub fn all_answered(&mut self) {
         if self.part == Part::Head && self.head.is_empty() {
             (self.found, self.requests) = (Commit::No, 0);
         }
@@ -244,7 +244,7 @@ impl Commits {
                 (Part::Query, byte) => self.scan.take(byte),
                 (Part::Named, 0) => self.part = Part::Text,
                 (Part::Text, 0) => {
-                    self.is_prepared();
+                    self.prepares();
                     self.part = Part::Rest;
                 }
                 (Part::Text, byte) => self.scan.take(byte),
@@ -269,7 +269,7 @@ impl Commits {
         }
     }
 
-    fn is_prepared(&mut self) {
+    fn prepares(&mut self) {
         let does = self.scan.end();
         if self.name.is_empty() {
             self.unnamed = does;

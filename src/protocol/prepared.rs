@@ -88,7 +88,7 @@ impl Statement {
     }
 
     /// It is the pooler's own to answer: no server may run it.
-    pub fn is_the_poolers(&self) {
+    pub fn make_own(&self) {
         self.is_own.store(true, Relaxed);
     }
 
@@ -252,7 +252,7 @@ impl Dictionary {
     }
 
     /// The catalog was read long ago: somebody is to read it again.
-    pub fn is_old(&self) {
+    pub fn want_catalog(&self) {
         self.is_stale.store(true, Relaxed);
     }
 

@@ -322,7 +322,7 @@ impl Dialogue<'_> {
         self.undo(undo); // a Close that was skipped gives its name back
         let is_retold = named.is_some_and(|id| {
             let body = view.get(5..size);
-            body.is_some_and(|body| self.client.names_are_restored(id, body, run.tail()))
+            body.is_some_and(|body| self.client.restore_names(id, body, run.tail()))
         });
         if let Some(statement) = self.server.held.get(spoiled) {
             statement.retire();

@@ -65,7 +65,7 @@ impl ClientSide {
 
     /// Appends the server's error about statement `id` (0: one that it does not know) with the name that the client gave;
     /// `false`, and nothing, where the error names none.
-    pub fn names_are_restored(&self, id: u64, error: &[u8], out: &mut Vec<u8>) -> bool {
+    pub fn restore_names(&self, id: u64, error: &[u8], out: &mut Vec<u8>) -> bool {
         if id == 0 {
             return retell(error, UNKNOWN_UNNAMED, b"unnamed prepared statement", out)
                 || retell(error, b"\"unknown ", b"\"", out);

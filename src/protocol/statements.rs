@@ -211,7 +211,7 @@ impl Dialogue<'_> {
             }
         }
         if !is_foreign && known.is_none() && !is_ours(name) {
-            self.may_be_unknown(name)?;
+            self.refuse_unknown(name)?;
             self.extended(Owed::Bind(0));
             return Ok(Look::Pass(size));
         }
@@ -250,7 +250,7 @@ impl Dialogue<'_> {
         };
         let known = self.client.names.get(name).map(Arc::clone);
         if known.is_none() && !name.is_empty() && !is_ours(name) {
-            self.may_be_unknown(name)?;
+            self.refuse_unknown(name)?;
             self.extended(Owed::Describe(0));
             return Ok(Look::Pass(size));
         }
@@ -311,7 +311,7 @@ impl Dialogue<'_> {
     }
 
     /// A name that the client did not prepare is the server's to judge: it may come from an SQL PREPARE. PgBouncer ends the client.
-    fn may_be_unknown(&self, name: &[u8]) -> Result<(), Error> {
+    fn refuse_unknown(&self, name: &[u8]) -> Result<(), Error> {
         if name.is_empty() || self.rules.dialect == Dialect::Native {
             return Ok(());
         }

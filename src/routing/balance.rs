@@ -183,7 +183,7 @@ impl Candidate {
     }
 
     /// Whether it stands in this draw: one that came back does so more and more often.
-    fn is_drawn(&self, dice: &mut Dice, now: Moment) -> bool {
+    fn draw_lot(&self, dice: &mut Dice, now: Moment) -> bool {
         let warmth = self.warmth(now);
         if warmth >= 1.0 {
             return true;
@@ -244,7 +244,7 @@ pub fn choose(candidates: &[Candidate], dice: &mut Dice, now: Moment) -> Option<
     let pool = candidates.iter().filter(|one| !has_near || near(one));
     let mut cold = 0u64;
     for (at, one) in pool.clone().enumerate().take(64) {
-        cold |= u64::from(!one.is_drawn(dice, now)) << at;
+        cold |= u64::from(!one.draw_lot(dice, now)) << at;
     }
     if cold.count_ones() as usize == pool.clone().count() {
         cold = 0;

@@ -161,13 +161,13 @@ impl Default for Standing {
 
 impl Standing {
     /// The session's write was answered.
-    pub fn wrote(&mut self, at: Moment, epoch: Epoch) {
+    pub fn note_write(&mut self, at: Moment, epoch: Epoch) {
         self.written = Some(Mark::new(at, epoch));
     }
 
     /// The session's read was answered by `node`. What it read before is not newer than what `node` shows, or it had not been sent
     /// there.
-    pub fn has_read(&mut self, node: NodeId, at: Moment, epoch: Epoch) {
+    pub fn note_read(&mut self, node: NodeId, at: Moment, epoch: Epoch) {
         self.read = Some((node, Mark::new(at, epoch)));
     }
 

@@ -76,7 +76,7 @@ impl KeptRequest {
 
     /// The socket has taken bytes; `alone` says whether the request is one that ends with them.
     #[inline]
-    pub fn was_sent(&mut self, alone: bool) {
+    pub fn note_sent(&mut self, alone: bool) {
         if self.standing == Standing::Unsent {
             let alone = alone && self.bytes.len() <= ONE_PIECE;
             self.standing = Standing::Sent { alone };
@@ -155,7 +155,7 @@ mod tests {
         let mut kept = KeptRequest::default();
         kept.begin();
         kept.keep(b"Q\0", b"\0\0\x06x\0");
-        kept.was_sent(alone);
+        kept.note_sent(alone);
         kept
     }
 

@@ -92,7 +92,7 @@ impl Arrival {
     }
 
     /// Notes what the startup packet says.
-    pub fn is_called(&self, user: &str, database: &str) {
+    pub fn note_name(&self, user: &str, database: &str) {
         let name = Name {
             user: user.to_owned(),
             database: database.to_owned(),

@@ -136,7 +136,7 @@ async fn primary(plan: &Plan, door: &Door, console: &mut Server) -> Result<Strin
     loop {
         let clusters = look(door, console, "SHOW CLUSTERS").await?;
         let nodes = look(door, console, "SHOW NODES").await?;
-        let found = plan::is_fit(plan, &clusters, &nodes);
+        let found = plan::check_fit(plan, &clusters, &nodes);
         if found.is_ok() || clock::now().since(start) > BLINK {
             return found;
         }

@@ -117,11 +117,11 @@ fn cell<'a>(row: &'a Named, name: &str) -> &'a str {
     row.get(name).map(String::as_str).unwrap_or_default()
 }
 
-/// Whether the cluster is fit for a switchover, by `SHOW CLUSTERS` and `SHOW NODES`; returns its primary.
+/// Checks that the cluster is fit for a switchover, by `SHOW CLUSTERS` and `SHOW NODES`; returns its primary.
 ///
 /// # Errors
 /// Why it is not.
-pub fn is_fit(plan: &Plan, clusters: &[Named], nodes: &[Named]) -> Result<String, String> {
+pub fn check_fit(plan: &Plan, clusters: &[Named], nodes: &[Named]) -> Result<String, String> {
     let is_ours = |row: &&Named| cell(row, "cluster") == plan.cluster;
     let Some(cluster) = clusters.iter().find(is_ours) else {
         return Err(format!(
@@ -181,7 +181,7 @@ pub fn seen_by_pooler(plan: &Plan, outages: &[Named]) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{Plan, is_fit, plan, seen_by_pooler};
+    use super::{Plan, check_fit, plan, seen_by_pooler};
     use crate::cli::drill::DrillArgs;
     use crate::cli::drill::door::Named;
     use crate::config::clusters::ClusterSettings;
@@ -277,18 +277,18 @@ mod tests {
         };
         let (well, ill) = (cluster("stable"), cluster("orphan"));
         let nodes = [row(&[("cluster", "main"), ("role", "replica")])];
-        assert_eq!(is_fit(&to_b(), &well, &nodes).unwrap(), "a:1");
+        assert_eq!(check_fit(&to_b(), &well, &nodes).unwrap(), "a:1");
         assert!(
-            is_fit(&to_b(), &ill, &nodes)
+            check_fit(&to_b(), &ill, &nodes)
                 .unwrap_err()
                 .contains("orphan")
         );
         assert!(
-            is_fit(&to_b(), &well, &[])
+            check_fit(&to_b(), &well, &[])
                 .unwrap_err()
                 .contains("no replica")
         );
-        assert!(is_fit(&to_b(), &[], &nodes).is_err());
+        assert!(check_fit(&to_b(), &[], &nodes).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::pools::limits::{ClientPlaces, Database};
 use crate::pools::registry::Phase;
 
 impl Login<'_> {
-    pub(super) fn may_come_in(&self, database: &Database) -> Result<(), Error> {
+    pub(super) fn check_open(&self, database: &Database) -> Result<(), Error> {
         if database.disabled.load(Relaxed) {
             return Err(Error::DatabaseDisabled(database.name.clone()));
         }
@@ -76,7 +76,7 @@ impl Login<'_> {
                 .registry
                 .database(name)
                 .ok_or_else(|| Error::NoSuchDatabase(name.to_owned()))?;
-            self.may_come_in(&database)?;
+            self.check_open(&database)?;
             let places = self.take_places_of(settings, &database, false)?;
             if self.registry.is_current(&database) {
                 return Ok(places);

@@ -39,7 +39,7 @@ impl Lack {
     ///
     /// # Errors
     /// `error`, once it has waited for long enough.
-    pub(super) async fn is_found(
+    pub(super) async fn go_around(
         &mut self,
         board: &Board,
         node: NodeId,

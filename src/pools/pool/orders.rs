@@ -79,7 +79,7 @@ impl Pool {
 
     /// The name of its node has moved, and servers that are where it was are fenced by now. Who waits was sent here for what another server
     /// was: it looks again.
-    pub fn has_moved(&self) {
+    pub fn follow_move(&self) {
         let cluster = self.database.name.clone();
         let standing = "The name of the node has moved.".to_owned();
         self.dismiss(&Error::NoPrimary { cluster, standing });

@@ -133,11 +133,11 @@ impl Pool {
         state.open -= 1;
         state.guests -= 1;
         drop(state);
-        self.seat_is_free();
+        self.offer_seat();
     }
 
     /// A seat is free: whoever has waited longest may have it.
-    fn seat_is_free(&self) {
+    fn offer_seat(&self) {
         if self.lock().guest_waits.take().is_some() {
             self.registry.grow_all();
         } else {
@@ -203,7 +203,7 @@ impl Pool {
         state.closing -= usize::from(was_closing);
         drop(state);
         self.leave_places();
-        self.seat_is_free();
+        self.offer_seat();
     }
 
     pub(super) fn leave_places(&self) {

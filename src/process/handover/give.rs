@@ -215,7 +215,7 @@ impl Giving {
         until(&mut self.way, UP).await?;
         let began = clock::now();
         self.opens_from = began.after(SETTLING);
-        self.registry.opens_from(self.opens_from);
+        self.registry.open_from(self.opens_from);
         loop {
             // What is there is counted before who may still add to it.
             // The process before this one, if it is still there, needs this one for its clients' cancel requests.

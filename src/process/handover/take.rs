@@ -216,7 +216,7 @@ impl Legacy {
                 HEEDED => {
                     let count = letter.number("count")?;
                     if let Some(elder) = registry.elder.load_full() {
-                        elder.has_heeded(count);
+                        elder.note_heeded(count);
                     }
                 }
                 CANCELLED => {

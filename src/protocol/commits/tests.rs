@@ -159,12 +159,12 @@ fn frames_are_followed_wherever_reads_cut_them() {
 fn what_is_answered_counts_no_longer_and_what_has_only_begun_counts() {
     let mut commits = begun(&Walk::default());
     commits.sends(&query("insert into t values (1); commit"), known);
-    commits.are_answered();
+    commits.all_answered();
     assert_eq!(commits.found(), Commit::No);
     let cut = query("commit; select 1");
     commits.sends(&cut[..13], known);
     assert_eq!(commits.found(), Commit::Perhaps);
-    commits.are_answered();
+    commits.all_answered();
     assert_eq!(commits.found(), Commit::Perhaps, "it goes on");
     commits.sends(&cut[13..], known);
     assert_eq!(commits.found(), Commit::Perhaps);

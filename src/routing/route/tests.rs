@@ -190,7 +190,7 @@ fn a_replica_too_far_behind_gets_no_reads() {
 fn a_session_never_reads_behind_its_own_write() {
     let policy = Policy::default();
     let mut standing = Standing::default();
-    standing.wrote(at(150), Epoch(1));
+    standing.note_write(at(150), Epoch(1));
     let mut now = view();
     assert_eq!(
         nodes(READ, &standing, &now, &policy),
@@ -227,7 +227,7 @@ fn a_session_never_reads_behind_its_own_write() {
 fn reads_never_go_backwards() {
     let policy = Policy::default();
     let mut standing = Standing::default();
-    standing.has_read(B, at(150), Epoch(1));
+    standing.note_read(B, at(150), Epoch(1));
     assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
     let later = ClusterView {
         sample: Some(Sample {
@@ -237,7 +237,7 @@ fn reads_never_go_backwards() {
         ..view()
     };
     assert_eq!(nodes(READ, &standing, &later, &policy), [B, C]);
-    standing.has_read(A, at(150), Epoch(1));
+    standing.note_read(A, at(150), Epoch(1));
     assert_eq!(
         nodes(READ, &standing, &view(), &policy),
         [A],
@@ -249,7 +249,7 @@ fn reads_never_go_backwards() {
 fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
     let policy = Policy::default();
     let mut standing = Standing::default();
-    standing.has_read(B, at(150), Epoch(1));
+    standing.note_read(B, at(150), Epoch(1));
     assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
     let mut again = view();
     again.nodes[1].answers_since = Some(at(160));
@@ -263,7 +263,7 @@ fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
     again.nodes[1].lsn = Some(Lsn(995));
     assert_eq!(nodes(READ, &standing, &again, &policy), [B]);
     again.nodes[1].answers_since = None;
-    standing.has_read(B, at(180), Epoch(1));
+    standing.note_read(B, at(180), Epoch(1));
     assert_eq!(nodes(READ, &standing, &again, &policy), [A]);
 }
 
@@ -271,7 +271,7 @@ fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
 fn who_read_from_a_lost_primary_goes_on_at_a_replica_that_surely_has_it_and_waits_otherwise() {
     let policy = Policy::default();
     let mut standing = Standing::default();
-    standing.has_read(A, at(150), Epoch(1));
+    standing.note_read(A, at(150), Epoch(1));
     let lost = |sent| ClusterView {
         phase: Phase::NoWriter,
         writer: None,
@@ -604,7 +604,7 @@ fn a_replica_that_is_left_out_serves_nobody_also_not_who_could_read_only_there()
     assert_eq!(choices(&standing, &view(), 0.5), [C]);
     assert_eq!(choices(&standing, &view(), 0.4), [B, C], "none may be");
     // Only B has replayed what the session wrote.
-    standing.wrote(at(50), Epoch(1));
+    standing.note_write(at(50), Epoch(1));
     let mut seen = view();
     seen.sample = Some(Sample {
         sent: at(100),
@@ -778,7 +778,7 @@ fn a_read_that_is_led_to_replicas_goes_to_the_primary_only_where_the_settings_al
 #[test]
 fn every_skipped_node_has_a_reason() {
     let mut standing = Standing::default();
-    standing.wrote(at(50), Epoch(1));
+    standing.note_write(at(50), Epoch(1));
     let (mut view, policy) = (view(), Policy::default());
     view.sample = Some(Sample {
         sent: at(100),
@@ -814,7 +814,7 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
     };
     let facts = classify(b"select 1", Reading::default(), &judge, &mut Vec::new());
     let mut standing = Standing::default();
-    standing.wrote(at(50), Epoch(1));
+    standing.note_write(at(50), Epoch(1));
     let (view, policy) = (view(), Policy::default());
     let around = Circumstances {
         view: &view,

@@ -236,7 +236,7 @@ impl ClientCard {
     }
 
     /// Says that the notice of `query_wait_notify` is due for who waits since `since`; once for each wait.
-    pub fn notice_is_due(&self, since: Moment) {
+    pub fn want_notice(&self, since: Moment) {
         if self.noticed.swap(since.as_micros(), SeqCst) == since.as_micros() {
             return;
         }
