@@ -9,7 +9,7 @@ use crate::clients::gate::is_console;
 use crate::clock::{self, Moment};
 use crate::config::settings::Settings;
 use crate::pools::group::Group;
-use crate::pools::pool::{Pool, Standing};
+use crate::pools::pool::{Headcount, Pool};
 use crate::pools::registry::Registry;
 use crate::stats::arrival::Arrival;
 use crate::stats::census::{ClientCard, ClientState, ServerCard, ServerState};
@@ -151,13 +151,13 @@ impl<'a> Look<'a> {
 
     fn group(&self, group: &Group, crowd: Crowd) -> Option<PoolLook> {
         let pools = group.pools();
-        let standings = pools.iter().map(|pool| pool.standing());
-        let mut standing = standings.reduce(Standing::and)?;
+        let headcounts = pools.iter().map(|pool| pool.headcount());
+        let mut headcount = headcounts.reduce(Headcount::and)?;
         // They stand in the pool's line most of the time, and in none between two attempts.
-        standing.waiting = standing.waiting.max(crowd.newcomers);
-        standing.oldest = standing.oldest.into_iter().chain(crowd.oldest).min();
+        headcount.waiting = headcount.waiting.max(crowd.newcomers);
+        headcount.oldest = headcount.oldest.into_iter().chain(crowd.oldest).min();
         let mut look = PoolLook {
-            standing,
+            headcount,
             clients: crowd.active,
             cancelling: crowd.cancelling,
             pinned: crowd.pinned,
@@ -228,7 +228,7 @@ pub struct PoolLook {
     /// The first of the pools.
     pub pool: Arc<Pool>,
     /// The pools' own count.
-    pub standing: Standing,
+    pub headcount: Headcount,
     /// Clients that are logged in and do not wait.
     pub clients: usize,
     /// Servers on loan.
@@ -253,10 +253,10 @@ pub struct PoolLook {
 
 impl PoolLook {
     fn of(pool: Arc<Pool>) -> Self {
-        let standing = Standing::default();
+        let headcount = Headcount::default();
         Self {
             pool,
-            standing,
+            headcount,
             clients: 0,
             active: 0,
             idle: 0,

@@ -78,8 +78,8 @@ impl Wait {
                 // Servers that are being opened are closed as soon as they have logged in.
                 is_known
                     && pools(registry, database.as_deref()).iter().all(|pool| {
-                        let standing = pool.standing();
-                        standing.open <= standing.dialing
+                        let headcount = pool.headcount();
+                        headcount.open <= headcount.dialing
                     })
             }
             Self::Replaced(database) => !registry.census.servers.iter().any(|card| {

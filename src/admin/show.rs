@@ -335,24 +335,24 @@ fn pools(look: &Look<'_>) -> Table {
     let mut rows = vec![console_pool(look)];
     for pool in look.pools() {
         let waited = pool
-            .standing
+            .headcount
             .oldest
             .map_or(std::time::Duration::ZERO, |since| look.now.since(since));
         rows.push(vec![
             text(&pool.pool.database.name),
             text(&pool.pool.user),
             int(pool.clients),
-            int(pool.standing.waiting),
+            int(pool.headcount.waiting),
             int(pool.cancelling),
             // A cancel request is sent at once on a connection of its own: none ever waits for one.
             int(0),
             int(pool.active),
             int(pool.active_cancel),
-            int(pool.standing.parked),
+            int(pool.headcount.parked),
             int(pool.idle),
             int(pool.used),
             int(pool.tested),
-            int(pool.standing.dialing),
+            int(pool.headcount.dialing),
             int(waited.as_secs()),
             int(waited.subsec_micros()),
             text(pool.pool.plan.load().rules.mode.as_str()),

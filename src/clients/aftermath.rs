@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::time::Duration;
 
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clients::split::{Split, judge};
 use crate::clock::{self, Moment};
 use crate::error::Error;
@@ -136,14 +136,14 @@ impl Session {
         {
             split.must_be_primary = true;
             self.blame(node, now);
-            self.standing = Standing::Idle;
+            self.station = Station::Idle;
             return Ok(Next::On);
         }
         let is_retired = self.pool.is_retired();
         let course = self.course.as_mut();
         if let Some(course) = course.filter(|_| !is_retired) {
             if course.shuns_replica(now) {
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 return Ok(Next::On);
             }
             if course.is_right(now) {

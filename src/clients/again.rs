@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::error::Error;
 use crate::pools::policy::Reason;
 use crate::protocol::sides::Walk;
@@ -14,7 +14,7 @@ use crate::servers::server::Server;
 impl Session {
     /// Whether the client's next bytes are the first of its link; then they are kept.
     pub(super) fn keep_request(&mut self, chunk: &[u8]) {
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             return;
         };
         let kept = &mut lease.server().kept;
@@ -25,7 +25,7 @@ impl Session {
 
     /// Takes the request back from a server that was lost before it has read it. False when it may have read it.
     pub(super) fn take_back(&mut self) -> bool {
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             return false;
         };
         if !lease.server().has_not_read_request() || !self.side.keeps.pins.is_empty() {
@@ -39,7 +39,7 @@ impl Session {
         }
         self.is_trying = false;
         self.card.link_to(0);
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             let (server, client) = (lease.id(), self.card.id);
             tracing::debug!(
                 server,
@@ -65,7 +65,7 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Box<Server>>, Error>> {
-        let Standing::Waiting(spot) = &self.standing else {
+        let Station::Waiting(spot) = &self.station else {
             return Poll::Ready(Ok(None));
         };
         let Poll::Ready(given) = spot.poll(cx) else {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use crate::clients::answer;
 use crate::clients::buffers::{MARK, with_scratch};
 use crate::clients::course::Way;
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clock::{self, Moment};
 use crate::config::value::Dialect;
 use crate::error::Error;
@@ -130,7 +130,7 @@ impl Session {
             Asked::Line(spot) => {
                 self.held.extend_from_slice(chunk);
                 self.card.enter(ClientState::Waiting, now);
-                self.standing = Standing::Waiting(spot);
+                self.station = Station::Waiting(spot);
                 Ok(Next::On)
             }
             Asked::Refused(error) if self.may_weather(&error) => {
@@ -166,7 +166,7 @@ impl Session {
     }
 
     pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
-        let Standing::Waiting(spot) = &self.standing else {
+        let Station::Waiting(spot) = &self.station else {
             return Poll::Ready(Ok(Next::On));
         };
         let since = spot.since;
@@ -174,16 +174,16 @@ impl Session {
             if let Err(error) = &given
                 && self.may_weather(error)
             {
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 return Poll::Ready(self.weather(cx, error, clock::now()));
             }
             let Some(server) = given? else {
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 return Poll::Ready(Ok(Next::On));
             };
             if self.has_lost_its_way() {
                 self.pool.give_back(server);
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 return Poll::Ready(Ok(Next::On));
             }
             let now = clock::now();
@@ -240,7 +240,7 @@ impl Session {
         }
         self.want_begin();
         self.is_fresh = true;
-        self.standing = Standing::Linked(Lease::new(&self.pool, server));
+        self.station = Station::Linked(Lease::new(&self.pool, server));
     }
 
     /// Notes the beginning of a query, and of a transaction where none is open.

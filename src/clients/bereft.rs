@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use crate::clients::answer;
 use crate::clients::buffers::{MARK, with_gathered, with_scratch};
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clock;
 use crate::config::value::PoolMode;
 use crate::error::Error;
@@ -52,7 +52,7 @@ impl Session {
         if let Some(course) = &mut self.course {
             course.gave_up();
         }
-        self.standing = Standing::Bereft(Box::new(bereft));
+        self.station = Station::Bereft(Box::new(bereft));
         let held = std::mem::take(&mut self.held);
         self.bereft_said(cx, &held)
     }
@@ -60,7 +60,7 @@ impl Session {
     /// The server is lost. True when the client stays all the same, and has been told.
     pub(super) fn survive(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let is_followed = self.course.is_some() && self.rules.mode != PoolMode::Session;
-        if !is_followed || !matches!(self.standing, Standing::Linked(_)) {
+        if !is_followed || !matches!(self.station, Station::Linked(_)) {
             return Ok(false);
         }
         // What ties it to its server is gone with it, and cannot be given back.
@@ -78,8 +78,8 @@ impl Session {
         // What it answered before it went is the client's.
         self.hear_out(cx);
         self.late = None;
-        if self.is_within_frame() || !matches!(self.standing, Standing::Linked(_)) {
-            return Ok(!matches!(self.standing, Standing::Linked(_)));
+        if self.is_within_frame() || !matches!(self.station, Station::Linked(_)) {
+            return Ok(!matches!(self.station, Station::Linked(_)));
         }
         // What was answered before may have been written.
         self.note_link_over(clock::now());
@@ -89,7 +89,7 @@ impl Session {
         std::mem::swap(&mut side, &mut self.server().side);
         (side.walk, side.doomed) = (Walk::default(), None);
         (side.copying, side.doubtful_syncs) = (false, 0);
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             lease.end(Reason::Dirty);
         }
         self.card.link_to(0);
@@ -133,7 +133,7 @@ impl Session {
         }
         bereft.side.status = after;
         bereft.phantom = phantom;
-        self.standing = Standing::Bereft(Box::new(bereft));
+        self.station = Station::Bereft(Box::new(bereft));
         told?;
         self.end_bereft();
         Ok(true)
@@ -208,7 +208,7 @@ impl Session {
 
     /// A client without a server says something.
     fn bereft_said(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Result<Next, Error> {
-        let Standing::Bereft(mut bereft) = std::mem::replace(&mut self.standing, Standing::Idle)
+        let Station::Bereft(mut bereft) = std::mem::replace(&mut self.station, Station::Idle)
         else {
             return Ok(Next::On);
         };
@@ -231,7 +231,7 @@ impl Session {
         self.send_to_client(cx, &answers)?;
         let said = said.freeze();
         let told = self.phantom_said(cx, &mut bereft.side, &said);
-        self.standing = Standing::Bereft(bereft);
+        self.station = Station::Bereft(bereft);
         told?;
         if flow == Flow::Left {
             return Ok(Next::Left);
@@ -242,7 +242,7 @@ impl Session {
 
     /// Goes on as an idle client, once nothing is owed and no transaction is open.
     fn end_bereft(&mut self) {
-        let Standing::Bereft(bereft) = &mut self.standing else {
+        let Station::Bereft(bereft) = &mut self.station else {
             return;
         };
         let side = &bereft.side;
@@ -257,7 +257,7 @@ impl Session {
         }
         if side.is_quiet() && self.side.walk.body == 0 {
             self.xact = None;
-            self.standing = Standing::Idle;
+            self.station = Station::Idle;
             self.card.enter(ClientState::Idle, now);
         }
     }
@@ -282,7 +282,7 @@ impl Session {
 
     /// Notes whether what the client sends may end its transaction with a COMMIT.
     pub(super) fn note_commits(&mut self, sent: &[u8]) {
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             return;
         };
         let Some(course) = &mut self.course else {

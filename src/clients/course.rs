@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clients::split::Split;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
@@ -399,7 +399,7 @@ impl Session {
         match hold.flatten() {
             Some(hold) => {
                 self.card.enter(ClientState::Waiting, now);
-                self.standing = Standing::Holding(hold);
+                self.station = Station::Holding(hold);
                 Ok(Next::On)
             }
             None => self.refuse(cx, &no_primary(&board)),
@@ -408,16 +408,16 @@ impl Session {
 
     /// In the line for a primary.
     pub(super) fn poll_holding(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Error>> {
-        let Standing::Holding(hold) = &self.standing else {
+        let Station::Holding(hold) = &self.station else {
             return Poll::Ready(Ok(Next::On));
         };
         match hold.poll(cx) {
             Poll::Ready(Held::Go) => {
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 Poll::Ready(Ok(Next::On))
             }
             Poll::Ready(Held::TimedOut) => {
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 let board = self.course.as_ref().map(|course| Arc::clone(&course.board));
                 let error = board.map_or(Error::Internal, |board| no_primary(&board));
                 Poll::Ready(self.refuse(cx, &error))
@@ -460,7 +460,7 @@ impl Session {
         };
         let since = *course.lacking.get_or_insert(now);
         let until = since.after(course.board.limits().timeout);
-        self.standing = Standing::Idle;
+        self.station = Station::Idle;
         if now >= until {
             let refusal = no_server(&course.board, error);
             return self.refuse(cx, &refusal);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clients::buffers::MARK;
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::error::Error;
 use crate::pools::mailbox::Mailbox;
 
@@ -74,10 +74,10 @@ impl Session {
         if let Some(end) = ears.mailbox.ended() {
             return Err(end);
         }
-        let is_between = match &mut self.standing {
-            Standing::Idle => true,
-            Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => false,
-            Standing::Linked(lease) => {
+        let is_between = match &mut self.station {
+            Station::Idle => true,
+            Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => false,
+            Station::Linked(lease) => {
                 self.query.is_none()
                     && lease.server().side.status == b'I'
                     && lease.server().side.is_quiet()
@@ -97,10 +97,10 @@ impl Session {
         let (Some(ears), Some(channels)) = (&mut self.ears, &self.side.keeps.channels) else {
             return;
         };
-        let is_between = match &mut self.standing {
-            Standing::Idle => true,
-            Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => false,
-            Standing::Linked(lease) => {
+        let is_between = match &mut self.station {
+            Station::Idle => true,
+            Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => false,
+            Station::Linked(lease) => {
                 let side = &lease.server().side;
                 side.status == b'I' && !side.batch_open && !side.pipeline.follows_channels()
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clock::{self, Moment};
 use crate::config::value::PoolMode;
 use crate::error::Error;
@@ -72,7 +72,7 @@ impl Session {
                 ));
             }
             self.card.link_to(0);
-            self.standing = Standing::Idle;
+            self.station = Station::Idle;
             return Ok(());
         }
         let mut is_over = self.may_end();
@@ -98,7 +98,7 @@ impl Session {
             self.note_link_over(now);
         }
         self.note_late_over();
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             lease.release_at(now);
         }
         self.note_pins();

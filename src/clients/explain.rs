@@ -6,7 +6,7 @@ use std::task::Context;
 
 use bytes::BytesMut;
 
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clients::split::facts_of;
 use crate::clock;
 use crate::config::value::PoolMode;
@@ -89,7 +89,7 @@ impl Session {
     /// The primary, and what keeps the session there outside any transaction.
     fn tie(&mut self) -> Option<(String, String)> {
         let pins = self.side.keeps.pins;
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             return None;
         };
         if pins.is_empty() || lease.server().side.status != b'I' {
@@ -199,8 +199,8 @@ impl Session {
         let Some(node) = node else {
             return self.transaction();
         };
-        match &mut self.standing {
-            Standing::Linked(lease) => match lease.server().side.status {
+        match &mut self.station {
+            Station::Linked(lease) => match lease.server().side.status {
                 b'I' => self.transaction(),
                 _ => Transaction::On {
                     node,
@@ -208,7 +208,7 @@ impl Session {
                     is_fixed: is_fixed || !is_on_replica,
                 },
             },
-            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+            Station::Idle | Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => {
                 self.transaction()
             }
         }

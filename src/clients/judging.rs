@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use crate::clients::answer;
 use crate::clients::buffers::with_scratch;
 use crate::clients::late::Late;
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clients::split::{Gate, judge};
 use crate::clients::trial::Trial;
 use crate::clock::{self, Moment};
@@ -223,7 +223,7 @@ impl Session {
         self.card.link_to(0);
         self.note_link_over(clock::now());
         self.note_late_over();
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             lease.release();
         }
         self.note_pins();

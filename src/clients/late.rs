@@ -13,7 +13,7 @@ use std::task::Context;
 
 use bytes::BytesMut;
 
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::clients::split::{Gate, judge};
 use crate::clients::steering::texts_asked;
 use crate::clock::{self, Moment};
@@ -91,7 +91,7 @@ fn put_query(out: &mut Vec<u8>, sql: &str) {
 impl Session {
     /// Whether the client is in a transaction that no server knows of.
     pub(super) fn is_unbound(&self) -> bool {
-        self.late.is_some() && !matches!(self.standing, Standing::Linked(_))
+        self.late.is_some() && !matches!(self.station, Station::Linked(_))
     }
 
     /// The transaction, as a route depends on it, of a client that holds no server.
@@ -404,7 +404,7 @@ impl Session {
                 split.must_be_primary = must_be_primary;
             }
         }
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             lease.end(Reason::Unasked);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::clients::buffers::{MARK, with_gathered, with_scratch};
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::error::Error;
 use crate::net::stream::Stream;
 use crate::protocol::dialogue::Dialogue;
@@ -46,7 +46,7 @@ impl Session {
             if self.out.len() < MARK {
                 has_moved |= self.poll_server(cx)?;
             }
-            if !matches!(self.standing, Standing::Linked(_)) {
+            if !matches!(self.station, Station::Linked(_)) {
                 return Poll::Ready(Ok(Next::On));
             }
             if !self.is_trying && self.has_room() {
@@ -56,7 +56,7 @@ impl Session {
                     Poll::Pending => {}
                 }
             }
-            if !matches!(self.standing, Standing::Linked(_)) {
+            if !matches!(self.station, Station::Linked(_)) {
                 return Poll::Ready(Ok(Next::On));
             }
             if !has_moved {
@@ -66,9 +66,9 @@ impl Session {
     }
 
     pub(super) fn server(&mut self) -> &mut Server {
-        match &mut self.standing {
-            Standing::Linked(lease) => lease.server(),
-            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+        match &mut self.station {
+            Station::Linked(lease) => lease.server(),
+            Station::Idle | Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => {
                 unreachable!("only a linked session asks for its server")
             }
         }
@@ -235,11 +235,11 @@ impl Session {
 
     /// The server is lost: what it said before it went is still passed on, since its own last words tell more than ours.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>) {
-        if let Standing::Linked(lease) = &mut self.standing {
+        if let Station::Linked(lease) = &mut self.station {
             lease.server().side.doomed = Some("it was lost");
             let _ = self.pass_last_words(cx);
         }
-        while matches!(self.standing, Standing::Linked(_))
+        while matches!(self.station, Station::Linked(_))
             && self.out.len() < MARK
             && matches!(self.poll_server(cx), Ok(true))
         {}
@@ -340,7 +340,7 @@ impl Session {
     }
 
     pub(super) fn dialogue<T>(&mut self, job: impl FnOnce(&mut Dialogue<'_>) -> T) -> T {
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             unreachable!("only a linked session talks to a server")
         };
         let registry = &self.pool.registry;

@@ -5,7 +5,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clock;
 use crate::error::Error;
 use crate::pools::janitor;
@@ -47,10 +47,10 @@ impl Session {
 
     /// Whether it may be sent away without losing anything.
     fn is_at_rest(&mut self) -> bool {
-        let is_between = match &mut self.standing {
-            Standing::Idle => self.side.walk.is_between() && self.late.is_none(),
-            Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => false,
-            Standing::Linked(lease) => lease.server().side.is_free() && self.side.walk.is_between(),
+        let is_between = match &mut self.station {
+            Station::Idle => self.side.walk.is_between() && self.late.is_none(),
+            Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => false,
+            Station::Linked(lease) => lease.server().side.is_free() && self.side.walk.is_between(),
         };
         is_between && self.held.is_empty()
     }
@@ -61,11 +61,11 @@ impl Session {
         let limits = self.card.limits();
         match order {
             Order::IdleTimeout => Error::ClientIdleTimeout(limit(limits.client_idle_timeout)),
-            Order::QueryTimeout if matches!(self.standing, Standing::Waiting(_)) => {
+            Order::QueryTimeout if matches!(self.station, Station::Waiting(_)) => {
                 Error::QueuedQueryTimeout(limit(limits.query_timeout))
             }
             Order::QueryTimeout => Error::QueryTimeout(limit(limits.query_timeout)),
-            Order::WaitTimeout if self.pool.standing().paused => {
+            Order::WaitTimeout if self.pool.headcount().paused => {
                 Error::PausedTooLong(limit(limits.query_wait_timeout))
             }
             Order::WaitTimeout => {
@@ -103,11 +103,11 @@ impl Session {
 
     /// Ends the client of a server that must be replaced, between two transactions.
     fn close_fast(&mut self) -> Result<(), Error> {
-        let (is_meant, is_free) = match &mut self.standing {
-            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+        let (is_meant, is_free) = match &mut self.station {
+            Station::Idle | Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => {
                 (false, false)
             }
-            Standing::Linked(lease) => {
+            Station::Linked(lease) => {
                 let server = lease.server();
                 (
                     server.card.close_needed(),
@@ -130,11 +130,11 @@ impl Session {
     /// server its request is passed on, too.
     pub(super) fn stands_still(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let number = self.pool.registry.standstill.number();
-        if number == 0 || matches!(self.standing, Standing::Waiting(_)) {
+        if number == 0 || matches!(self.station, Station::Waiting(_)) {
             return Ok(false);
         }
         let mut has_rest = false;
-        if matches!(self.standing, Standing::Linked(_)) {
+        if matches!(self.station, Station::Linked(_)) {
             // A server that is lost has nothing more to get; that it is lost is found out later.
             let has_moved = self.poll_server_out(cx);
             let server = self.server();

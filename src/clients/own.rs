@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
-use crate::clients::session::{Next, Session, Standing};
+use crate::clients::session::{Next, Session, Station};
 use crate::error::Error;
 use crate::pools::plan::Splitting;
 use crate::protocol::frame;
@@ -85,17 +85,17 @@ impl Session {
 
     /// What ReadyForQuery said last, where nothing is owed to the client.
     pub(super) fn status_at_rest(&mut self) -> Option<u8> {
-        match &mut self.standing {
-            Standing::Idle => Some(match &self.late {
+        match &mut self.station {
+            Station::Idle => Some(match &self.late {
                 Some(late) if late.has_failed => b'E',
                 Some(_) => b'T',
                 None => b'I',
             }),
-            Standing::Linked(lease) => {
+            Station::Linked(lease) => {
                 let side = &lease.server().side;
                 side.is_quiet().then_some(side.status)
             }
-            Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => None,
+            Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => None,
         }
     }
 
@@ -103,7 +103,7 @@ impl Session {
     pub(super) fn count_answer(&self, received: usize, sent: usize) {
         let tally = self.pool.tally();
         tally.queries.add(1);
-        if matches!(self.standing, Standing::Idle) && self.late.is_none() {
+        if matches!(self.station, Station::Idle) && self.late.is_none() {
             tally.xacts.add(1);
         }
         tally.received.add(received as u64);

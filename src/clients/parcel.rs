@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::auth::password::Verifier;
 use crate::clients::entrance::facts_of;
 use crate::clients::presence::{Presence, age};
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clock;
 use crate::config::value::PoolMode;
 use crate::error::Error;
@@ -49,16 +49,16 @@ impl Session {
         if !self.is_portable() {
             return false;
         }
-        match &mut self.standing {
-            Standing::Idle => true,
-            Standing::Waiting(spot) => {
+        match &mut self.station {
+            Station::Idle => true,
+            Station::Waiting(spot) => {
                 if let Some(server) = spot.leave() {
                     self.pool.give_back(server);
                 }
-                self.standing = Standing::Idle;
+                self.station = Station::Idle;
                 true
             }
-            Standing::Linked(lease) => {
+            Station::Linked(lease) => {
                 let (server, is_at_rest) = (lease.server(), self.query.is_none());
                 let is_new = self.is_fresh || self.is_trying || self.xact.is_some();
                 let target = Arc::clone(&self.pool.plan.load().target);
@@ -69,7 +69,7 @@ impl Session {
                     && self.side.names.is_empty()
                     && parcel::describe(server, &target).is_some()
             }
-            Standing::Holding(_) | Standing::Bereft(_) => false,
+            Station::Holding(_) | Station::Bereft(_) => false,
         }
     }
 
@@ -110,7 +110,7 @@ impl Session {
         }
         let mut descriptors = vec![self.stream.descriptor()?];
         let mut away = None;
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle)
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle)
             && let Some(left) = lease.send_away()
             && let Some(server) = left.server()
         {
@@ -132,7 +132,7 @@ impl Session {
         card.lend_to(self.card.id);
         self.card.link_to(card.id);
         self.rules.mode = PoolMode::Session;
-        self.standing = Standing::Linked(lease);
+        self.station = Station::Linked(lease);
     }
 }
 

@@ -35,7 +35,7 @@ use crate::topology::board::Hold;
 
 /// Where the client stands.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum Station {
     /// No server is held.
     Idle,
     /// In line.
@@ -68,7 +68,7 @@ pub struct Session {
     pub(super) out: Vec<u8>,
     /// Bytes from the client that no server has seen yet.
     pub(super) held: Vec<u8>,
-    pub(super) standing: Standing,
+    pub(super) station: Station,
     pub(super) rules: Rules,
     /// The parameters whose `application_name` stands on the card.
     pub(super) shown: Arc<Parameters>,
@@ -123,7 +123,7 @@ impl Session {
             pool,
             out: Vec::new(),
             held: rest,
-            standing: Standing::Idle,
+            station: Station::Idle,
             rules,
             is_fresh: false,
             is_trying: false,
@@ -194,12 +194,12 @@ impl Session {
             if has_more && self.out.is_empty() {
                 continue;
             }
-            let polled = match self.standing {
-                Standing::Idle => self.poll_idle(cx),
-                Standing::Waiting(_) => self.poll_waiting(cx),
-                Standing::Linked(_) => self.poll_link(cx),
-                Standing::Holding(_) => self.poll_holding(cx),
-                Standing::Bereft(_) => self.poll_bereft(cx),
+            let polled = match self.station {
+                Station::Idle => self.poll_idle(cx),
+                Station::Waiting(_) => self.poll_waiting(cx),
+                Station::Linked(_) => self.poll_link(cx),
+                Station::Holding(_) => self.poll_holding(cx),
+                Station::Bereft(_) => self.poll_bereft(cx),
             };
             if or_again(self, cx, ready!(polled))? == Next::Left {
                 return Poll::Ready(Ok(()));
@@ -259,11 +259,9 @@ impl Session {
     /// Whether the client has got the beginning of a message whose rest will never come: an error in its place would be taken
     /// for that rest.
     pub(super) fn is_within_frame(&mut self) -> bool {
-        match &mut self.standing {
-            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
-                false
-            }
-            Standing::Linked(lease) => {
+        match &mut self.station {
+            Station::Idle | Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => false,
+            Station::Linked(lease) => {
                 let walk = &lease.server().side.walk;
                 walk.body > 0 && !walk.hide
             }
@@ -273,20 +271,20 @@ impl Session {
     /// Gives the server back, or closes it where it is in the middle of something.
     fn leave(&mut self) {
         self.shut_ears();
-        let is_linked = matches!(self.standing, Standing::Linked(_));
+        let is_linked = matches!(self.station, Station::Linked(_));
         let is_looked_at = is_linked && self.is_looked_at();
         if is_linked && !is_looked_at {
             self.dialogue(|dialogue| dialogue.leave_behind());
         }
-        match std::mem::replace(&mut self.standing, Standing::Idle) {
-            Standing::Idle | Standing::Holding(_) | Standing::Bereft(_) => {}
-            Standing::Waiting(spot) => {
+        match std::mem::replace(&mut self.station, Station::Idle) {
+            Station::Idle | Station::Holding(_) | Station::Bereft(_) => {}
+            Station::Waiting(spot) => {
                 if let Some(server) = spot.leave() {
                     self.pool.give_back(server);
                 }
             }
-            Standing::Linked(lease) if is_looked_at => self.leave_looking(lease),
-            Standing::Linked(mut lease) => {
+            Station::Linked(lease) if is_looked_at => self.leave_looking(lease),
+            Station::Linked(mut lease) => {
                 let server = lease.server();
                 if server.side.is_free() && server.out.is_empty() && self.side.walk.body == 0 {
                     lease.release();
@@ -304,7 +302,7 @@ impl Drop for Session {
     /// Whatever ended the session, a server that was given in that moment must not be lost.
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle)
+            && let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle)
         {
             // Nobody knows what the server was told last.
             drop(lease);

@@ -17,7 +17,7 @@ use crate::routing::intent::Intent;
 use crate::routing::own::Wish;
 use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
 use crate::routing::route::{Ask, Bar, Circumstances, Reason, Route, is_soon};
-use crate::routing::standing::{self, Terms};
+use crate::routing::standing::{Standing, Terms};
 use crate::routing::talk::Talk;
 use crate::topology::node::Role;
 
@@ -45,7 +45,7 @@ pub(super) enum Gate {
 #[derive(Debug)]
 pub(super) struct Split {
     pub(super) routes: Arc<Routes>,
-    pub(super) standing: standing::Standing,
+    pub(super) standing: Standing,
     pub(super) dice: Dice,
     pub(super) scope: Option<(Arc<Parameters>, Arc<Scope>)>,
     /// What the session has SET of the pooler's own settings.
@@ -96,7 +96,7 @@ impl Split {
     pub(super) fn new(routes: Arc<Routes>, wish: Wish) -> Self {
         Self {
             routes,
-            standing: standing::Standing::default(),
+            standing: Standing::default(),
             dice: Dice::new(routes::seed()),
             scope: None,
             wish,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use crate::clients::course::Way;
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clients::split::{PATIENCE, Split, facts_of, judge};
 use crate::clock::Moment;
 use crate::config::routing::NoReplica;
@@ -296,7 +296,7 @@ impl Session {
     pub(super) fn wait_for_view(&mut self, cx: &Context<'_>, now: Moment) {
         if let Some(course) = &self.course {
             let hold = course.board.look_out(now, cx.waker());
-            self.standing = Standing::Holding(hold);
+            self.station = Station::Holding(hold);
         }
     }
 }

@@ -153,7 +153,7 @@ fn terminate_and_half_a_message_are_no_queries() {
     run(async {
         let mut client = Client::log_in(PoolMode::Transaction);
         client.socket.write_all(b"Q\0").await.unwrap();
-        until(|| client.pool.standing().idle == 1).await;
+        until(|| client.pool.headcount().idle == 1).await;
         assert_eq!(client.card.state(), ClientState::Idle);
         client.socket.write_all(b"\0\0\x06x\0").await.unwrap();
         client.hear_until(b'Z').await;
@@ -188,7 +188,7 @@ fn no_error_is_put_into_the_middle_of_a_message() {
         let mut rest = Vec::new();
         client.socket.read_to_end(&mut rest).await.unwrap();
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
-        until(|| client.pool.standing().open == 0).await;
+        until(|| client.pool.headcount().open == 0).await;
     });
 }
 
@@ -215,14 +215,14 @@ fn request_meets_the_end(mode: PoolMode, over_tcp: bool, frames: &[u8]) {
         let mut client = Client::log_in_with(mode, fake, settings);
         if mode == PoolMode::Transaction {
             client.ask("x").await;
-            until(|| client.pool.standing().idle == 1).await;
+            until(|| client.pool.headcount().idle == 1).await;
         } else {
             drop(
                 lease::borrow(&client.pool, Asker::Login)
                     .await
                     .map(Lease::release),
             );
-            until(|| client.pool.standing().idle == 1).await;
+            until(|| client.pool.headcount().idle == 1).await;
         }
         let asked = client.fake.asked();
         // No turn of the runtime lies between the two: the pooler sends before it can know.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::error::Error;
 use crate::pools::lease::Lease;
 use crate::pools::pool::Pool;
@@ -90,9 +90,9 @@ impl Session {
         if self.ears.is_some() {
             self.rest_ears();
         }
-        let pins = match self.standing {
-            Standing::Linked(_) => self.side.keeps.pins,
-            Standing::Idle | Standing::Waiting(_) | Standing::Holding(_) | Standing::Bereft(_) => {
+        let pins = match self.station {
+            Station::Linked(_) => self.side.keeps.pins,
+            Station::Idle | Station::Waiting(_) | Station::Holding(_) | Station::Bereft(_) => {
                 Pins::NONE
             }
         };

@@ -10,7 +10,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::clients::buffers::with_gathered;
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::clock;
 use crate::error::Error;
 use crate::pools::policy::Reason;
@@ -351,7 +351,7 @@ impl Session {
     /// Takes a read back from a replica that could not serve it, to be asked of the primary, or from a primary that is lost. False where there
     /// is none.
     pub(super) fn take_read_back(&mut self) -> bool {
-        if !matches!(self.standing, Standing::Linked(_)) || !self.side.keeps.pins.is_empty() {
+        if !matches!(self.station, Station::Linked(_)) || !self.side.keeps.pins.is_empty() {
             return false;
         }
         let Some(trial) = self.split().and_then(|split| split.trial.take()) else {
@@ -376,7 +376,7 @@ impl Session {
             split.must_be_primary = !is_on_primary;
             split.is_asked_again |= is_on_primary;
         }
-        if let Standing::Linked(lease) = std::mem::replace(&mut self.standing, Standing::Idle) {
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             if is_fit {
                 lease.release();
             } else {

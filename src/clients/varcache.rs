@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::Level;
 
-use crate::clients::session::{Session, Standing};
+use crate::clients::session::{Session, Station};
 use crate::telemetry::events::{self, Who};
 use crate::telemetry::log;
 
@@ -19,7 +19,7 @@ impl Session {
             return;
         }
         let wanted = Arc::clone(&self.side.params);
-        let Standing::Linked(lease) = &mut self.standing else {
+        let Station::Linked(lease) = &mut self.station else {
             return;
         };
         let server = lease.server();

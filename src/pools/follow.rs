@@ -17,9 +17,9 @@ use crate::topology::phase::Epoch;
 use crate::topology::view::{ClusterView, NodeView};
 
 /// What must not have changed for pools to stay as they are: the reign, the writer, and which nodes may be used at all.
-type Standing = (Epoch, Option<NodeId>, Vec<bool>);
+type Basis = (Epoch, Option<NodeId>, Vec<bool>);
 
-fn standing(view: &ClusterView) -> Standing {
+fn basis(view: &ClusterView) -> Basis {
     let usable = view.nodes.iter().map(is_usable);
     (view.epoch, view.writer, usable.collect())
 }
@@ -38,7 +38,7 @@ pub async fn follow(registry: Arc<Registry>, board: Arc<Board>) {
         misses = view.nodes.iter().map(|node| node.misses).collect();
         tell_moves(&registry, &view, &moves);
         moves = view.nodes.iter().map(|node| node.moves).collect();
-        let now = standing(&view);
+        let now = basis(&view);
         if known.as_ref() != Some(&now) {
             settle(&registry, &view, last_writer);
             known = Some(now);

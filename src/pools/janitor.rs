@@ -74,7 +74,7 @@ fn tidy(registry: &Registry, now: Moment) {
         let pools = group.pools();
         pools.iter().for_each(|pool| pool.tidy(now));
         let is_empty = group.database.clients.used() == 0
-            && pools.iter().all(|pool| pool.standing().is_empty());
+            && pools.iter().all(|pool| pool.headcount().is_empty());
         let last_used = pools.iter().map(|pool| pool.last_used()).max();
         let unused = last_used.map_or(Duration::MAX, |last| now.since(last));
         let is_kept = pools.iter().any(|pool| pool.is_kept());

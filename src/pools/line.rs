@@ -17,7 +17,7 @@ use crate::thread;
 const CROSSING: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
-enum Standing<S> {
+enum Turn<S> {
     Waiting(Waker),
     Given(Box<S>),
     Failed(Error),
@@ -27,7 +27,7 @@ enum Standing<S> {
 /// One client's place in line.
 #[derive(Debug)]
 pub struct Spot<S> {
-    standing: Mutex<Standing<S>>,
+    turn: Mutex<Turn<S>>,
     /// When it lined up.
     pub since: Moment,
     /// Whether it is a login's, which waits for what the first server of its pool says.
@@ -40,7 +40,7 @@ impl<S> Spot<S> {
     /// A place for who is woken by `waker`.
     pub fn new(waker: &Waker, since: Moment) -> Self {
         Self {
-            standing: Mutex::new(Standing::Waiting(waker.clone())),
+            turn: Mutex::new(Turn::Waiting(waker.clone())),
             since,
             is_login: false,
             patient_until: None,
@@ -63,44 +63,44 @@ impl<S> Spot<S> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing<S>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Turn<S>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has come.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Box<S>, Error>> {
-        let mut standing = self.lock();
-        match std::mem::replace(&mut *standing, Standing::Left) {
-            Standing::Given(server) => Poll::Ready(Ok(server)),
-            Standing::Failed(error) => Poll::Ready(Err(error)),
-            Standing::Waiting(mut waker) => {
+        let mut turn = self.lock();
+        match std::mem::replace(&mut *turn, Turn::Left) {
+            Turn::Given(server) => Poll::Ready(Ok(server)),
+            Turn::Failed(error) => Poll::Ready(Err(error)),
+            Turn::Waiting(mut waker) => {
                 waker.clone_from(cx.waker());
-                *standing = Standing::Waiting(waker);
+                *turn = Turn::Waiting(waker);
                 Poll::Pending
             }
-            Standing::Left => Poll::Pending,
+            Turn::Left => Poll::Pending,
         }
     }
 
     /// Leaves the line. A server that was given already is handed out.
     pub fn leave(&self) -> Option<Box<S>> {
-        match std::mem::replace(&mut *self.lock(), Standing::Left) {
-            Standing::Given(server) => Some(server),
-            Standing::Waiting(_) | Standing::Failed(_) | Standing::Left => None,
+        match std::mem::replace(&mut *self.lock(), Turn::Left) {
+            Turn::Given(server) => Some(server),
+            Turn::Waiting(_) | Turn::Failed(_) | Turn::Left => None,
         }
     }
 
     fn is_waiting(&self) -> bool {
-        matches!(*self.lock(), Standing::Waiting(_))
+        matches!(*self.lock(), Turn::Waiting(_))
     }
 
-    fn settle(&self, with: Standing<S>) -> Result<(), Standing<S>> {
-        let mut standing = self.lock();
-        if !matches!(*standing, Standing::Waiting(_)) {
+    fn settle(&self, with: Turn<S>) -> Result<(), Turn<S>> {
+        let mut turn = self.lock();
+        if !matches!(*turn, Turn::Waiting(_)) {
             return Err(with);
         }
-        if let Standing::Waiting(waker) = std::mem::replace(&mut *standing, with) {
-            drop(standing);
+        if let Turn::Waiting(waker) = std::mem::replace(&mut *turn, with) {
+            drop(turn);
             waker.wake();
         }
         Ok(())
@@ -193,8 +193,8 @@ impl<S> Lines<S> {
             let Some(spot) = self.lines[index].pop_front() else {
                 return Some(server);
             };
-            match spot.settle(Standing::Given(server)) {
-                Err(Standing::Given(back)) => server = back,
+            match spot.settle(Turn::Given(server)) {
+                Err(Turn::Given(back)) => server = back,
                 Ok(()) | Err(_) => return None,
             }
         }
@@ -214,7 +214,7 @@ impl<S> Lines<S> {
     /// Tells every login that waits that it is in vain.
     pub fn fail_logins(&mut self, error: &Error) {
         for spot in self.lines.iter().flatten().filter(|spot| spot.is_login) {
-            let _ = spot.settle(Standing::Failed(error.clone()));
+            let _ = spot.settle(Turn::Failed(error.clone()));
         }
     }
 
@@ -224,7 +224,7 @@ impl<S> Lines<S> {
             line.retain(|spot| {
                 let is_patient = spot.patient_until.is_some_and(|until| now < until);
                 if !is_patient {
-                    let _ = spot.settle(Standing::Failed(error.clone()));
+                    let _ = spot.settle(Turn::Failed(error.clone()));
                 }
                 is_patient
             });
@@ -234,7 +234,7 @@ impl<S> Lines<S> {
     /// Tells everybody who waits that it is in vain.
     pub fn fail_all(&mut self, error: &Error) {
         for spot in self.lines.iter_mut().flat_map(|line| line.drain(..)) {
-            let _ = spot.settle(Standing::Failed(error.clone()));
+            let _ = spot.settle(Turn::Failed(error.clone()));
         }
     }
 }

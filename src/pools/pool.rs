@@ -8,15 +8,15 @@
 //! freed and serve who waits.
 //!
 //! Here is what a pool holds. `pool/lending.rs` moves servers, `pool/seats.rs` counts their seats, `pool/failure.rs` knows how
-//! dialling went, `pool/upkeep.rs` and `pool/orders.rs` do what the janitor and the operator want, `pool/standing.rs` shows counts,
+//! dialling went, `pool/upkeep.rs` and `pool/orders.rs` do what the janitor and the operator want, `pool/headcount.rs` shows counts,
 //! `pool/passing.rs` passes servers from one process to another.
 
 mod failure;
+mod headcount;
 mod lending;
 mod orders;
 mod passing;
 mod seats;
-mod standing;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -26,9 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 pub use self::failure::{Failure, PATIENCE};
+pub use self::headcount::Headcount;
 pub use self::lending::{Asked, Asker};
 pub use self::passing::Away;
-pub use self::standing::Standing;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::pools::group::Group;

@@ -62,7 +62,7 @@ fn everybody_gets_a_server_and_pool_size_is_never_exceeded() {
             client.await.unwrap();
         }
         assert!(fake.most() <= 3, "{} were open at once", fake.most());
-        until(|| pool.standing().open == pool.standing().idle).await;
+        until(|| pool.headcount().open == pool.headcount().idle).await;
         until(|| pool.registry.census.servers.len() == fake.open()).await;
     });
 }
@@ -80,9 +80,9 @@ fn a_pool_that_shrinks_closes_what_is_too_much_and_no_more() {
         settings.pooler.default_pool_size = 4;
         pool.registry.follow(settings, Users::default());
         leases.into_iter().for_each(lease::Lease::release);
-        until(|| pool.standing().open == 4).await;
+        until(|| pool.headcount().open == 4).await;
         pool.tidy(clock::now());
-        assert_eq!(pool.standing().idle, 4);
+        assert_eq!(pool.headcount().idle, 4);
     });
 }
 
@@ -104,8 +104,8 @@ fn a_dial_that_never_runs_leaves_no_seat_taken() {
         Asker::Client,
     );
     assert!(matches!(asked, Asked::Line(_)));
-    let standing = pool.standing();
-    assert_eq!((standing.open, standing.dialing), (0, 0));
+    let headcount = pool.headcount();
+    assert_eq!((headcount.open, headcount.dialing), (0, 0));
     assert_eq!(pool.database.servers.used() + pool.owner.servers.used(), 0);
 }
 
@@ -206,8 +206,8 @@ fn no_server_is_closed_for_a_client_that_has_got_one_meanwhile() {
         let served = spot.poll(&mut Context::from_waker(Waker::noop()));
         assert!(served.is_ready());
         zoes.release();
-        assert_eq!(zoe.standing().idle, 1);
-        assert_eq!((ann.standing().open, fake.open()), (1, 2));
+        assert_eq!(zoe.headcount().idle, 1);
+        assert_eq!((ann.headcount().open, fake.open()), (1, 2));
     });
 }
 
@@ -222,8 +222,8 @@ fn who_closes_a_server_for_another_pool_leaves_as_many_as_before() {
         anns.release();
         let served = spot.poll(&mut Context::from_waker(Waker::noop()));
         assert!(served.is_ready());
-        until(|| ann.standing().open == 2 && fake.open() == 2).await;
-        assert_eq!(zoe.standing().open, 0);
+        until(|| ann.headcount().open == 2 && fake.open() == 2).await;
+        assert_eq!(zoe.headcount().open, 0);
     });
 }
 

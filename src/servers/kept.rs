@@ -25,7 +25,7 @@ const ONE_PIECE: usize = 1024;
 
 /// How far the first request of a link has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Standing {
+enum Sending {
     /// It was answered, or is none of those that can be asked again.
     #[default]
     Over,
@@ -40,7 +40,7 @@ enum Standing {
 /// The first request of a link, until the first byte of its answer.
 #[derive(Debug, Default)]
 pub struct KeptRequest {
-    standing: Standing,
+    sending: Sending,
     bytes: Vec<u8>,
     words: Vec<u8>,
     end: Option<io::ErrorKind>,
@@ -50,19 +50,19 @@ impl KeptRequest {
     /// A link begins.
     #[inline]
     pub fn begin(&mut self) {
-        self.standing = Standing::Awaited;
+        self.sending = Sending::Awaited;
     }
 
     /// Whether it could still be asked of another server, as far as answers go.
     #[inline]
     pub fn is_kept(&self) -> bool {
-        self.standing != Standing::Over
+        self.sending != Sending::Over
     }
 
     /// Whether the link's first request is yet to come.
     #[inline]
     pub fn is_awaited(&self) -> bool {
-        self.standing == Standing::Awaited
+        self.sending == Sending::Awaited
     }
 
     /// Keeps the request's bytes as the client sent them, the beginning of a frame that came earlier first.
@@ -71,22 +71,22 @@ impl KeptRequest {
         self.bytes.clear();
         self.bytes.extend_from_slice(stash);
         self.bytes.extend_from_slice(chunk);
-        self.standing = Standing::Unsent;
+        self.sending = Sending::Unsent;
     }
 
     /// The socket has taken bytes; `alone` says whether the request is one that ends with them.
     #[inline]
     pub fn note_sent(&mut self, alone: bool) {
-        if self.standing == Standing::Unsent {
+        if self.sending == Sending::Unsent {
             let alone = alone && self.bytes.len() <= ONE_PIECE;
-            self.standing = Standing::Sent { alone };
+            self.sending = Sending::Sent { alone };
         }
     }
 
     /// It was answered, or there is more to it than is kept. What the server said that was held back is handed out.
     #[inline]
     pub fn forget(&mut self) -> Vec<u8> {
-        self.standing = Standing::Over;
+        self.sending = Sending::Over;
         std::mem::take(&mut self.words)
     }
 
@@ -109,17 +109,17 @@ impl KeptRequest {
     /// server's end had come; it is asked once, and only where that matters.
     pub fn is_unread(&self, has_refused: impl FnOnce() -> bool) -> bool {
         let was_left = self.end == Some(io::ErrorKind::ConnectionReset) && !self.words.is_empty();
-        match self.standing {
-            Standing::Over => false,
-            Standing::Awaited | Standing::Unsent => true,
-            Standing::Sent { alone } => alone && (was_left || has_refused()),
+        match self.sending {
+            Sending::Over => false,
+            Sending::Awaited | Sending::Unsent => true,
+            Sending::Sent { alone } => alone && (was_left || has_refused()),
         }
     }
 
     /// The bytes of the request; empty when none were handed to the socket.
     pub fn take(&mut self) -> Option<Vec<u8>> {
         let was_handed_over = !self.is_awaited();
-        self.standing = Standing::Over;
+        self.sending = Sending::Over;
         was_handed_over.then(|| std::mem::take(&mut self.bytes))
     }
 }

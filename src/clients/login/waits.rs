@@ -150,7 +150,7 @@ impl Login<'_> {
         };
         let waited = tokio::time::timeout(wait, Box::pin(first)).await;
         waited.map_err(|_| {
-            if pool.standing().paused {
+            if pool.headcount().paused {
                 Error::PausedTooLong(wait)
             } else if wait == query {
                 Error::QueuedQueryTimeout(wait)

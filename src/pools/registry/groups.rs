@@ -256,7 +256,7 @@ impl Registry {
         let gone = self.groups.remove_if(&key, |_, known| {
             std::ptr::eq(&raw const **known, &raw const *group)
                 && group.database.clients.used() == 0
-                && group.pools().iter().all(|pool| pool.standing().open == 0)
+                && group.pools().iter().all(|pool| pool.headcount().open == 0)
         });
         if let Some((_, group)) = gone {
             group.forget();

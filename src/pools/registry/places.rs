@@ -49,7 +49,7 @@ impl Registry {
         self.pools_and_guests()
             .into_iter()
             .filter(|other| other.id != pool.id && shares(other) && other.is_short())
-            .min_by_key(|other| other.standing().oldest)
+            .min_by_key(|other| other.headcount().oldest)
     }
 
     /// Lets every pool open what its clients wait for; the pool whose client has waited longest comes first, so that none
@@ -58,7 +58,7 @@ impl Registry {
         let mut waiting: Vec<_> = self
             .pools_and_guests()
             .into_iter()
-            .filter_map(|pool| pool.standing().oldest.map(|oldest| (oldest, pool)))
+            .filter_map(|pool| pool.headcount().oldest.map(|oldest| (oldest, pool)))
             .collect();
         waiting.sort_by_key(|(oldest, _)| *oldest);
         for (_, pool) in waiting {

@@ -8,7 +8,7 @@ use crate::clock::Moment;
 /// How many servers of a pool stand where, and who waits.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(missing_docs, reason = "the names are the columns of SHOW POOLS")]
-pub struct Standing {
+pub struct Headcount {
     pub open: usize,
     pub idle: usize,
     pub dialing: usize,
@@ -19,7 +19,7 @@ pub struct Standing {
     pub paused: bool,
 }
 
-impl Standing {
+impl Headcount {
     /// Whether there is no server and nobody who waits for one.
     pub fn is_empty(&self) -> bool {
         self.open == 0 && self.waiting == 0
@@ -44,15 +44,15 @@ impl Pool {
     /// Whether clients wait to whom no server is on its way, and there is a seat for one.
     pub fn is_short(&self) -> bool {
         let plan = self.plan.load();
-        let now = self.standing();
+        let now = self.headcount();
         let has_seat = plan.size == 0 || now.open < plan.size + plan.reserve;
         now.waiting > now.dialing + now.tested && has_seat && !now.paused
     }
 
     /// How many servers stand where.
-    pub fn standing(&self) -> Standing {
+    pub fn headcount(&self) -> Headcount {
         let mut state = self.lock();
-        Standing {
+        Headcount {
             open: state.open,
             idle: state.idle.iter().map(VecDeque::len).sum(),
             dialing: state.dialing,
