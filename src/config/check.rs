@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::config::clusters;
 use crate::config::node::has_port;
-use crate::config::problem::{Place, Problem, Problems, Refusal, path};
+use crate::config::problem::{Position, Problem, Problems, Refusal, path};
 use crate::config::routing;
 use crate::config::schema::POOLER;
 use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings};
@@ -66,7 +66,7 @@ impl Findings<'_> {
             return;
         }
         let key = keys.first().map_or("", String::as_str);
-        self.found.push(refusal.at(&Place::default(), key));
+        self.found.push(refusal.at(&Position::default(), key));
     }
 
     /// Whether anything in the sections `[kind.*]` was refused.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::config::environment::Environment;
 use crate::config::load::finish;
-use crate::config::problem::{Place, Problems, Refusal, did_you_mean};
+use crate::config::problem::{Position, Problems, Refusal, did_you_mean};
 use crate::config::reading::Reading;
 use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings, UserSettings};
 use crate::config::slot::{Given, Slot};
@@ -46,14 +46,14 @@ pub fn from_environment(env: &Environment) -> Option<Result<Settings, Problems>>
     } else {
         return None;
     };
-    let place = Place {
+    let position = Position {
         source: format!("environment variable {variable}"),
-        ..Place::default()
+        ..Position::default()
     };
     let outcome = outcome.and_then(|()| wanted.user_and_name());
     let (user, name) = match outcome {
         Ok(both) => both,
-        Err(refusal) => return Some(Err(Problems(vec![refusal.at(&place, "")]))),
+        Err(refusal) => return Some(Err(Problems(vec![refusal.at(&position, "")]))),
     };
     let here = Path::new("");
     let mut reading = Reading::new(env, here);
@@ -66,7 +66,7 @@ pub fn from_environment(env: &Environment) -> Option<Result<Settings, Problems>>
     settings.pooler = wanted.pooler;
     settings.users.insert(user, client);
     settings.databases.insert(name, wanted.database);
-    Some(finish(reading, &place, here).map(|read| read.settings))
+    Some(finish(reading, &position, here).map(|read| read.settings))
 }
 
 /// What the variables ask for.

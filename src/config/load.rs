@@ -12,7 +12,7 @@ use crate::config::check;
 use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
 use crate::config::ini::reading as ini;
-use crate::config::problem::{Place, Problem, Problems, Refusal, path};
+use crate::config::problem::{Position, Problem, Problems, Refusal, path};
 use crate::config::reading::Reading;
 use crate::config::schema::POOLER;
 use crate::config::settings::Settings;
@@ -43,11 +43,11 @@ pub fn is_ini(file: &Path) -> bool {
 pub fn load_file(file: &Path, env: &Environment) -> Result<Read, Problems> {
     let name = file.display().to_string();
     let unreadable = |why: String| {
-        let place = Place {
+        let position = Position {
             source: name.clone(),
-            ..Place::default()
+            ..Position::default()
         };
-        Problems(vec![Refusal::new(why).at(&place, "")])
+        Problems(vec![Refusal::new(why).at(&position, "")])
     };
     let bytes = fs::read(file).map_err(|why| unreadable(format!("cannot be read: {why}")))?;
     if is_ini(file) {
@@ -84,7 +84,7 @@ pub fn from_ini(
 ) -> Result<Read, Problems> {
     let mut reading = Reading::new(env, Path::new(""));
     ini::read(&mut reading, files, source_name, text);
-    let elsewhere = Place {
+    let elsewhere = Position {
         source: source_name.to_owned(),
         line: 1,
         column: 1,
@@ -109,7 +109,7 @@ pub fn from_text(
     let tree = source.parse()?;
     let mut reading = Reading::new(env, base_dir);
     reading.file(&source, &tree);
-    finish(reading, &source.place(0), base_dir)
+    finish(reading, &source.position(0), base_dir)
 }
 
 /// Applies the variables that override, then the rules; problems without a place of their own are at `elsewhere`.
@@ -118,7 +118,7 @@ pub fn from_text(
 /// Everything that is wrong.
 pub fn finish(
     mut reading: Reading<'_>,
-    elsewhere: &Place,
+    elsewhere: &Position,
     base_dir: &Path,
 ) -> Result<Read, Problems> {
     reading.overrides();
@@ -126,12 +126,12 @@ pub fn finish(
     let Reading { settings, notes } = reading;
     let (mut problems, mut warnings) = (notes.problems, notes.warnings);
     for found in check::all_but(&settings, &notes.refused) {
-        let place = nearest(&found.key, |key| notes.places.get(key));
-        let place = place.unwrap_or(elsewhere).clone();
+        let position = nearest(&found.key, |key| notes.positions.get(key));
+        let position = position.unwrap_or(elsewhere).clone();
         problems.push(Problem {
-            source: place.source,
-            line: place.line,
-            column: place.column,
+            source: position.source,
+            line: position.line,
+            column: position.column,
             ..found
         });
     }
@@ -155,10 +155,10 @@ fn as_in_ini(problem: &mut Problem) {
 }
 
 /// The place of `key`, else that of the section around it.
-fn nearest<'p>(key: &str, place: impl Fn(&str) -> Option<&'p Place>) -> Option<&'p Place> {
+fn nearest<'p>(key: &str, position: impl Fn(&str) -> Option<&'p Position>) -> Option<&'p Position> {
     let mut key = key;
     loop {
-        if let Some(found) = place(key) {
+        if let Some(found) = position(key) {
             return Some(found);
         }
         key = key.rsplit_once('.')?.0;
@@ -189,8 +189,13 @@ fn look_for_files(reading: &mut Reading<'_>, base: &Path) {
         }
     }
     for (key, refusal) in missing {
-        let place = reading.notes.places.get(&key).cloned().unwrap_or_default();
-        reading.notes.refuse(refusal, &place, &key);
+        let position = reading
+            .notes
+            .positions
+            .get(&key)
+            .cloned()
+            .unwrap_or_default();
+        reading.notes.refuse(refusal, &position, &key);
     }
 }
 

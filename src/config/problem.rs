@@ -37,7 +37,7 @@ pub struct Refusal {
 
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct Position {
     /// The file, or `environment variable NAME`.
     pub source: String,
     /// Its line, from 1; 0 when there is none.
@@ -61,12 +61,12 @@ impl Refusal {
         self
     }
 
-    /// The problem that this is at `place`, for `key`.
-    pub fn at(self, place: &Place, key: &str) -> Problem {
+    /// The problem that this is at `position`, for `key`.
+    pub fn at(self, position: &Position, key: &str) -> Problem {
         Problem {
-            source: place.source.clone(),
-            line: place.line,
-            column: place.column,
+            source: position.source.clone(),
+            line: position.line,
+            column: position.column,
             key: key.to_owned(),
             message: self.message,
             hint: self.hint,
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn a_problem_prints_its_place_its_key_and_its_hint() {
-        let place = Place {
+        let position = Position {
             source: "pooler.toml".to_owned(),
             line: 12,
             column: 5,
         };
         let refusal = Refusal::new("unknown key").hint("did you mean \"pool_mode\"?");
         assert_eq!(
-            refusal.at(&place, "pooler.pool_moed").to_string(),
+            refusal.at(&position, "pooler.pool_moed").to_string(),
             "pooler.toml:12:5: pooler.pool_moed: unknown key; did you mean \"pool_mode\"?"
         );
     }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
-use crate::config::problem::{Place, Problems, Refusal, did_you_mean, path};
+use crate::config::problem::{Position, Problems, Refusal, did_you_mean, path};
 use crate::config::routing::ROUTING;
 use crate::config::schema::{
     DATABASE, OTHER_NAMES, PASSWORD_FILE, PEER, POOLER, SECTIONS, Section, TELEMETRY,
@@ -41,7 +41,7 @@ pub struct Notes<'e> {
     /// Every mistake.
     pub problems: Problems,
     /// Where each key that was given stands, by its path.
-    pub places: BTreeMap<String, Place>,
+    pub positions: BTreeMap<String, Position>,
     /// The paths of keys that were given and refused.
     pub refused: BTreeSet<String>,
     /// What was taken, but does not do what it says.
@@ -61,9 +61,9 @@ pub struct Entry<'a> {
     /// Its section, the name below it where there is one, and the key.
     pub parts: &'a [&'a str],
     /// Where the key stands.
-    pub key_place: Place,
+    pub key_position: Position,
     /// Where the value stands.
-    pub value_place: Place,
+    pub value_position: Position,
 }
 
 impl<'e> Reading<'e> {
@@ -73,7 +73,7 @@ impl<'e> Reading<'e> {
             settings: Settings::default(),
             notes: Notes {
                 problems: Problems::default(),
-                places: BTreeMap::new(),
+                positions: BTreeMap::new(),
                 refused: BTreeSet::new(),
                 warnings: Problems::default(),
                 env,
@@ -86,9 +86,9 @@ impl<'e> Reading<'e> {
     pub fn file(&mut self, source: &Source<'_>, tree: &DeTable<'_>) {
         let Self { settings, notes } = self;
         for (name, value) in tree {
-            let place = source.place(start(name));
+            let position = source.position(start(name));
             let name: &str = name.get_ref();
-            let Some(table) = notes.table(name, place, value) else {
+            let Some(table) = notes.table(name, position, value) else {
                 continue;
             };
             match name {
@@ -129,12 +129,12 @@ impl<'e> Reading<'e> {
 
     fn one_override(&mut self, variable: &str, rest: &str, value: &str) {
         let Self { settings, notes } = self;
-        let place = Place {
+        let position = Position {
             source: format!("environment variable {variable}"),
-            ..Place::default()
+            ..Position::default()
         };
         let refuse = |notes: &mut Notes<'_>, key: &str, refusal: Refusal| {
-            notes.refuse(refusal, &place, key);
+            notes.refuse(refusal, &position, key);
         };
         let (section, rest) = rest.split_once("__").unwrap_or((rest, ""));
         let section = section.to_lowercase();
@@ -146,8 +146,8 @@ impl<'e> Reading<'e> {
         let (section, key) = (section.as_str(), key.as_str());
         let entry = |parts| Entry {
             parts,
-            key_place: place.clone(),
-            value_place: place.clone(),
+            key_position: position.clone(),
+            value_position: position.clone(),
         };
         let own = [section, key];
         match (section, name) {
@@ -197,25 +197,25 @@ impl<'e> Reading<'e> {
 
 impl<'e> Notes<'e> {
     /// Notes a mistake.
-    pub fn refuse(&mut self, refusal: Refusal, place: &Place, key: &str) {
-        self.problems.push(refusal.at(place, key));
+    pub fn refuse(&mut self, refusal: Refusal, position: &Position, key: &str) {
+        self.problems.push(refusal.at(position, key));
         self.refused.insert(key.to_owned());
     }
 
     /// Notes something that is taken, but does not do what it says.
-    pub fn warn(&mut self, warning: Refusal, place: &Place, key: &str) {
-        self.warnings.push(warning.at(place, key));
+    pub fn warn(&mut self, warning: Refusal, position: &Position, key: &str) {
+        self.warnings.push(warning.at(position, key));
     }
 
     /// The table that `value` is; a complaint when it is none.
     fn table<'v, 't>(
         &mut self,
         key: &str,
-        place: Place,
+        position: Position,
         value: &'v Spanned<DeValue<'t>>,
     ) -> Option<&'v DeTable<'t>> {
         if let DeValue::Table(table) = value.get_ref() {
-            self.places.insert(key.to_owned(), place);
+            self.positions.insert(key.to_owned(), position);
             return Some(table);
         }
         let refusal = if SECTIONS.contains(&key) || key.contains('.') {
@@ -225,7 +225,7 @@ impl<'e> Notes<'e> {
         } else {
             unknown_section(key)
         };
-        self.refuse(refusal, &place, key);
+        self.refuse(refusal, &position, key);
         None
     }
 
@@ -246,12 +246,12 @@ impl<'e> Notes<'e> {
             parts.push(name);
             let entry = Entry {
                 parts: &parts,
-                key_place: source.place(name_start),
-                value_place: source.place(start(value)),
+                key_position: source.position(name_start),
+                value_position: source.position(start(value)),
             };
             if name == PASSWORD_FILE && section.has_password && table.contains_key("password") {
                 let refusal = Refusal::new("stands beside password").hint("keep one of the two");
-                self.refuse(refusal, &entry.key_place, &path(&parts));
+                self.refuse(refusal, &entry.key_position, &path(&parts));
                 continue;
             }
             self.set(section, target, &entry, || given(value.get_ref(), env));
@@ -268,10 +268,10 @@ impl<'e> Notes<'e> {
         table: &DeTable<'_>,
     ) {
         for (name, value) in table {
-            let place = source.place(start(name));
+            let position = source.position(start(name));
             let name: &str = name.get_ref();
             let parts = [kind, name];
-            if let Some(table) = self.table(&path(&parts), place, value) {
+            if let Some(table) = self.table(&path(&parts), position, value) {
                 let target = targets.entry(name.to_owned()).or_default();
                 self.section(source, section, target, &parts, table);
             }
@@ -280,13 +280,13 @@ impl<'e> Notes<'e> {
 
     fn unbuilt_section(&mut self, source: &Source<'_>, kind: &str, table: &DeTable<'_>) {
         if !UNBUILT_SECTIONS.contains(&kind) {
-            let place = self.places.remove(kind).unwrap_or_default();
-            self.refuse(unknown_section(kind), &place, kind);
+            let position = self.positions.remove(kind).unwrap_or_default();
+            self.refuse(unknown_section(kind), &position, kind);
             return;
         }
         for name in table.keys() {
-            let place = source.place(start(name));
-            self.refuse(unbuilt(), &place, &path(&[kind, name.get_ref()]));
+            let position = source.position(start(name));
+            self.refuse(unbuilt(), &position, &path(&[kind, name.get_ref()]));
         }
     }
 
@@ -300,7 +300,8 @@ impl<'e> Notes<'e> {
     ) {
         let key = path(entry.parts);
         let name = entry.parts.last().copied().unwrap_or_default();
-        self.places.insert(key.clone(), entry.value_place.clone());
+        self.positions
+            .insert(key.clone(), entry.value_position.clone());
         let outcome = if section.has_password && name == PASSWORD_FILE {
             self.password_from_file(section, target, entry, value)
         } else {
@@ -308,8 +309,8 @@ impl<'e> Notes<'e> {
         };
         match outcome {
             Ok(()) => {}
-            Err(Wrong::Key(refusal)) => self.refuse(refusal, &entry.key_place, &key),
-            Err(Wrong::Value(refusal)) => self.refuse(refusal, &entry.value_place, &key),
+            Err(Wrong::Key(refusal)) => self.refuse(refusal, &entry.key_position, &key),
+            Err(Wrong::Value(refusal)) => self.refuse(refusal, &entry.value_position, &key),
         }
     }
 
@@ -321,7 +322,7 @@ impl<'e> Notes<'e> {
         entry: &Entry<'_>,
         value: impl FnOnce() -> Result<Given, Refusal>,
     ) -> Result<(), Wrong> {
-        let variable = entry.key_place.source.strip_suffix("_FILE");
+        let variable = entry.key_position.source.strip_suffix("_FILE");
         let variable = variable.and_then(|text| text.rsplit(' ').next());
         if variable.is_some_and(|name| self.env.get(name).is_some()) {
             return Err(Wrong::Key(

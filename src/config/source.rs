@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::config::environment::Environment;
-use crate::config::problem::{Place, Problem, Problems, Refusal};
+use crate::config::problem::{Position, Problem, Problems, Refusal};
 use crate::config::slot::Given;
 
 /// A text with a name.
@@ -21,10 +21,10 @@ pub struct Source<'t> {
 
 impl<'t> Source<'t> {
     /// Line and column of the byte at `offset`.
-    pub fn place(&self, offset: usize) -> Place {
+    pub fn position(&self, offset: usize) -> Position {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
+        Position {
             source: self.name.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
@@ -43,13 +43,13 @@ impl<'t> Source<'t> {
         let mut problems: Vec<Problem> = Vec::new();
         for error in errors {
             let offset = error.span().map_or(0, |span| span.start);
-            let place = self.place(offset);
+            let position = self.position(offset);
             // What follows on the same line is mostly an echo of the first error.
-            if problems.iter().any(|known| known.line == place.line) {
+            if problems.iter().any(|known| known.line == position.line) {
                 continue;
             }
             let message = error.message().trim_end().replace('\n', ", ");
-            problems.push(Refusal::new(format!("not TOML: {message}")).at(&place, ""));
+            problems.push(Refusal::new(format!("not TOML: {message}")).at(&position, ""));
         }
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Err(Problems(problems))
@@ -162,7 +162,7 @@ mod tests {
             text: "a = 1\nä = é!",
         };
         let offset = source.text.find('!').unwrap();
-        let place = source.place(offset);
-        assert_eq!((place.line, place.column), (2, 6));
+        let position = source.position(offset);
+        assert_eq!((position.line, position.column), (2, 6));
     }
 }

@@ -235,9 +235,9 @@ fn push_command(sql: &mut String, command: &str, channel: &str) {
 }
 
 /// The place that the connection takes among those of its database.
-struct Place<'a>(&'a Pool);
+struct ServerPlace<'a>(&'a Pool);
 
-impl Drop for Place<'_> {
+impl Drop for ServerPlace<'_> {
     fn drop(&mut self) {
         let servers = &self.0.database.servers;
         servers.give_back();
@@ -314,7 +314,7 @@ fn is_over(listeners: &Listeners) -> bool {
     is_over
 }
 
-async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, Place<'_>), Error> {
+async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, ServerPlace<'_>), Error> {
     let max = pool.plan.load().max_db;
     if !pool.database.servers.take(max) {
         pool.database.servers.insist();
@@ -322,7 +322,7 @@ async fn open(pool: &Arc<Pool>) -> Result<(Box<Server>, Place<'_>), Error> {
         pool.evict_one();
         return Err(Error::NoPlaceToListen(max));
     }
-    let place = Place(pool);
+    let place = ServerPlace(pool);
     let server = dialer::open_own(pool).await?;
     Ok((server, place))
 }

@@ -13,7 +13,7 @@ use crate::config::change::Change;
 use crate::config::environment::Environment;
 use crate::config::ini::value::{self, Within};
 use crate::config::load;
-use crate::config::problem::{self, Place, Problem};
+use crate::config::problem::{self, Position, Problem};
 use crate::config::reading::Reading;
 use crate::config::schema::POOLER;
 use crate::config::settings::Settings;
@@ -98,7 +98,7 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refu
         write(&mut reading.settings, key, value)?;
     }
     let written = reading.settings.clone();
-    let read = load::finish(reading, &Place::default(), nowhere);
+    let read = load::finish(reading, &Position::default(), nowhere);
     if is_pgbouncer && key.contains("_tls") && read.is_err() {
         // PgBouncer takes one key after the other, and says whether it can do what they say together.
         return Ok(written);

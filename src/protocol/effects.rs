@@ -24,7 +24,7 @@ pub use self::transaction::{Access, Isolation, Modes};
 const MOST_STATEMENTS: usize = 5_000;
 
 /// Where in the text a token stands: the first byte, and the one after the last.
-pub type Place = (u32, u32);
+pub type Extent = (u32, u32);
 
 /// One thing that a statement does to the session, if it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Effect {
         /// The statement's name.
         name: Name,
         /// Where the name stands in the text.
-        at: Place,
+        at: Extent,
         /// What follows the name: `(types) AS statement`. `PREPARE`, any name, and this prepare it again.
         sql: Box<[u8]>,
         /// What each EXECUTE of it does.
@@ -60,14 +60,14 @@ pub enum Effect {
         /// The statement's name.
         name: Name,
         /// Where the name stands in the text.
-        at: Place,
+        at: Extent,
     },
     /// DEALLOCATE of one name.
     Deallocate {
         /// The statement's name.
         name: Name,
         /// Where the name stands in the text.
-        at: Place,
+        at: Extent,
     },
     /// DEALLOCATE ALL.
     DeallocateAll,

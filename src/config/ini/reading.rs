@@ -7,7 +7,7 @@ use crate::config::ini::lines::{self, BadLine, Line};
 use crate::config::ini::pairs;
 use crate::config::ini::value::{self, Within};
 use crate::config::node::has_port;
-use crate::config::problem::{Place, Refusal, did_you_mean, path};
+use crate::config::problem::{Position, Refusal, did_you_mean, path};
 use crate::config::reading::{Entry, Notes, Reading};
 use crate::config::schema::{DATABASE, PEER, POOLER, Section, USER};
 use crate::config::settings::{
@@ -50,13 +50,13 @@ pub fn read(reading: &mut Reading<'_>, files: Files<'_>, name: &str, text: &str)
     };
     ini.file(name, text, 0);
     if !ini.has_main {
-        let place = Place {
+        let position = Position {
             source: name.to_owned(),
             line: 1,
             column: 1,
         };
         let refusal = Refusal::new("there is no section [pgbouncer]");
-        ini.reading.notes.refuse(refusal, &place, "");
+        ini.reading.notes.refuse(refusal, &position, "");
     }
 }
 
@@ -90,9 +90,9 @@ struct Here<'t> {
 
 impl Here<'_> {
     /// The place of the byte `at` of the line.
-    fn place(self, at: usize) -> Place {
+    fn position(self, at: usize) -> Position {
         let before = self.text.get(..at).unwrap_or(self.text);
-        Place {
+        Position {
             source: self.name.to_owned(),
             line: self.line,
             column: before.chars().count() + 1,
@@ -118,26 +118,26 @@ impl Ini<'_, '_, '_> {
                     value,
                     value_at,
                 }) => self.pair(key, key_at, value, value_at, here),
-                Err(BadLine { at, why }) => self.refuse(Refusal::new(why), here.place(at), ""),
+                Err(BadLine { at, why }) => self.refuse(Refusal::new(why), here.position(at), ""),
             }
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, place: Place, key: &str) {
-        self.reading.notes.refuse(refusal, &place, key);
+    fn refuse(&mut self, refusal: Refusal, position: Position, key: &str) {
+        self.reading.notes.refuse(refusal, &position, key);
     }
 
     fn include(&mut self, file: &Path, depth: usize, here: Here<'_>) {
         if depth >= DEEPEST {
             let refusal =
                 Refusal::new(format!("files include each other more than {DEEPEST} deep"));
-            return self.refuse(refusal, here.place(0), "");
+            return self.refuse(refusal, here.position(0), "");
         }
         match (self.files)(file) {
             Ok(text) => self.file(&file.display().to_string(), &text, depth + 1),
             Err(why) => {
                 let refusal = Refusal::new(format!("cannot read \"{}\": {why}", file.display()));
-                self.refuse(refusal, here.place(0), "");
+                self.refuse(refusal, here.position(0), "");
             }
         }
     }
@@ -156,7 +156,7 @@ impl Ini<'_, '_, '_> {
                 let hint = did_you_mean(name, SECTIONS.iter().copied());
                 let hint =
                     hint.unwrap_or_else(|| format!("the sections are {}", SECTIONS.join(", ")));
-                self.refuse(refusal.hint(hint), here.place(0), "");
+                self.refuse(refusal.hint(hint), here.position(0), "");
                 Part::Unknown
             }
         };
@@ -167,9 +167,9 @@ impl Ini<'_, '_, '_> {
         let Reading { settings, notes } = &mut *self.reading;
         if self.has_main {
             settings.pooler = PoolerSettings::of_pgbouncer();
-            notes.places.retain(|key, _| !key.starts_with("pooler."));
+            notes.positions.retain(|key, _| !key.starts_with("pooler."));
             let warning = Refusal::new("a second [pgbouncer]: what the first one set is forgotten");
-            notes.warn(warning, &here.place(0), "pooler");
+            notes.warn(warning, &here.position(0), "pooler");
         }
         self.has_main = true;
     }
@@ -177,17 +177,17 @@ impl Ini<'_, '_, '_> {
     fn pair(&mut self, key: &str, key_at: usize, text: &str, value_at: usize, here: Here<'_>) {
         if text.contains(char::REPLACEMENT_CHARACTER) {
             let refusal = Refusal::new("the value is not UTF-8");
-            return self.refuse(refusal, here.place(value_at), key);
+            return self.refuse(refusal, here.position(value_at), key);
         }
         match self.section {
             Part::Unknown => {}
             Part::Nothing => {
                 let refusal = Refusal::new("stands outside of any section");
-                self.refuse(refusal, here.place(key_at), key);
+                self.refuse(refusal, here.position(key_at), key);
             }
             Part::Main => {
-                let places = (here.place(key_at), here.place(value_at));
-                self.main(key, text, places);
+                let positions = (here.position(key_at), here.position(value_at));
+                self.main(key, text, positions);
             }
             Part::Databases | Part::Users | Part::Peers => {
                 let kind = match self.section {
@@ -195,13 +195,16 @@ impl Ini<'_, '_, '_> {
                     Part::Users => "users",
                     _ => "peers",
                 };
-                let place = here.place(key_at);
-                self.reading.notes.places.insert(path(&[kind, key]), place);
+                let position = here.position(key_at);
+                self.reading
+                    .notes
+                    .positions
+                    .insert(path(&[kind, key]), position);
                 match pairs::read(text) {
                     Ok(found) => self.named(kind, key, &found, value_at, here),
                     Err(BadLine { at, why }) => {
-                        let place = here.place(value_at + at);
-                        self.refuse(Refusal::new(why), place, &path(&[kind, key]));
+                        let position = here.position(value_at + at);
+                        self.refuse(Refusal::new(why), position, &path(&[kind, key]));
                     }
                 }
             }
@@ -209,16 +212,21 @@ impl Ini<'_, '_, '_> {
     }
 
     /// One key of `[pgbouncer]`.
-    fn main(&mut self, key: &str, text: &str, (key_place, value_place): (Place, Place)) {
+    fn main(
+        &mut self,
+        key: &str,
+        text: &str,
+        (key_position, value_position): (Position, Position),
+    ) {
         let Reading { settings, notes } = &mut *self.reading;
         let parts = ["pooler", key];
         if let Some(warning) = unserved::warning(key, text) {
-            notes.warn(Refusal::new(warning), &value_place, &path(&parts));
+            notes.warn(Refusal::new(warning), &value_position, &path(&parts));
         }
         let entry = Entry {
             parts: &parts,
-            key_place,
-            value_place,
+            key_position,
+            value_position,
         };
         let text = value::without_sign(key, text);
         let target = &mut settings.pooler;
@@ -250,8 +258,8 @@ impl Ini<'_, '_, '_> {
             let parts = [kind, name, key];
             let entry = Entry {
                 parts: &parts,
-                key_place: here.place(value_at + pair.key_at),
-                value_place: here.place(value_at + pair.value_at),
+                key_position: here.position(value_at + pair.key_at),
+                value_position: here.position(value_at + pair.value_at),
             };
             let text = &pair.value;
             match kind {
@@ -298,7 +306,7 @@ fn set<S>(
                 text.clone_into(&mut place.text);
             }
         }
-        Err(refusal) => notes.refuse(refusal, &entry.value_place, &path(entry.parts)),
+        Err(refusal) => notes.refuse(refusal, &entry.value_position, &path(entry.parts)),
     }
 }
 
@@ -321,7 +329,7 @@ fn advise(notes: &mut Notes<'_>, entry: &Entry<'_>, text: &str) {
         _ => None,
     };
     if let Some(warning) = warning {
-        notes.warn(warning, &entry.value_place, &path(entry.parts));
+        notes.warn(warning, &entry.value_position, &path(entry.parts));
     }
 }
 
@@ -340,7 +348,7 @@ fn protocols(notes: &mut Notes<'_>, entry: &Entry<'_>, text: &str) -> Given {
         "{} is not spoken here, TLS below 1.2 is unsafe: {kept} is",
         old.join(", ")
     ));
-    notes.warn(warning, &entry.value_place, &path(entry.parts));
+    notes.warn(warning, &entry.value_position, &path(entry.parts));
     Given::Text(kept)
 }
 

@@ -1,6 +1,6 @@
 //! Statements that name something of the session: prepared statements, channels, cursors, temporary objects.
 
-use crate::protocol::effects::{Effect, PinReason, Place, calls, of_statement};
+use crate::protocol::effects::{Effect, Extent, PinReason, calls, of_statement};
 use crate::protocol::sql::{Cursor, Name, Statement};
 
 /// The effects of PREPARE, EXECUTE, DEALLOCATE, DISCARD, LISTEN, UNLISTEN, NOTIFY, DECLARE, CLOSE, LOAD; the cursor stands behind
@@ -53,7 +53,7 @@ fn discard(mut cursor: Cursor<'_>, found: &mut Vec<Effect>) {
     }
 }
 
-fn placed(cursor: &mut Cursor<'_>) -> Option<(Name, Place)> {
+fn placed(cursor: &mut Cursor<'_>) -> Option<(Name, Extent)> {
     let token = *cursor.statement.tokens.get(cursor.at)?;
     let name = cursor.name()?;
     Some((name, (token.start, token.end)))
