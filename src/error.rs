@@ -79,9 +79,9 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// How far the way to a server led.
+/// What was in the way to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum Obstacle {
     /// The host's name has no address.
     Name,
     /// Nobody answered there, or not in time.
@@ -90,7 +90,7 @@ pub enum Stop {
     Tls,
 }
 
-impl Stop {
+impl Obstacle {
     /// What to look at.
     const fn hint(self) -> &'static str {
         match self {
@@ -197,8 +197,8 @@ pub enum Error {
     },
     /// No connection to the server could be made.
     ServerUnreachable {
-        /// Where the way ended.
-        at: Stop,
+        /// What was in the way.
+        at: Obstacle,
         /// The address that was tried.
         address: String,
         /// What the system said.

@@ -20,7 +20,7 @@ use crate::admin::complaint::{About, Complaint};
 use crate::admin::control::{self, Outcome};
 use crate::admin::gather::Look;
 use crate::admin::numbers;
-use crate::admin::order::{Order, Refusal, Stop};
+use crate::admin::order::{Order, SetRefusal, Stop};
 use crate::admin::pause::{self, Progress, Wait};
 use crate::admin::routing;
 use crate::admin::show;
@@ -315,7 +315,7 @@ impl Console {
         let _ = self.orders.send(Order::Set { key, value, answer });
         let result = done
             .await
-            .unwrap_or_else(|_| Err(Refusal::from("the pooler is shutting down")));
+            .unwrap_or_else(|_| Err(SetRefusal::from("the pooler is shutting down")));
         result.map_err(|refusal| {
             warn!("SET failed: {}", refusal.detail);
             Complaint {

@@ -19,14 +19,14 @@ pub enum Stop {
 
 /// Why a SET is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct SetRefusal {
     /// What is wrong.
     pub detail: String,
     /// What to do about it.
     pub hint: Option<&'static str>,
 }
 
-impl From<&str> for Refusal {
+impl From<&str> for SetRefusal {
     fn from(detail: &str) -> Self {
         Self {
             detail: detail.to_owned(),
@@ -47,7 +47,7 @@ pub enum Order {
         /// The value, as typed.
         value: String,
         /// Told what a notice should say, or why it is not done.
-        answer: oneshot::Sender<Result<Option<String>, Refusal>>,
+        answer: oneshot::Sender<Result<Option<String>, SetRefusal>>,
     },
     /// Give everything to the process at the other end of this connection.
     HandOver(Homeless),

@@ -323,7 +323,7 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::net::names::Rules as NameRules;
+    use crate::net::names::NameRules;
     use crate::topology::choice::Memory;
     use crate::topology::cluster::Rules;
     use crate::topology::membership::LagLimits;

@@ -297,7 +297,7 @@ mod tests {
 
     use super::{Link, Request};
     use crate::config::url::Url;
-    use crate::net::names::{Names, Rules};
+    use crate::net::names::{NameRules, Names};
 
     /// What `answer`, said by a server to one request, is taken for.
     fn heard(answer: &'static [u8], most: usize) -> std::io::Result<(u16, Vec<u8>, bool)> {
@@ -313,7 +313,7 @@ mod tests {
             .build()
             .unwrap();
         let heard = runtime.block_on(async {
-            let names = Names::new(Rules {
+            let names = Names::new(NameRules {
                 max_ttl: Duration::from_secs(1),
                 nxdomain_ttl: Duration::from_secs(1),
                 resolv_conf: None,

@@ -23,7 +23,7 @@ use crate::net::resolver;
 
 /// For how long what is kept, and who is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub struct NameRules {
     /// How long addresses are kept.
     pub max_ttl: Duration,
     /// How long a failure is kept.
@@ -44,7 +44,7 @@ pub struct Found {
 /// All names that were asked for.
 #[derive(Debug)]
 pub struct Names {
-    rules: ArcSwap<Rules>,
+    rules: ArcSwap<NameRules>,
     known: DashMap<String, Arc<Name>>,
     /// Zones and their serial numbers, where one was told.
     zones: Mutex<BTreeMap<String, Option<u32>>>,
@@ -116,7 +116,7 @@ impl Name {
 
 impl Names {
     /// Knows no name yet.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: NameRules) -> Self {
         Self {
             rules: ArcSwap::from_pointee(rules),
             known: DashMap::new(),
@@ -125,7 +125,7 @@ impl Names {
     }
 
     /// Puts other rules in force, for answers that are yet to come.
-    pub fn follow(&self, rules: Rules) {
+    pub fn follow(&self, rules: NameRules) {
         self.rules.store(Arc::new(rules));
     }
 
@@ -318,12 +318,12 @@ fn has_grown(old: u32, new: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Names, Rules, has_grown, zone_of};
+    use super::{Answer, NameRules, Names, has_grown, zone_of};
     use crate::clock::Moment;
     use std::time::Duration;
 
     fn knowing_nothing() -> Names {
-        Names::new(Rules {
+        Names::new(NameRules {
             max_ttl: Duration::ZERO,
             nxdomain_ttl: Duration::ZERO,
             resolv_conf: Some("/nowhere".into()),

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 /// What the other process is told.
 #[derive(Debug)]
-pub enum Word {
+pub enum Tidings {
     /// A cancel request for one of its clients has come.
     Cancel {
         /// The client's key.
@@ -27,7 +27,7 @@ pub enum Word {
 /// The way to the process that this one takes over from.
 #[derive(Debug)]
 pub struct Elder {
-    way: UnboundedSender<Word>,
+    way: UnboundedSender<Tidings>,
     /// How many commands it was given, and how many it says it has carried out.
     given: AtomicU64,
     heeded: AtomicU64,
@@ -35,7 +35,7 @@ pub struct Elder {
 
 impl Elder {
     /// Reached by `way`.
-    pub fn at(way: UnboundedSender<Word>) -> Self {
+    pub fn at(way: UnboundedSender<Tidings>) -> Self {
         Self {
             way,
             given: AtomicU64::new(0),
@@ -47,13 +47,13 @@ impl Elder {
     pub async fn cancels(&self, key: &[u8]) -> bool {
         let (answer, done) = oneshot::channel();
         let key = key.to_vec();
-        self.way.send(Word::Cancel { key, answer }).is_ok() && done.await.unwrap_or(false)
+        self.way.send(Tidings::Cancel { key, answer }).is_ok() && done.await.unwrap_or(false)
     }
 
     /// Has it carry out an operator's command, too.
     pub fn command(&self, text: &str) {
         self.given.fetch_add(1, SeqCst);
-        let _ = self.way.send(Word::Command(text.to_owned()));
+        let _ = self.way.send(Tidings::Command(text.to_owned()));
     }
 
     /// It says that it has carried out so many commands, and has said how many servers it has since.
@@ -69,7 +69,7 @@ impl Elder {
     /// Says that this process was told to end.
     pub async fn end(&self) {
         let (said, done) = oneshot::channel();
-        if self.way.send(Word::Ending { said }).is_ok() {
+        if self.way.send(Tidings::Ending { said }).is_ok() {
             let _ = done.await;
         }
     }

@@ -7,7 +7,7 @@ use crate::auth::password::Verifier;
 use crate::config::routing::{LagBound, RoutingMode};
 use crate::config::settings::{DatabaseSettings, Settings};
 use crate::config::value::{Route, TlsMode};
-use crate::net::names::Rules as NameRules;
+use crate::net::names::NameRules;
 use crate::net::stream::SocketOptions;
 use crate::pools::deeds::Deeds;
 use crate::pools::policy::Upkeep;

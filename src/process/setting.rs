@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::admin::order::Refusal;
+use crate::admin::order::SetRefusal;
 use crate::config::change::Change;
 use crate::config::environment::Environment;
 use crate::config::ini::value::{self, Within};
@@ -30,7 +30,7 @@ const TLS_STAYS: &str = "TLS settings could not be applied, still using old conf
 ///
 /// # Errors
 /// Why it cannot be; then nothing has changed.
-pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<String>, Refusal> {
+pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<String>, SetRefusal> {
     let old = registry.settings.load_full();
     let is_pgbouncer = old.dialect == Dialect::PgBouncer;
     if is_pgbouncer && POOLER.key(key).is_some_and(|known| known.needs_restart) && !is_own(key) {
@@ -40,12 +40,12 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
     let new = changed(&old, key, value)?;
     let change = Change::between(&old, &new);
     if !change.needs_restart.is_empty() {
-        return Err(Refusal {
+        return Err(SetRefusal {
             detail: format!("{key} is read only when the process starts"),
             hint: Some("Change it in the configuration file, then restart."),
         });
     }
-    let refuse = |detail| Refusal { detail, hint: None };
+    let refuse = |detail| SetRefusal { detail, hint: None };
     let users = if old.pooler.auth_file == new.pooler.auth_file {
         registry.users.load().as_ref().clone()
     } else {
@@ -82,7 +82,7 @@ pub fn set(registry: &Arc<Registry>, key: &str, value: &str) -> Result<Option<St
 
 /// The settings with another value for a key of `[pooler]`, read and checked as if the environment had set it; under a
 /// `pgbouncer.ini`, as if it stood there.
-fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refusal> {
+fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, SetRefusal> {
     let is_pgbouncer = settings.dialect == Dialect::PgBouncer;
     let variable = format!("POOLER__POOLER__{}", key.to_uppercase());
     let set = Environment::from([(variable.as_str(), value)]);
@@ -105,7 +105,7 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refu
     }
     read.map(|read| read.settings).map_err(|problems| {
         let said: Vec<_> = problems.0.into_iter().map(said).collect();
-        Refusal {
+        SetRefusal {
             detail: said.join("\n"),
             hint: None,
         }
@@ -113,10 +113,10 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, Refu
 }
 
 /// Puts a value that is written as in a `pgbouncer.ini` in its place.
-fn write(settings: &mut Settings, key: &str, text: &str) -> Result<(), Refusal> {
+fn write(settings: &mut Settings, key: &str, text: &str) -> Result<(), SetRefusal> {
     let known = POOLER.key(key).filter(|_| !is_own(key));
-    let known = known.ok_or_else(|| Refusal::from("there is no such key"))?;
-    let refuse = |why: problem::Refusal| Refusal {
+    let known = known.ok_or_else(|| SetRefusal::from("there is no such key"))?;
+    let refuse = |why: problem::Refusal| SetRefusal {
         detail: format!("{key}: {}", why.message),
         hint: None,
     };

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// What is known of a function's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Nature {
     /// It only reads, and runs on a standby.
     Read,
     /// It runs the SQL in its arguments.
@@ -24,13 +24,13 @@ pub enum Verdict {
 
 /// Functions that are alike.
 struct Group {
-    verdict: Verdict,
+    nature: Nature,
     reason: &'static str,
     names: &'static str,
 }
 
 /// What is known of the built-in function `name`, and why.
-pub fn function(name: &[u8]) -> Option<(Verdict, &'static str)> {
+pub fn function(name: &[u8]) -> Option<(Nature, &'static str)> {
     FUNCTIONS.get(name).copied()
 }
 
@@ -57,7 +57,7 @@ pub fn is_operator(symbol: &[u8]) -> bool {
 
 /// What kind of word `word` is, in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Keyword {
     /// It names nothing unless quoted.
     Reserved,
     /// It may name columns and tables; before a parenthesis it is grammar of its own, not a function.
@@ -69,26 +69,26 @@ pub enum Word {
 }
 
 /// The kind of a keyword; `None` for every other word.
-pub fn word(word: &[u8]) -> Option<Word> {
+pub fn word(word: &[u8]) -> Option<Keyword> {
     WORDS.get(word).copied()
 }
 
-static FUNCTIONS: LazyLock<HashMap<&'static [u8], (Verdict, &'static str)>> = LazyLock::new(|| {
+static FUNCTIONS: LazyLock<HashMap<&'static [u8], (Nature, &'static str)>> = LazyLock::new(|| {
     let mut all = HashMap::new();
     for group in GROUPS {
         for name in group.names.split_ascii_whitespace() {
-            all.insert(name.as_bytes(), (group.verdict, group.reason));
+            all.insert(name.as_bytes(), (group.nature, group.reason));
         }
     }
     all
 });
 
-static WORDS: LazyLock<HashMap<&'static [u8], Word>> = LazyLock::new(|| {
+static WORDS: LazyLock<HashMap<&'static [u8], Keyword>> = LazyLock::new(|| {
     let kinds = [
-        (UNRESERVED, Word::Unreserved),
-        (FUNCTION_OR_TYPE, Word::FunctionOrType),
-        (SHAPES, Word::Shape),
-        (RESERVED, Word::Reserved),
+        (UNRESERVED, Keyword::Unreserved),
+        (FUNCTION_OR_TYPE, Keyword::FunctionOrType),
+        (SHAPES, Keyword::Shape),
+        (RESERVED, Keyword::Reserved),
     ];
     let mut all = HashMap::new();
     for (words, kind) in kinds {
@@ -165,7 +165,7 @@ const OPERATORS: &str = "\
 
 const GROUPS: &[Group] = &[
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "PostgreSQL declares them IMMUTABLE: the same for the same arguments, on every node",
         names: "\
         abbrev abs acldefault acos acosd acosh area array_agg array_dims array_fill array_length array_lower \
@@ -207,7 +207,7 @@ const GROUPS: &[Group] = &[
         xml_is_well_formed_document xmlagg xmlcomment xmlexists xmlvalidate xpath xpath_exists",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "PostgreSQL declares them STABLE, and they only look",
         names: "\
         aclexplode age array_to_json array_to_string col_description concat concat_ws convert convert_from \
@@ -248,7 +248,7 @@ const GROUPS: &[Group] = &[
         txid_current_if_assigned txid_current_snapshot version websearch_to_tsquery xml_is_well_formed",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "IMMUTABLE or STABLE: the functions behind operators, casts and aggregates, called by name",
         names: "\
         aclcontains aclinsert aclitemeq aclitemout aclremove any_out anyarray_out anyarray_send anycompatible_out \
@@ -398,32 +398,32 @@ const GROUPS: &[Group] = &[
         xideq xideqint4 xidneq xidneqint4 xidout xidsend xml xml_out xml_send xmlconcat2",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "VOLATILE, yet they run on a standby. They only ask the clock, or for chance",
         names: "\
         clock_timestamp gen_random_uuid random timeofday",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "VOLATILE, yet they run on a standby. They wait, and nothing else",
         names: "\
         pg_sleep pg_sleep_for pg_sleep_until",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "VOLATILE, yet they run on a standby. They measure files that replicas have, too",
         names: "\
         pg_database_size pg_indexes_size pg_relation_size pg_table_size pg_tablespace_size pg_total_relation_size",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "VOLATILE, yet they run on a standby. They read what is replicated: partitions, large objects, the fate of transactions, a sequence, a row's newest version",
         names: "\
         currtid2 lo_get pg_get_multixact_members pg_partition_ancestors pg_partition_tree pg_sequence_last_value \
         pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status txid_status",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "VOLATILE, yet they run on a standby. They read what every node of a cluster has alike: the control file, versions of collations, what was built in",
         names: "\
         amvalidate current_query pg_collation_actual_version pg_control_checkpoint pg_control_init \
@@ -431,7 +431,7 @@ const GROUPS: &[Group] = &[
         pg_jit_available",
     },
     Group {
-        verdict: Verdict::Read,
+        nature: Nature::Read,
         reason: "Of newer servers than the one the lists above were made with, and they only look, or ask for chance",
         names: "\
         any_value array_reverse array_sample array_shuffle array_sort casefold crc32 crc32c date_add date_subtract \
@@ -439,33 +439,33 @@ const GROUPS: &[Group] = &[
         random_normal to_bin to_oct unicode_assigned uuid_extract_timestamp uuid_extract_version json_array json_arrayagg json_exists json_objectagg json_query json_table json_value uuidv4 uuidv7",
     },
     Group {
-        verdict: Verdict::Text,
+        nature: Nature::Text,
         reason: "They run SQL that stands in a string: read if that only reads",
         names: "\
         query_to_xml query_to_xml_and_xmlschema query_to_xmlschema table_to_xml table_to_xml_and_xmlschema \
         table_to_xmlschema ts_rewrite ts_stat",
     },
     Group {
-        verdict: Verdict::Write,
+        nature: Nature::Write,
         reason: "They read everything, views that write among it",
         names: "\
         database_to_xml database_to_xml_and_xmlschema schema_to_xml schema_to_xml_and_xmlschema",
     },
     Group {
-        verdict: Verdict::Write,
+        nature: Nature::Write,
         reason: "They take a transaction number, which a standby cannot",
         names: "\
         pg_current_xact_id txid_current",
     },
     Group {
-        verdict: Verdict::Write,
+        nature: Nature::Write,
         reason: "They speak of WAL being written, and fail during recovery",
         names: "\
         pg_backup_start pg_backup_stop pg_create_restore_point pg_current_wal_flush_lsn pg_current_wal_insert_lsn \
         pg_current_wal_lsn pg_logical_emit_message pg_switch_wal pg_walfile_name pg_walfile_name_offset",
     },
     Group {
-        verdict: Verdict::Write,
+        nature: Nature::Write,
         reason: "VOLATILE, and they write, lock, signal or steer the server",
         names: "\
         binary_upgrade_create_empty_extension binary_upgrade_set_missing_value \
@@ -492,7 +492,7 @@ const GROUPS: &[Group] = &[
         plpgsql_validator postgresql_fdw_validator setval",
     },
     Group {
-        verdict: Verdict::Session,
+        nature: Nature::Session,
         reason: "They use or leave state of the session",
         names: "\
         currval cursor_to_xml cursor_to_xmlschema lastval lo_close lo_lseek lo_lseek64 lo_open lo_tell lo_tell64 \
@@ -504,7 +504,7 @@ const GROUPS: &[Group] = &[
         pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared set_config setseed",
     },
     Group {
-        verdict: Verdict::NodeLocal,
+        nature: Nature::NodeLocal,
         reason: "They speak of the node that answers, not of the data",
         names: "\
         inet_server_addr inet_server_port pg_backend_pid pg_blocking_pids pg_conf_load_time pg_current_logfile \
@@ -576,10 +576,10 @@ mod tests {
             "set_config",
             "lo_put",
         ] {
-            let verdict = function(name.as_bytes()).map(|found| found.0);
-            assert!(!matches!(verdict, None | Some(Verdict::Read)), "{name}");
+            let nature = function(name.as_bytes()).map(|found| found.0);
+            assert!(!matches!(nature, None | Some(Nature::Read)), "{name}");
         }
         assert_eq!(function(b"f_write"), None);
-        assert_eq!(function(b"random").unwrap().0, Verdict::Read);
+        assert_eq!(function(b"random").unwrap().0, Nature::Read);
     }
 }

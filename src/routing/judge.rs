@@ -5,7 +5,7 @@
 
 use crate::protocol::lexer::{Strings, cut, first_word};
 use crate::protocol::sql::statements;
-use crate::routing::builtin::{self, Verdict};
+use crate::routing::builtin::{self, Nature};
 use crate::routing::catalog::{Catalog, Path};
 use crate::routing::intent::{Intent, Why};
 use crate::routing::scan::{Call, Findings, Mention, scan};
@@ -156,18 +156,18 @@ impl Judge<'_> {
     }
 
     fn built_in(&self, call: &Call) -> Judgement {
-        let Some((verdict, reason)) = builtin::function(&call.name) else {
+        let Some((nature, reason)) = builtin::function(&call.name) else {
             return (
                 Intent::Write,
                 Why::Function(text(&call.name), UNKNOWN_FUNCTION),
             );
         };
-        let intent = match verdict {
-            Verdict::Read => return self.read(call),
-            Verdict::Text if self.texts_read(call) => Intent::Read,
-            Verdict::Text | Verdict::Write => Intent::Write,
-            Verdict::Session => Intent::Session,
-            Verdict::NodeLocal => Intent::NodeLocal,
+        let intent = match nature {
+            Nature::Read => return self.read(call),
+            Nature::Text if self.texts_read(call) => Intent::Read,
+            Nature::Text | Nature::Write => Intent::Write,
+            Nature::Session => Intent::Session,
+            Nature::NodeLocal => Intent::NodeLocal,
         };
         (intent, Why::Function(text(&call.name), reason))
     }
@@ -218,7 +218,7 @@ impl Judge<'_> {
         // It is not looked for SQL in SQL in SQL.
         let runs_more = found.calls.iter().any(|call| {
             call.texts.iter().any(|text| is_sql(text))
-                || matches!(builtin::function(&call.name), Some((Verdict::Text, _)))
+                || matches!(builtin::function(&call.name), Some((Nature::Text, _)))
         });
         (is_query || is_relation) && !runs_more && self.all(&found).0 == Intent::Read
     }

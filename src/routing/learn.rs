@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::protocol::lexer::{Strings, Token, cut};
 use crate::protocol::sql::{Name, Statement};
-use crate::routing::builtin::{self, Verdict};
+use crate::routing::builtin::{self, Nature};
 use crate::routing::catalog::{Catalog, Danger, Function, Operator, Path};
 use crate::routing::intent::Intent;
 use crate::routing::judge::{Judge, Lists};
@@ -407,7 +407,7 @@ fn is_dangerous(judge: &Judge<'_>, one: &Defined) -> bool {
         }
         matches!(
             builtin::function(&call.name),
-            Some((Verdict::Write | Verdict::Session, _))
+            Some((Nature::Write | Nature::Session, _))
         )
     });
     calls

@@ -8,7 +8,7 @@
 
 use crate::protocol::lexer::Kind;
 use crate::protocol::sql::{Name, Statement};
-use crate::routing::builtin::{self, Word};
+use crate::routing::builtin::{self, Keyword};
 
 /// All that a query names.
 #[derive(Debug, Default)]
@@ -215,7 +215,7 @@ impl Scan<'_> {
         }
         if statement.has(at + 1, b'(') && self.is_call(at, kind) {
             self.call(at);
-        } else if kind != Some(Word::Reserved)
+        } else if kind != Some(Keyword::Reserved)
             && let Some(name) = statement.name(at)
         {
             let schema = if is_part && at >= 2 {
@@ -233,13 +233,13 @@ impl Scan<'_> {
     }
 
     /// Whether the name at `at`, behind which a parenthesis opens, is called.
-    fn is_call(&self, at: usize, kind: Option<Word>) -> bool {
+    fn is_call(&self, at: usize, kind: Option<Keyword>) -> bool {
         let statement = self.statement;
         match kind {
             // TREAT calls a function named like the type.
-            Some(Word::Shape) => return statement.is(at, "treat"),
-            Some(Word::Reserved) => return false,
-            Some(Word::FunctionOrType | Word::Unreserved) | None => {}
+            Some(Keyword::Shape) => return statement.is(at, "treat"),
+            Some(Keyword::Reserved) => return false,
+            Some(Keyword::FunctionOrType | Keyword::Unreserved) | None => {}
         }
         if self.labels.binary_search(&at).is_ok() {
             return false;
@@ -354,7 +354,7 @@ impl Scan<'_> {
             Kind::Word => {
                 let is_part = at > 0 && statement.has(at - 1, b'.');
                 let kind = statement.name(at).and_then(|name| builtin::word(&name));
-                is_part || kind != Some(Word::Reserved) || statement.is_any(at, BEFORE)
+                is_part || kind != Some(Keyword::Reserved) || statement.is_any(at, BEFORE)
             }
             Kind::Mark(mark) => matches!(mark, b')' | b']'),
             Kind::Operator | Kind::Cast => false,

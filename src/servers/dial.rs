@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::value::TlsMode;
-use crate::error::{Error, Stop};
+use crate::error::{Error, Obstacle};
 use crate::net::names::Names;
 use crate::net::stream::{SocketOptions, Stream};
 use crate::protocol::message;
@@ -21,10 +21,10 @@ use crate::stats::census::{Census, ServerFacts};
 
 /// That `host` could not be reached, and why.
 pub fn unreachable(host: &Host, error: &io::Error) -> Error {
-    stopped(Stop::Address, host, error)
+    stopped(Obstacle::Address, host, error)
 }
 
-fn stopped(at: Stop, host: &Host, error: &io::Error) -> Error {
+fn stopped(at: Obstacle, host: &Host, error: &io::Error) -> Error {
     Error::ServerUnreachable {
         at,
         address: host.to_string(),
@@ -52,7 +52,7 @@ pub async fn connect(
         return stream.map_err(|error| failed(&error));
     }
     let found = names.addresses(&host.name).await;
-    let found = found.map_err(|error| stopped(Stop::Name, host, &error))?;
+    let found = found.map_err(|error| stopped(Obstacle::Name, host, &error))?;
     if found.is_fresh {
         census.only_at(&host.name, &found.addresses);
     }
@@ -93,7 +93,7 @@ async fn secure(
     let Some(tls) = tls.filter(|_| mode != TlsMode::Disable) else {
         return Ok(stream);
     };
-    let failed = |error: io::Error| stopped(Stop::Tls, host, &error);
+    let failed = |error: io::Error| stopped(Obstacle::Tls, host, &error);
     let mut out = BytesMut::new();
     message::ssl_request(&mut out);
     stream.write_all(&out).await.map_err(failed)?;
@@ -171,7 +171,7 @@ pub async fn ask_to_cancel(mut stream: Stream, host: &Host, key: &[u8]) -> Resul
 /// How a login that took longer than `limit` is told.
 pub fn too_late(host: &Host, limit: Duration) -> Error {
     Error::ServerUnreachable {
-        at: Stop::Address,
+        at: Obstacle::Address,
         address: host.to_string(),
         reason: format!("connect timeout: no answer within {limit:?}"),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::error::{Error, Stop};
+use crate::error::{Error, Obstacle};
 use crate::stats::census::{ClientFacts, ServerFacts};
 use crate::telemetry::log;
 
@@ -250,7 +250,7 @@ pub fn server_failed(who: Who<'_>, error: &Error, age: Duration, is_logged: bool
             refusal.message.as_str()
         }
         Error::ServerUnreachable {
-            at: Stop::Tls,
+            at: Obstacle::Tls,
             reason,
             ..
         } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Watching, watch};
 use crate::config::value::{LoadBalance, TlsMode};
 use crate::discovery::keepers::Keepers;
-use crate::net::names::{Names, Rules as NameRules};
+use crate::net::names::{NameRules, Names};
 use crate::net::stream::SocketOptions;
 use crate::servers::target::Target;
 use crate::topology::board::HoldLimits;

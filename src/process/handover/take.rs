@@ -23,7 +23,7 @@ use crate::net::letter::Letter;
 use crate::net::passing::{Packet, Way};
 use crate::net::socket;
 use crate::net::stream::Stream;
-use crate::pools::elder::{Elder, Word};
+use crate::pools::elder::{Elder, Tidings};
 use crate::pools::pool::Pool;
 use crate::pools::registry::Registry;
 use crate::process::listener::Listener;
@@ -90,7 +90,7 @@ fn until_ready(stream: &mut UnixStream) -> io::Result<Result<(), String>> {
 #[derive(Debug)]
 pub struct Legacy {
     way: Way,
-    words: UnboundedReceiver<Word>,
+    words: UnboundedReceiver<Tidings>,
     clients: usize,
     servers: usize,
 }
@@ -179,12 +179,12 @@ impl Legacy {
                 Some(word) = self.words.recv() => {
                     number += 1;
                     let letter = match word {
-                        Word::Cancel { key, answer } => {
+                        Tidings::Cancel { key, answer } => {
                             asked.insert(number, answer);
                             Letter::new(CANCEL).with("number", number).with_bytes("key", &key)
                         }
-                        Word::Command(text) => Letter::new(ORDER).with("text", text),
-                        Word::Ending { said } => {
+                        Tidings::Command(text) => Letter::new(ORDER).with("text", text),
+                        Tidings::Ending { said } => {
                             self.way.send(&Letter::new(ENDING).write(), &[]).await?;
                             drop(said);
                             continue;
