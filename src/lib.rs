@@ -15,7 +15,7 @@
 //! | 4 | [`net`], [`telemetry`], [`routing`]* | sockets and TLS; the log; which node a request wants |
 //! | 3 | [`protocol`]*, [`auth`]*, [`topology`]* | frames; proofs; the state of a cluster |
 //! | 2 | [`config`]*, [`stats`] | settings; counters and the census |
-//! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`] | failure, time and chance, passwords |
+//! | 1 | [`error`]*, [`clock`], [`secret`]*, [`thread`], [`locked`] | failure, time and chance, passwords, locks |
 //!
 //! `*` is pure: no socket, no task, no clock of its own. (Of [`config`], `load.rs` and `environment.rs` read files and the
 //! environment.)
@@ -64,6 +64,7 @@ pub mod clock;
 pub mod config;
 pub mod discovery;
 pub mod error;
+pub mod locked;
 pub mod net;
 pub mod pools;
 pub mod process;

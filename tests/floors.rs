@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("clock", 1),
     ("secret", 1),
     ("thread", 1),
+    ("locked", 1),
 ];
 
 fn floor(room: &str) -> Option<u32> {

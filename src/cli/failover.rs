@@ -4,7 +4,7 @@
 //! in its console; whether it is true is read in the tables.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use crate::cli::stage::DEMO;
 use crate::cli::tally::{Counts, Tally};
 use crate::cli::view::{cell, grouped};
 use crate::clock;
+use crate::locked::Locked;
 
 /// Before the primary is killed, and after the old one has come back.
 const CALM: Duration = Duration::from_secs(3);
@@ -222,7 +223,7 @@ impl Scene {
         work: impl FnOnce(&mut Cluster) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let cluster = Arc::clone(&self.cluster);
-        let work = move || work(&mut cluster.lock().unwrap_or_else(PoisonError::into_inner));
+        let work = move || work(&mut cluster.locked());
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| Problem::Protocol {
             what: "a step of the failover panicked",

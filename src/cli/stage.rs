@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::cli::cluster::{Auth, Cluster, Options, SUPERUSER, free_port};
 use crate::cli::driver::ACCOUNTS;
@@ -17,6 +17,7 @@ use crate::cli::problem::Problem;
 use crate::cli::server::{Server, until};
 use crate::cli::view::print;
 use crate::clock;
+use crate::locked::Locked;
 
 /// Whom the clients log in as, and the name of their database.
 pub const DEMO: &str = "demo";
@@ -47,10 +48,7 @@ impl Stage {
 
     /// The Unix socket of `node`.
     pub fn socket(&self, node: usize) -> PathBuf {
-        self.cluster
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .socket(node)
+        self.cluster.locked().socket(node)
     }
 
     /// The nodes' ports on 127.0.0.1.

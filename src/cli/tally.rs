@@ -4,8 +4,10 @@
 //! thousand clients cost no memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use crate::locked::Locked;
 
 /// Bits of a value that tell buckets of one octave apart.
 const FINE: u32 = 3;
@@ -112,20 +114,17 @@ pub struct Counts {
 impl Tally {
     /// Changes the counters.
     pub fn note(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.locked());
     }
 
     /// The counters now; the window goes on.
     pub fn glance(&self) -> Counts {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.locked().clone()
     }
 
     /// The counters now; what they hold as window becomes part of the total.
     pub fn look(&self) -> Counts {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.locked();
         let window = std::mem::take(&mut counts.window);
         counts.total.merge(&window);
         Counts {

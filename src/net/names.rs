@@ -12,13 +12,14 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
 use crate::clock::{self, Moment};
+use crate::locked::Locked;
 use crate::net::resolver;
 
 /// For how long what is kept, and who is asked.
@@ -88,7 +89,7 @@ pub struct ShownZone {
 
 impl Name {
     fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answer.locked()
     }
 
     fn still_good(&self, now: Moment) -> Option<Answer> {
@@ -249,7 +250,7 @@ impl Names {
     }
 
     fn lock_zones(&self) -> MutexGuard<'_, BTreeMap<String, Option<u32>>> {
-        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+        self.zones.locked()
     }
 
     fn all(&self) -> Vec<(String, Arc<Name>)> {

@@ -2,9 +2,10 @@
 //! database, as another user, in another mode.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::clock;
+use crate::locked::Locked;
 use crate::routing::standing::Mark;
 use crate::topology::view::ClusterView;
 
@@ -23,7 +24,7 @@ impl Deeds {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Mark>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.locked()
     }
 
     /// Somebody's write is about to be answered.

@@ -3,10 +3,11 @@
 //! A login would else copy, sort and write out every parameter of its servers; most clients of a database ask for the same ones.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 
+use crate::locked::Locked;
 use crate::protocol::message;
 use crate::protocol::parameters::{Interner, Parameters, is_carried};
 use crate::servers::server::Reported;
@@ -57,7 +58,7 @@ impl Greetings {
     ) -> Arc<Greeting> {
         let is_it =
             |one: &&Arc<Greeting>| Arc::ptr_eq(&one.reported, reported) && one.given == given;
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.locked();
         if let Some(known) = kept.iter().find(is_it) {
             return Arc::clone(known);
         }

@@ -4,7 +4,7 @@
 //! a session asks its group for the pool of the node it wants. What clients prepared, what they are welcomed with and what is
 //! counted belongs to the group, for a client may meet servers of all its pools.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::auth::password::Verifier;
 use crate::auth::scram::Keys;
 use crate::config::node::Node;
+use crate::locked::Locked;
 use crate::pools::greeting::Greetings;
 use crate::pools::limits::{Database, User};
 use crate::pools::listeners::Listeners;
@@ -116,13 +117,12 @@ impl Group {
 
     /// What a client hears at login: the parameters of the group's first server. `None` before one has logged in.
     pub fn welcome(&self) -> Option<Reported> {
-        let welcome = self.welcome.lock();
-        welcome.unwrap_or_else(PoisonError::into_inner).clone()
+        self.welcome.locked().clone()
     }
 
     /// Notes what a server reported at its login, where none has before.
     pub fn note_welcome(&self, reported: &Reported) {
-        let mut welcome = self.welcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut welcome = self.welcome.locked();
         if welcome.is_none() {
             *welcome = Some(Arc::clone(reported));
             self.has_welcome.notify_waiters();
@@ -131,29 +131,27 @@ impl Group {
 
     /// Forgets what servers reported: the next ones may say something else.
     pub fn forget_welcome(&self) {
-        *self.welcome.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.welcome.locked() = None;
     }
 
     /// The keys that a client's SCRAM login gave, for logging in to servers whose password is known only as a verifier.
     pub fn keys(&self) -> Option<Arc<Keys>> {
-        let keys = self.keys.lock();
-        keys.unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys.locked().clone()
     }
 
     /// Notes the keys of a client's SCRAM login.
     pub fn learn_keys(&self, keys: Arc<Keys>) {
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+        *self.keys.locked() = Some(keys);
     }
 
     /// The password that a client's login found, where the settings have none.
     pub fn password(&self) -> Option<Verifier> {
-        let password = self.password.lock();
-        password.unwrap_or_else(PoisonError::into_inner).clone()
+        self.password.locked().clone()
     }
 
     /// Notes the password that a client's login found; whether it is another than before.
     pub fn learn_password(&self, found: &Verifier) -> bool {
-        let mut known = self.password.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.password.locked();
         let is_new = known.as_ref() != Some(found);
         *known = Some(found.clone());
         is_new

@@ -4,8 +4,9 @@
 //! noted, since its client may have got a server by then: as in PgBouncer, who closes one opens one, and as many servers are there as before.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use crate::locked::Locked;
 use crate::pools::pool::Pool;
 
 /// How many there are, of at most so many.
@@ -66,12 +67,12 @@ impl Quota {
 
     /// Notes for whom a place is being freed.
     pub fn promise(&self, heir: &Arc<Pool>) {
-        *self.heir.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(heir);
+        *self.heir.locked() = Arc::downgrade(heir);
     }
 
     /// The pool that a free place was promised to.
     pub fn take_heir(&self) -> Option<Arc<Pool>> {
-        let mut heir = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heir = self.heir.locked();
         std::mem::take(&mut *heir).upgrade()
     }
 

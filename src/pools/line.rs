@@ -5,12 +5,13 @@
 //! server that was given to it in that very moment comes back.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::locked::Locked;
 use crate::thread;
 
 /// How much longer another worker's oldest must have waited.
@@ -64,7 +65,7 @@ impl<S> Spot<S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Turn<S>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turn.locked()
     }
 
     /// What has come.

@@ -12,7 +12,7 @@
 //! Must never happen: a client that was told that it listens misses a notification and is not told.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
+use crate::locked::Locked;
 use crate::pools::dialer;
 use crate::pools::mailbox::Mailbox;
 use crate::pools::pool::Pool;
@@ -81,7 +82,7 @@ impl State {
 
 impl Listeners {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 
     /// From now on what is notified on `channel` is to go to `mailbox`, too.

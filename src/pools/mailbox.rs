@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::Error;
+use crate::locked::Locked;
 use crate::stats::census::ClientCard;
 
 /// So many bytes may wait for one client; one that does not read is ended then.
@@ -42,7 +43,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.locked()
     }
 
     /// Puts a message in: a notification of `channel`, or something for everybody.

@@ -21,7 +21,7 @@ mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwap;
 
@@ -31,6 +31,7 @@ pub use self::lending::{Asked, Asker};
 pub use self::passing::Away;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
+use crate::locked::Locked;
 use crate::pools::group::Group;
 use crate::pools::guest::Guest;
 use crate::pools::limits::{Database, User};
@@ -190,7 +191,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 
     /// The counts of this worker.

@@ -6,7 +6,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{self, Moment};
 use crate::config::routing::Consistency;
+use crate::locked::Locked;
 use crate::pools::deeds::Deeds;
 use crate::routing::balance::{Ejected, Load};
 use crate::routing::cache::Cache;
@@ -134,7 +135,7 @@ impl Routes {
     }
 
     fn loads(&self) -> MutexGuard<'_, HashMap<NodeId, Load>> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loads.locked()
     }
 
     fn with(&self, node: NodeId, job: impl FnOnce(&mut Load)) {
@@ -178,8 +179,7 @@ impl Routes {
 
     /// Lists where a request went.
     pub fn list(&self, decision: Decision) {
-        let listed = self.decisions.lock();
-        let mut listed = listed.unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.decisions.locked();
         if listed.len() == LISTED {
             listed.pop_front();
         }
@@ -188,8 +188,7 @@ impl Routes {
 
     /// What is listed, the latest last.
     pub fn decisions(&self) -> Vec<Decision> {
-        let listed = self.decisions.lock();
-        let listed = listed.unwrap_or_else(PoisonError::into_inner);
+        let listed = self.decisions.locked();
         listed.iter().cloned().collect()
     }
 
@@ -218,7 +217,7 @@ impl Routes {
     }
 
     fn lock_loaded(&self) -> MutexGuard<'_, Arc<Catalog>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loaded.locked()
     }
 
     /// The catalog has been loaded. Where code has changed meanwhile that is worth nothing; where it says nothing new, what is known by

@@ -1,7 +1,7 @@
 //! Clusters are watched on a thread of their own; a reload changes what is watched.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
@@ -13,6 +13,7 @@ use crate::config::value::LoadBalance;
 use crate::discovery::keepers::Keepers;
 use crate::discovery::memory;
 use crate::discovery::watcher::{self, Watch, Watcher, Watching};
+use crate::locked::Locked;
 use crate::pools::follow;
 use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
@@ -82,7 +83,7 @@ impl Clusters {
     /// Watches what the settings say now.
     pub fn follow(&self, registry: &Arc<Registry>) {
         let settings = registry.settings.load_full();
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.watches.locked();
         watches.retain(|name, _| settings.clusters.contains_key(name));
         registry
             .boards

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwapOption;
 
 use dashmap::DashMap;
 
+use crate::locked::Locked;
 use crate::protocol::commits::{Commit, commit};
 use crate::protocol::suspects::Suspects;
 use crate::protocol::traces::{Traces, traces};
@@ -247,8 +248,7 @@ impl Dictionary {
     }
 
     fn lock_generation(&self) -> MutexGuard<'_, u64> {
-        let generation = self.code_generation.lock();
-        generation.unwrap_or_else(PoisonError::into_inner)
+        self.code_generation.locked()
     }
 
     /// The catalog was read long ago: somebody is to read it again.

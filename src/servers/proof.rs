@@ -3,7 +3,7 @@
 //! PBKDF2 never runs on a thread that serves clients, and never with more iterations than a sane server asks for; the keys are
 //! kept, so that the next login costs none.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 
@@ -12,6 +12,7 @@ use crate::auth::scram::client::Client;
 use crate::auth::scram::{self, Keys, ScramError};
 use crate::clock;
 use crate::error::{Error, Refusal};
+use crate::locked::Locked;
 use crate::net::stream::Stream;
 use crate::protocol::fields::{self, AuthenticationRequest};
 use crate::protocol::message;
@@ -36,7 +37,7 @@ impl Derived {
         salt: &[u8],
         iterations: u32,
     ) -> Result<Arc<Keys>, Error> {
-        if let Some((known, count, keys)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some((known, count, keys)) = &*self.0.locked()
             && (known.as_slice(), *count) == (salt, iterations)
         {
             return Ok(Arc::clone(keys));
@@ -45,7 +46,7 @@ impl Derived {
         let derive = move || {
             let keys = Arc::new(scram::derive(secret.expose(), &salt, iterations));
             let known = Some((salt, iterations, Arc::clone(&keys)));
-            *kept.lock().unwrap_or_else(PoisonError::into_inner) = known;
+            *kept.locked() = known;
             keys
         };
         let derived = tokio::task::spawn_blocking(derive).await;
@@ -54,7 +55,7 @@ impl Derived {
 
     /// Forgets them: the password has changed.
     pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.locked() = None;
     }
 }
 

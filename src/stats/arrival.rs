@@ -4,11 +4,12 @@
 //! a login that takes too long, and an operator who kills it. SHOW SOCKETS tells of it, and once only the first server of its pool is missing SHOW CLIENTS does,
 //! too: to its pool it is a client that waits.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::locked::Locked;
 use crate::stats::census::ClientFacts;
 
 /// What is known of a connection before its login is done.
@@ -65,7 +66,7 @@ impl Arrival {
     }
 
     fn notice(&self) -> MutexGuard<'_, Notice> {
-        self.notice.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notice.locked()
     }
 
     /// Ends the login.
@@ -97,12 +98,12 @@ impl Arrival {
             user: user.to_owned(),
             database: database.to_owned(),
         };
-        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        *self.name.locked() = Some(name);
     }
 
     /// What the startup packet said; `None` before it came.
     pub fn name(&self) -> Option<Name> {
-        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = self.name.locked();
         name.clone()
     }
 

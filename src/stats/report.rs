@@ -5,11 +5,12 @@
 //! is per transaction, per query and per server assigned.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::locked::Locked;
 use crate::stats::counters::{Totals, micros};
 
 /// The name under which the console's commands and logins are counted.
@@ -97,14 +98,14 @@ impl Ledger {
 
     /// Notes what the counters show at the end of a `stats_period`.
     pub fn turn_page(&self, now: Moment, totals: PerDatabase) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.locked();
         let last = std::mem::replace(&mut pages.newer, Page { at: now, totals });
         pages.older = last;
     }
 
     /// The report, when the counters show `totals` now.
     pub fn report(&self, totals: PerDatabase) -> Report {
-        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = self.pages.locked();
         let span = pages.newer.at.since(pages.older.at);
         let averages_of = |name: &str| {
             let of = |page: &Page| page.totals.get(name).copied().unwrap_or_default();

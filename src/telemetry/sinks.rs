@@ -7,12 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tracing::Level;
 
 use crate::clock;
 use crate::config::settings::PoolerSettings;
+use crate::locked::Locked;
 
 /// The socket of the system's log.
 const SYSLOG: &str = "/dev/log";
@@ -70,7 +71,7 @@ impl Sinks {
     pub fn follow(&self, settings: &PoolerSettings) -> Result<(), String> {
         let mut problems = Vec::new();
         let mut open = Open::default();
-        let mut now = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.open.locked();
         if let Some(path) = &settings.logfile {
             match OpenOptions::new().append(true).create(true).open(path) {
                 Ok(file) => open.file = Some(file),
@@ -100,7 +101,7 @@ impl Sinks {
 
     /// Writes `line`, which ends with a newline; `said` is the same without time and level, for syslog.
     pub fn write(&self, level: Level, line: &[u8], said: &[u8]) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.locked();
         if !self.is_quiet {
             let _ = io::stderr().write_all(line);
         }

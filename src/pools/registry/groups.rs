@@ -1,12 +1,13 @@
 //! All pools and their groups: found, made, planned, and dropped when nobody uses them.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use super::Registry;
 use crate::auth::password::Verifier;
 use crate::config::node::Node;
 use crate::config::settings::{FALLBACK, Settings};
 use crate::config::value::PoolMode;
+use crate::locked::Locked;
 use crate::pools::group::Group;
 use crate::pools::limits::Database;
 use crate::pools::plan::{Plan, plan};
@@ -75,7 +76,7 @@ impl Registry {
     }
 
     fn private_pools(&self) -> Vec<Arc<Pool>> {
-        let private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        let private = self.private.locked();
         private.iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -215,7 +216,7 @@ impl Registry {
             group.learn_keys(keys);
         }
         let pool = Pool::guest(host, &group, plan);
-        let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut private = self.private.locked();
         private.retain(|known| known.strong_count() > 0);
         private.push(Arc::downgrade(&pool));
         Some(pool)

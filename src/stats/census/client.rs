@@ -4,13 +4,14 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::task::Waker;
 
 use super::order::{ORDERS, Order};
 use super::replication::Replication;
 use super::shown::Shown;
 use crate::clock::Moment;
+use crate::locked::Locked;
 
 /// Where a client stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,7 +264,7 @@ impl ClientCard {
 
     /// The limits in force.
     pub fn limits(&self) -> ClientLimits {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.limits.locked()
     }
 
     /// Whether it stands idle and no limit will ever end that: so most of many clients stand, and the answer costs no lock.
@@ -276,7 +277,7 @@ impl ClientCard {
     pub fn set_limits(&self, limits: ClientLimits) {
         self.may_idle
             .store(limits.client_idle_timeout == 0, Relaxed);
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *self.limits.locked() = limits;
     }
 
     /// The client's `application_name`.

@@ -1,6 +1,8 @@
 //! A text of a card that its task writes and the console reads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::locked::Locked;
 
 /// The text as it is now.
 #[derive(Debug, Default)]
@@ -19,6 +21,6 @@ impl Shown {
     }
 
     fn lock(&self) -> MutexGuard<'_, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 }
