@@ -29,7 +29,7 @@ use crate::process::clusters::Clusters;
 use crate::process::handover::give::{self, Estate, Outcome};
 use crate::process::handover::take::Legacy;
 use crate::process::lasting;
-use crate::process::listener;
+use crate::process::listener::{self, Listener};
 use crate::process::pidfile::PidFile;
 use crate::process::reload::{self, Loaded, Source};
 use crate::process::setting;
@@ -111,14 +111,7 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
         info!("{line}");
     }
     let workers = worker_count(&loaded.settings);
-    let registry = Registry::new(
-        loaded.settings,
-        loaded.users,
-        loaded.client_tls,
-        loaded.server_tls,
-        workers,
-    );
-    registry.access.store(Arc::new(loaded.access));
+    let registry = registry_of(loaded, workers);
     let clusters = Clusters::start(&registry)?;
     let (orders, mut inbox) = unbounded_channel();
     let (way_out, leaving) = unbounded_channel();
@@ -135,14 +128,7 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
         Some(legacy) => legacy.listeners().await.map_err(lost_elder)?,
         None => listener::open(&registry.settings.load(), systemd::sockets()?)?,
     };
-    let listeners = listeners.into_iter().map(Arc::new).collect();
-    let workers: Result<Vec<_>, _> = (0..workers)
-        .map(|number| Worker::start(number, Arc::clone(&gate)))
-        .collect();
-    let workers =
-        Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
-    let acceptors = Acceptors::start(listeners, &workers, &registry)
-        .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
+    let (workers, acceptors) = start_threads(listeners, workers, &gate)?;
     begin_lasting(&registry);
     if let Some(legacy) = &mut legacy {
         legacy.begin().await.map_err(lost_elder)?;
@@ -151,13 +137,7 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
     let pidfile = settings.pooler.pidfile.as_deref();
     let pidfile = pidfile.map(PidFile::write).transpose()?;
     tell_that_it_is_up(&settings, workers.len());
-    let shared = Arc::clone(&registry);
-    lasting::task("status", move || systemd::show_status(Arc::clone(&shared)));
-    let threads = Arc::clone(&workers);
-    lasting::task("watchdog", move || {
-        systemd::give_signs_of_life(Arc::clone(&threads))
-    });
-    systemd::tell(Event::Ready);
+    tell_systemd(&registry, &workers);
     if let Some(legacy) = legacy {
         let taking = legacy.take_all(Arc::clone(&registry), Arc::clone(&workers));
         tokio::spawn(taking);
@@ -169,7 +149,7 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
         pidfile,
         leaving,
     };
-    let mut stop = match serve(&mut estate, &mut inbox, &source, &clusters).await {
+    let stop = match serve(&mut estate, &mut inbox, &source, &clusters).await {
         Over::Stop(stop) => stop,
         Over::Given => return Ok(()),
         Over::Rest(stop) => {
@@ -178,19 +158,73 @@ async fn live(loaded: Loaded, source: Source, elder: Option<UnixStream>) -> Resu
             return Ok(());
         }
     };
+    let ended = wind_up(&mut estate, settings.dialect, (stop, inbox)).await;
+    estate.acceptors.stop();
+    drop(signals);
+    drop(estate.pidfile);
+    ended
+}
+
+/// What everybody shares.
+fn registry_of(loaded: Loaded, workers: usize) -> Arc<Registry> {
+    let registry = Registry::new(
+        loaded.settings,
+        loaded.users,
+        loaded.client_tls,
+        loaded.server_tls,
+        workers,
+    );
+    registry.access.store(Arc::new(loaded.access));
+    registry
+}
+
+/// Starts the workers, and what deals connections to them.
+fn start_threads(
+    listeners: Vec<Listener>,
+    count: usize,
+    gate: &Arc<Gate>,
+) -> Result<(Arc<Vec<Worker>>, Acceptors), String> {
+    let listeners = listeners.into_iter().map(Arc::new).collect();
+    let workers: Result<Vec<_>, _> = (0..count)
+        .map(|number| Worker::start(number, Arc::clone(gate)))
+        .collect();
+    let workers =
+        Arc::new(workers.map_err(|error| format!("cannot start a worker thread: {error}"))?);
+    let acceptors = Acceptors::start(listeners, &workers, &gate.registry)
+        .map_err(|error| format!("cannot start an acceptor thread: {error}"))?;
+    Ok((workers, acceptors))
+}
+
+/// Tells systemd that the process is up, and from then on how it does.
+fn tell_systemd(registry: &Arc<Registry>, workers: &Arc<Vec<Worker>>) {
+    let shared = Arc::clone(registry);
+    lasting::task("status", move || systemd::show_status(Arc::clone(&shared)));
+    let threads = Arc::clone(workers);
+    lasting::task("watchdog", move || {
+        systemd::give_signs_of_life(Arc::clone(&threads))
+    });
+    systemd::tell(Event::Ready);
+}
+
+/// Stops the process in the way that was asked for.
+///
+/// # Errors
+/// A suspend was in progress, and is broken off as PgBouncer does.
+async fn wind_up(
+    estate: &mut Estate,
+    dialect: Dialect,
+    (mut stop, inbox): (Stop, UnboundedReceiver<Order>),
+) -> Result<(), String> {
+    let registry = Arc::clone(&estate.registry);
     tell_elder(&registry).await;
     // The console has gone on itself before it stops the process.
-    let breaks_off =
-        registry.go_on() && stop != Stop::Now && settings.dialect == Dialect::PgBouncer;
+    let breaks_off = registry.go_on() && stop != Stop::Now && dialect == Dialect::PgBouncer;
     if breaks_off {
         stop = Stop::Now;
     }
     systemd::tell(Event::Stopping);
     estate.acceptors.stop_tcp();
     end(&registry, (stop, inbox)).await;
-    estate.acceptors.stop();
-    drop(signals);
-    drop(estate.pidfile);
     if breaks_off {
         return Err("suspend was in progress, going down immediately".to_owned());
     }
