@@ -300,6 +300,11 @@ impl Dialogue<'_> {
             }
             Some(_) => {}
         }
+        Ok(self.step_failed(view, size, code, run))
+    }
+
+    /// A step of an extended batch has failed, and with it all that was asked up to the next Sync.
+    fn step_failed(&mut self, view: &[u8], size: usize, code: &[u8], run: &mut Run<'_>) -> Look {
         self.note_failure();
         self.end_copy();
         let named = match self.server.pipeline.front() {
@@ -330,11 +335,11 @@ impl Dialogue<'_> {
         }
         self.server.skipping = !sync_was_sent;
         self.server.batch_open = self.server.batch_open && sync_was_sent;
-        Ok(if is_refusal || is_retold {
+        if is_refusal || is_retold {
             Look::Hide(size)
         } else {
             Look::Pass(size)
-        })
+        }
     }
 
     /// The server has failed what was sent in the place of a text that is refused: the client hears why.
