@@ -102,38 +102,8 @@ pub fn plan(
 ) -> Plan {
     let all = &settings.pooler;
     let mode = settings.effective_pool_mode(name, user);
-    let startup = [
-        ("client_encoding", &database.client_encoding),
-        ("DateStyle", &database.datestyle),
-        ("TimeZone", &database.timezone),
-        ("application_name", &database.application_name),
-    ];
-    let target = target::Target {
-        hosts: settings
-            .server_hosts(name)
-            .into_iter()
-            .map(|(name, port)| Host { name, port })
-            .collect(),
-        balance: settings.load_balance(name).unwrap_or_default(),
-        dbname: settings.server_dbname(name).to_owned(),
-        user: user.to_owned(),
-        password: database
-            .password
-            .as_ref()
-            .map(|secret| Verifier::parse(secret.expose()))
-            .or(password),
-        tls: settings.server_tls(database.cluster.as_deref()).mode,
-        cluster: database.cluster.clone(),
-        startup: startup
-            .into_iter()
-            .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))
-            .collect(),
-        connect_query: database.connect_query.clone(),
-        timeout: connect_limit(settings),
-        socket: socket_options(settings),
-    };
     Plan {
-        target: Arc::new(target),
+        target: Arc::new(target_of(settings, name, database, user, password)),
         tls_setup: tls_setup(settings, database.cluster.as_deref()),
         rules: Rules {
             mode,
@@ -176,6 +146,45 @@ pub fn plan(
             .then(|| Arc::new(splitting(settings, name, user))),
         deeds: None,
         is_forced: database.user.is_some(),
+    }
+}
+
+fn target_of(
+    settings: &Settings,
+    name: &str,
+    database: &DatabaseSettings,
+    user: &str,
+    password: Option<Verifier>,
+) -> target::Target {
+    let startup = [
+        ("client_encoding", &database.client_encoding),
+        ("DateStyle", &database.datestyle),
+        ("TimeZone", &database.timezone),
+        ("application_name", &database.application_name),
+    ];
+    target::Target {
+        hosts: settings
+            .server_hosts(name)
+            .into_iter()
+            .map(|(name, port)| Host { name, port })
+            .collect(),
+        balance: settings.load_balance(name).unwrap_or_default(),
+        dbname: settings.server_dbname(name).to_owned(),
+        user: user.to_owned(),
+        password: database
+            .password
+            .as_ref()
+            .map(|secret| Verifier::parse(secret.expose()))
+            .or(password),
+        tls: settings.server_tls(database.cluster.as_deref()).mode,
+        cluster: database.cluster.clone(),
+        startup: startup
+            .into_iter()
+            .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value)))
+            .collect(),
+        connect_query: database.connect_query.clone(),
+        timeout: connect_limit(settings),
+        socket: socket_options(settings),
     }
 }
 
