@@ -16,7 +16,7 @@ use crate::protocol::sides::Unnamed;
 use crate::routing::bond::Bond;
 use crate::routing::intent::Intent;
 use crate::routing::request::Cutter;
-use crate::routing::route::{Circumstances, Outcome, route};
+use crate::routing::route::{Ask, Circumstances, Outcome, route};
 use crate::routing::standing::Transaction;
 
 impl Session {
@@ -40,24 +40,13 @@ impl Session {
             self.give_up_ties();
             return Ok(Poll::Ready(Next::On));
         }
-        if self.held.is_empty() || (is_behind && gathered == self.held.len()) {
-            let read = with_scratch(|scratch| {
-                let read = self.read_client(cx, scratch);
-                if let Poll::Ready(Ok(count)) = &read {
-                    self.held.extend_from_slice(&scratch[..*count]);
-                }
-                read
-            });
-            match read {
-                Poll::Pending => {
-                    if let Some(split) = self.split() {
-                        split.gathered = gathered;
-                    }
-                    return Ok(Poll::Pending);
-                }
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Err(Error::ClientGone),
+        if (self.held.is_empty() || (is_behind && gathered == self.held.len()))
+            && self.poll_held(cx)?.is_pending()
+        {
+            if let Some(split) = self.split() {
+                split.gathered = gathered;
             }
+            return Ok(Poll::Pending);
         }
         let held = std::mem::take(&mut self.held);
         if held[0] == b'X' {
@@ -91,20 +80,39 @@ impl Session {
         if status == b'I' {
             return self.go_on_tied(cx).map(Poll::Ready);
         }
+        self.note_late(before.ask, status == b'E');
+        self.go_on(cx).map(Poll::Ready)
+    }
+
+    /// Reads more of what the client says, and holds it.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Error> {
+        let read = with_scratch(|scratch| {
+            let read = self.read_client(cx, scratch);
+            if let Poll::Ready(Ok(count)) = &read {
+                self.held.extend_from_slice(&scratch[..*count]);
+            }
+            read
+        });
+        match read {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(1..)) => Ok(Poll::Ready(())),
+            Poll::Ready(Ok(0) | Err(_)) => Err(Error::ClientGone),
+        }
+    }
+
+    /// Notes the transaction on the replica, where the request `first` began it together with what was read first.
+    fn note_late(&mut self, first: Ask, has_failed: bool) {
         if self.late.is_none() {
-            // It began in one request with what was read first.
-            let isolation = before.ask.begins.and_then(|modes| modes.isolation);
+            let isolation = first.begins.and_then(|modes| modes.isolation);
             let isolation = isolation.or(self.known_isolation());
-            let mut late = Late::of(before.ask.begins.unwrap_or_default());
+            let mut late = Late::of(first.begins.unwrap_or_default());
             late.modes.access = late.modes.access.or(self.default_access());
-            late.is_fixed =
-                isolation != Some(Isolation::ReadCommitted) || before.ask.bond != Bond::None;
+            late.is_fixed = isolation != Some(Isolation::ReadCommitted) || first.bond != Bond::None;
             self.late = Some(Box::new(late));
         }
         if let Some(late) = &mut self.late {
-            late.has_failed = status == b'E';
+            late.has_failed = has_failed;
         }
-        self.go_on(cx).map(Poll::Ready)
     }
 
     fn known_isolation(&mut self) -> Option<Isolation> {
