@@ -55,52 +55,7 @@ impl Bond {
                 {
                     worst = worst.and(Self::Lives);
                 }
-                Effect::Commit { .. }
-                | Effect::Rollback { .. }
-                | Effect::PrepareTransaction
-                // Within a transaction it says what that is, and a standby does not take it.
-                | Effect::Begin(Modes {
-                    access: Some(Access::ReadWrite),
-                    ..
-                })
-                | Effect::SetTransaction(_)
-                | Effect::Listen(_)
-                | Effect::Notify
-                | Effect::Unlocks
-                | Effect::Pins(
-                    PinReason::AdvisoryLock
-                    | PinReason::HeldCursor
-                    | PinReason::Sequence
-                    | PinReason::Load
-                    | PinReason::ReplicationOrigin,
-                ) => worst = Self::Primary,
-                Effect::Begin(_)
-                | Effect::Unlisten(_)
-                | Effect::UnlistenAll
-                | Effect::DiscardAll
-                | Effect::DiscardTemp
-                | Effect::DiscardSequences
-                | Effect::DiscardPlans
-                | Effect::Set { .. }
-                | Effect::Reset(_)
-                | Effect::ResetAll
-                | Effect::Prepare { .. }
-                | Effect::Execute { .. }
-                | Effect::Deallocate { .. }
-                | Effect::DeallocateAll
-                | Effect::Savepoint(_)
-                | Effect::RollbackTo(_)
-                | Effect::Release(_)
-                | Effect::Pins(
-                    PinReason::LargeObject
-                    | PinReason::TempTable
-                    | PinReason::NextVal
-                    | PinReason::Setting
-                    | PinReason::Function
-                    | PinReason::Unknown,
-                )
-                | Effect::Drops
-                | Effect::Closes => worst = worst.and(Self::Lives),
+                effect => worst = worst.and(Self::of_effect(effect)),
             }
         }
         // A lock of the transaction keeps nobody away from the primary.
@@ -108,6 +63,58 @@ impl Bond {
             worst = Self::Primary;
         }
         worst
+    }
+
+    /// Of one effect in a text; a COMMIT or ROLLBACK is one with something behind it.
+    fn of_effect(effect: &Effect) -> Self {
+        match effect {
+            Effect::Commit { .. }
+            | Effect::Rollback { .. }
+            | Effect::PrepareTransaction
+            // Within a transaction it says what that is, and a standby does not take it.
+            | Effect::Begin(Modes {
+                access: Some(Access::ReadWrite),
+                ..
+            })
+            | Effect::SetTransaction(_)
+            | Effect::Listen(_)
+            | Effect::Notify
+            | Effect::Unlocks
+            | Effect::Pins(
+                PinReason::AdvisoryLock
+                | PinReason::HeldCursor
+                | PinReason::Sequence
+                | PinReason::Load
+                | PinReason::ReplicationOrigin,
+            ) => Self::Primary,
+            Effect::Begin(_)
+            | Effect::Unlisten(_)
+            | Effect::UnlistenAll
+            | Effect::DiscardAll
+            | Effect::DiscardTemp
+            | Effect::DiscardSequences
+            | Effect::DiscardPlans
+            | Effect::Set { .. }
+            | Effect::Reset(_)
+            | Effect::ResetAll
+            | Effect::Prepare { .. }
+            | Effect::Execute { .. }
+            | Effect::Deallocate { .. }
+            | Effect::DeallocateAll
+            | Effect::Savepoint(_)
+            | Effect::RollbackTo(_)
+            | Effect::Release(_)
+            | Effect::Pins(
+                PinReason::LargeObject
+                | PinReason::TempTable
+                | PinReason::NextVal
+                | PinReason::Setting
+                | PinReason::Function
+                | PinReason::Unknown,
+            )
+            | Effect::Drops
+            | Effect::Closes => Self::Lives,
+        }
     }
 
     /// Of two texts in one request, `other` the later one.
