@@ -107,12 +107,32 @@ pub async fn demand(
     let is_listed = settings.dialect == Dialect::Native && settings.users.contains_key(user);
     let is_known = known.is_some() || is_listed;
     let verifier = known.and_then(|known| known.verifier);
-    let mut demand = Demand {
+    let demand = Demand {
         stream,
         frames,
         registry,
         user,
     };
+    let proof = demanded.proof();
+    let proven = shown(demand, demanded, is_known, verifier).await?;
+    let proven = proven.ok_or_else(|| failed(user, proof))?;
+    Ok(match name {
+        Some(name) => Proven {
+            user: name,
+            ..proven
+        },
+        None => proven,
+    })
+}
+
+/// What the client shows of what is demanded; `None` where it is not enough.
+async fn shown(
+    mut demand: Demand<'_>,
+    demanded: Demanded,
+    is_known: bool,
+    verifier: Option<Verifier>,
+) -> Result<Option<Proven>, Error> {
+    let user = demand.user;
     let without = |is_good: bool, verifier| {
         is_good.then_some(Proven {
             user: user.to_owned(),
@@ -127,8 +147,7 @@ pub async fn demand(
             keys: shown.keys,
         })
     };
-    let proof = demanded.proof();
-    let proven = match demanded {
+    Ok(match demanded {
         Demanded::Trust => without(is_known, verifier),
         Demanded::Certificate(map) => {
             let is_shown = standing::has_certificate(demand.stream, user, map.as_deref());
@@ -144,14 +163,6 @@ pub async fn demand(
         }
         Demanded::Md5 | Demanded::Scram => with(demand.scram(verifier).await?),
         Demanded::Nothing | Demanded::Ldap(_) | Demanded::Pam => None,
-    };
-    let proven = proven.ok_or_else(|| failed(user, proof))?;
-    Ok(match name {
-        Some(name) => Proven {
-            user: name,
-            ..proven
-        },
-        None => proven,
     })
 }
 
