@@ -313,6 +313,16 @@ pub fn parse(text: &str, role: Role) -> Result<Command, Complaint> {
     if to.is_some() && !matches!(entry.argument, Argument::Switchover) {
         return Err(invalid());
     }
+    made_of(entry, (argument, to), role, invalid)
+}
+
+/// The command that `entry` makes of its argument, and of what follows TO.
+fn made_of(
+    entry: &Entry,
+    (argument, to): (Option<String>, Option<String>),
+    role: Role,
+    invalid: impl Fn() -> Complaint + Copy,
+) -> Result<Command, Complaint> {
     let may = |needed: Role| {
         if role >= needed {
             Ok(())
