@@ -11,7 +11,7 @@ use crate::config::node::has_port;
 use crate::config::problem::{Refusal, path};
 use crate::config::schema::{Key, Section, key};
 use crate::config::server_tls;
-use crate::config::settings::Settings;
+use crate::config::settings::{DatabaseSettings, Settings};
 use crate::config::slot::{Given, Slot};
 use crate::config::value::{Route, TlsMode, TlsProtocols};
 use crate::secret::Secret;
@@ -297,76 +297,87 @@ impl Settings {
 /// Everything that is wrong with the clusters: a key, as its parts, and why.
 pub fn wrongs(settings: &Settings) -> Vec<(Vec<String>, Refusal)> {
     let mut found = Vec::new();
-    let mut note = |parts: &[&str], refusal| {
-        found.push((
-            parts.iter().map(|part| (*part).to_owned()).collect(),
-            refusal,
-        ));
+    let mut note = |parts: [&str; 3], refusal| {
+        found.push((parts.map(str::to_owned).to_vec(), refusal));
     };
     for (name, cluster) in &settings.clusters {
-        let key = |key| ["clusters", name.as_str(), key];
-        for (what, refusal) in keepers::wrongs(cluster) {
-            note(&key(what), refusal);
-        }
-        for (what, refusal) in server_tls::wrongs(settings, name, cluster) {
-            note(&key(what), refusal);
-        }
-        let is_told = !cluster.patroni.is_empty() || cluster.etcd.is_some();
-        if cluster.nodes.is_empty() && !is_told {
-            let refusal = Refusal::new("has no nodes");
-            note(
-                &key("nodes"),
-                refusal.hint("for example nodes = [\"10.0.0.11:5432\"]"),
-            );
-        }
-        let is_twice = |index: usize| {
-            let mut before = cluster.nodes[..index].iter();
-            before.any(|one| one.is_same_place(&cluster.nodes[index]))
-        };
-        if (0..cluster.nodes.len()).any(is_twice) {
-            note(&key("nodes"), Refusal::new("names a node twice"));
-        }
-        let spans = [
-            ("probe_interval", cluster.probe_interval),
-            ("probe_timeout", cluster.probe_timeout),
-            ("hold_timeout", cluster.hold_timeout),
-            ("max_lag", cluster.max_lag),
-        ];
-        for (what, _) in spans.iter().filter(|(_, span)| span.is_zero()) {
-            note(&key(what), Refusal::new("may not be 0"));
-        }
-        if settings.prober(name).is_none() {
-            let refusal = Refusal::new("nobody is named who asks the nodes about their state");
-            let hint = "set probe_user, a role without any privilege";
-            note(&key("probe_user"), refusal.hint(hint));
+        for (key, refusal) in wrongs_of_cluster(settings, name, cluster) {
+            note(["clusters", name, key], refusal);
         }
     }
     for (name, database) in &settings.databases {
-        let key = |key| ["databases", name.as_str(), key];
-        let Some(cluster) = &database.cluster else {
-            let alone = [
-                ("route", database.route.is_some()),
-                ("max_lag", database.max_lag.is_some()),
-                ("max_lag_bytes", database.max_lag_bytes.is_some()),
-                ("consistency", database.consistency.is_some()),
-                ("transactions", database.transactions.is_some()),
-            ];
-            for (what, _) in alone.iter().filter(|(_, is_set)| *is_set) {
-                let refusal = Refusal::new("needs a cluster: one server has no replicas");
-                note(&key(what), refusal.hint("set cluster, or leave it out"));
-            }
-            continue;
+        for (key, refusal) in wrongs_of_database(settings, database) {
+            note(["databases", name, key], refusal);
+        }
+    }
+    found
+}
+
+fn wrongs_of_cluster(
+    settings: &Settings,
+    name: &str,
+    cluster: &ClusterSettings,
+) -> Vec<(&'static str, Refusal)> {
+    let mut found = keepers::wrongs(cluster);
+    found.extend(server_tls::wrongs(settings, name, cluster));
+    let is_told = !cluster.patroni.is_empty() || cluster.etcd.is_some();
+    if cluster.nodes.is_empty() && !is_told {
+        let refusal = Refusal::new("has no nodes");
+        let hint = "for example nodes = [\"10.0.0.11:5432\"]";
+        found.push(("nodes", refusal.hint(hint)));
+    }
+    let is_twice = |index: usize| {
+        let mut before = cluster.nodes[..index].iter();
+        before.any(|one| one.is_same_place(&cluster.nodes[index]))
+    };
+    if (0..cluster.nodes.len()).any(is_twice) {
+        found.push(("nodes", Refusal::new("names a node twice")));
+    }
+    let spans = [
+        ("probe_interval", cluster.probe_interval),
+        ("probe_timeout", cluster.probe_timeout),
+        ("hold_timeout", cluster.hold_timeout),
+        ("max_lag", cluster.max_lag),
+    ];
+    let nothing = spans.into_iter().filter(|(_, span)| span.is_zero());
+    found.extend(nothing.map(|(key, _)| (key, Refusal::new("may not be 0"))));
+    if settings.prober(name).is_none() {
+        let refusal = Refusal::new("nobody is named who asks the nodes about their state");
+        let hint = "set probe_user, a role without any privilege";
+        found.push(("probe_user", refusal.hint(hint)));
+    }
+    found
+}
+
+fn wrongs_of_database(
+    settings: &Settings,
+    database: &DatabaseSettings,
+) -> Vec<(&'static str, Refusal)> {
+    let Some(cluster) = &database.cluster else {
+        let alone = [
+            ("route", database.route.is_some()),
+            ("max_lag", database.max_lag.is_some()),
+            ("max_lag_bytes", database.max_lag_bytes.is_some()),
+            ("consistency", database.consistency.is_some()),
+            ("transactions", database.transactions.is_some()),
+        ];
+        let set = alone.into_iter().filter(|(_, is_set)| *is_set);
+        let refusal = || {
+            let refusal = Refusal::new("needs a cluster: one server has no replicas");
+            refusal.hint("set cluster, or leave it out")
         };
-        if !settings.clusters.contains_key(cluster) {
-            let refusal = Refusal::new(format!("there is no cluster \"{cluster}\""));
-            let hint = format!("add [clusters.{}] with its nodes", path(&[cluster]));
-            note(&key("cluster"), refusal.hint(hint));
-        }
-        if database.host.is_some() {
-            let refusal = Refusal::new("stands beside host");
-            let hint = "a database is in a cluster, or on a host: keep one of the two";
-            note(&key("cluster"), refusal.hint(hint));
-        }
+        return set.map(|(key, _)| (key, refusal())).collect();
+    };
+    let mut found = Vec::new();
+    if !settings.clusters.contains_key(cluster) {
+        let refusal = Refusal::new(format!("there is no cluster \"{cluster}\""));
+        let hint = format!("add [clusters.{}] with its nodes", path(&[cluster]));
+        found.push(("cluster", refusal.hint(hint)));
+    }
+    if database.host.is_some() {
+        let refusal = Refusal::new("stands beside host");
+        let hint = "a database is in a cluster, or on a host: keep one of the two";
+        found.push(("cluster", refusal.hint(hint)));
     }
     found
 }
