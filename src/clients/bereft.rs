@@ -59,16 +59,7 @@ impl Session {
 
     /// The server is lost. True when the client stays all the same, and has been told.
     pub(super) fn survive(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let is_followed = self.course.is_some() && self.rules.mode != PoolMode::Session;
-        if !is_followed || !matches!(self.station, Station::Linked(_)) {
-            return Ok(false);
-        }
-        // What ties it to its server is gone with it, and cannot be given back.
-        if !self.side.keeps.pins.is_empty() {
-            return Ok(false);
-        }
-        // Nor is it known what it had set, when nobody has looked since.
-        if self.server().side.doubt.is_unseen() {
+        if !self.can_lose_its_server() {
             return Ok(false);
         }
         if self.may_unbind() {
@@ -81,26 +72,9 @@ impl Session {
         if self.is_within_frame() || !matches!(self.station, Station::Linked(_)) {
             return Ok(!matches!(self.station, Station::Linked(_)));
         }
-        // What was answered before may have been written.
-        self.note_link_over(clock::now());
-        let status = self.server().side.status;
-        let was_fenced = self.server().card.is_fenced();
-        let mut side = ServerSide::new(self.side.params.clone());
-        std::mem::swap(&mut side, &mut self.server().side);
-        (side.walk, side.doomed) = (Walk::default(), None);
-        (side.copying, side.doubtful_syncs) = (false, 0);
-        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
-            lease.end(Reason::Dirty);
-        }
-        self.card.link_to(0);
-        self.is_trying = false;
-        if let Some(course) = &self.course
-            && !was_fenced
-        {
-            course.bad_sign("a server was lost");
-        }
+        let mut side = self.part_from_server();
         let is_owed = !side.pipeline.is_empty() || side.batch_open;
-        let is_inside = status != b'I';
+        let is_inside = side.status != b'I';
         if is_inside && let Some(before) = side.settled.take() {
             // What the lost transaction SET is rolled back with it.
             self.side.params = before;
@@ -137,6 +111,39 @@ impl Session {
         told?;
         self.end_bereft();
         Ok(true)
+    }
+
+    /// Whether all that its server has of the client is known, and nothing ties it to this one.
+    fn can_lose_its_server(&mut self) -> bool {
+        let is_followed = self.course.is_some() && self.rules.mode != PoolMode::Session;
+        if !is_followed || !matches!(self.station, Station::Linked(_)) {
+            return false;
+        }
+        // What ties it to its server is gone with it, and cannot be given back. Nor is it known what it had set, when nobody has
+        // looked since.
+        self.side.keeps.pins.is_empty() && !self.server().side.doubt.is_unseen()
+    }
+
+    /// Closes the lost server; its side stays, as it was before the server went.
+    fn part_from_server(&mut self) -> ServerSide {
+        // What was answered before may have been written.
+        self.note_link_over(clock::now());
+        let was_fenced = self.server().card.is_fenced();
+        let mut side = ServerSide::new(self.side.params.clone());
+        std::mem::swap(&mut side, &mut self.server().side);
+        (side.walk, side.doomed) = (Walk::default(), None);
+        (side.copying, side.doubtful_syncs) = (false, 0);
+        if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
+            lease.end(Reason::Dirty);
+        }
+        self.card.link_to(0);
+        self.is_trying = false;
+        if let Some(course) = &self.course
+            && !was_fenced
+        {
+            course.bad_sign("a server was lost");
+        }
+        side
     }
 
     /// Counts what the loss of a server did to this client.
