@@ -280,19 +280,16 @@ async fn hear(login: &Login<'_>, stream: &mut Stream, frames: &mut Frames) -> Re
     }
 }
 
-fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCard) -> Box<Server> {
+/// What is known of a server that has said `key`.
+fn facts(login: &Login<'_>, stream: &Stream, key: &[u8], knocking: &ServerCard) -> ServerFacts {
     let split = |address: Address| match address {
         Address::Tcp(address) => (address.ip().to_string(), address.port()),
         Address::Unix => ("unix".to_owned(), login.host.port),
     };
     let ((address, port), (local_address, local_port)) =
         (split(stream.peer()), split(stream.local()));
-    let pid = heard
-        .key
-        .get(..4)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, u32::from_be_bytes);
-    let facts = ServerFacts {
+    let pid = key.get(..4).and_then(|bytes| bytes.try_into().ok());
+    ServerFacts {
         database: login.database.to_owned(),
         user: login.target.user.clone(),
         pool: login.pool,
@@ -304,10 +301,14 @@ fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCar
         tls: stream.tls_description().unwrap_or_default(),
         connected: knocking.facts.connected,
         descriptor: stream.number(),
-        pid,
+        pid: pid.map_or(0, u32::from_be_bytes),
         replication: knocking.facts.replication,
-    };
-    let now = clock::now();
+    }
+}
+
+fn welcome(login: &Login<'_>, stream: Stream, heard: Heard, knocking: &ServerCard) -> Box<Server> {
+    let facts = facts(login, &stream, &heard.key, knocking);
+    let (pid, now) = (facts.pid, clock::now());
     let card = Arc::new(ServerCard::new(knocking.id, facts, heard.key, now));
     if knocking.close_needed() {
         card.need_close();
