@@ -133,9 +133,6 @@ impl<'e> Reading<'e> {
             source: format!("environment variable {variable}"),
             ..Position::default()
         };
-        let refuse = |notes: &mut Notes<'_>, key: &str, refusal: Refusal| {
-            notes.refuse(refusal, &position, key);
-        };
         let (section, rest) = rest.split_once("__").unwrap_or((rest, ""));
         let section = section.to_lowercase();
         let (name, key) = match rest.rsplit_once("__") {
@@ -162,35 +159,24 @@ impl<'e> Reading<'e> {
             ("routing", None) => {
                 notes.set(&ROUTING, &mut settings.routing, &entry(&own), || Ok(value));
             }
-            ("users", Some(name)) => match listed(&settings.users, name) {
-                Ok(name) => {
-                    let target = settings.users.entry(name.clone()).or_default();
-                    notes.set(&USER, target, &entry(&[section, &name, key]), || Ok(value));
-                }
-                Err(refusal) => refuse(notes, section, refusal),
-            },
-            ("databases", Some(name)) => match listed(&settings.databases, name) {
-                Ok(name) => {
-                    let target = settings.databases.entry(name.clone()).or_default();
-                    let parts = [section, &name, key];
-                    notes.set(&DATABASE, target, &entry(&parts), || Ok(value));
-                }
-                Err(refusal) => refuse(notes, section, refusal),
-            },
-            ("clusters", Some(name)) => match listed(&settings.clusters, name) {
-                Ok(name) => {
-                    let target = settings.clusters.entry(name.clone()).or_default();
-                    let parts = [section, &name, key];
-                    notes.set(&CLUSTER, target, &entry(&parts), || Ok(value));
-                }
-                Err(refusal) => refuse(notes, section, refusal),
-            },
+            ("users", Some(name)) => {
+                let parts = [section, name, key];
+                notes.set_listed(&USER, &mut settings.users, parts, &position, value);
+            }
+            ("databases", Some(name)) => {
+                let parts = [section, name, key];
+                notes.set_listed(&DATABASE, &mut settings.databases, parts, &position, value);
+            }
+            ("clusters", Some(name)) => {
+                let parts = [section, name, key];
+                notes.set_listed(&CLUSTER, &mut settings.clusters, parts, &position, value);
+            }
             ("peers", Some(name)) => {
                 let target = settings.peers.entry(name.to_owned()).or_default();
                 notes.set(&PEER, target, &entry(&[section, name, key]), || Ok(value));
             }
             _ if value.is_off() && UNBUILT_SECTIONS.contains(&section) => {}
-            _ => refuse(notes, "", no_such_variable(section)),
+            _ => notes.refuse(no_such_variable(section), &position, ""),
         }
     }
 }
@@ -312,6 +298,28 @@ impl<'e> Notes<'e> {
             Err(Wrong::Key(refusal)) => self.refuse(refusal, &entry.key_position, &key),
             Err(Wrong::Value(refusal)) => self.refuse(refusal, &entry.value_position, &key),
         }
+    }
+
+    /// Takes the value of a variable at `position` for the one of `all` that it names, in whatever case.
+    fn set_listed<S: Default>(
+        &mut self,
+        section: &Section<S>,
+        all: &mut BTreeMap<String, S>,
+        [kind, name, key]: [&str; 3],
+        position: &Position,
+        value: Given,
+    ) {
+        let name = match listed(all, name) {
+            Ok(name) => name,
+            Err(refusal) => return self.refuse(refusal, position, kind),
+        };
+        let entry = Entry {
+            parts: &[kind, &name, key],
+            key_position: position.clone(),
+            value_position: position.clone(),
+        };
+        let target = all.entry(name.clone()).or_default();
+        self.set(section, target, &entry, || Ok(value));
     }
 
     /// Takes the password from the file that `value` names, less the newline at its end.
