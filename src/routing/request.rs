@@ -403,18 +403,23 @@ fn read_some(bytes: &[u8], known: &mut impl Known, is_first: bool) -> Option<Ask
             return asked;
         }
         asked = Some(Asked {
-            ask: Ask {
-                intent: before.ask.intent.max(one.intent),
-                hint: both(one.hint, before.ask.hint),
-                begins: None,
-                bond: before.ask.bond.and(one.bond),
-                is_lone: false,
-                bar: None,
-            },
+            ask: both_asked(before.ask, one),
             size,
             is_whole: true,
             resets,
         });
+    }
+}
+
+/// What is asked for by two requests that are read as one.
+fn both_asked(before: Ask, one: Ask) -> Ask {
+    Ask {
+        intent: before.intent.max(one.intent),
+        hint: both(one.hint, before.hint),
+        begins: None,
+        bond: before.bond.and(one.bond),
+        is_lone: false,
+        bar: None,
     }
 }
 
