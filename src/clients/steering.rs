@@ -206,13 +206,7 @@ impl Session {
             Ok(outcome) => outcome,
             Err(way) => return Ok(way),
         };
-        let is_stray = matches!(
-            outcome,
-            Outcome::To(Route {
-                why: Reason::NoReplica,
-                ..
-            })
-        );
+        let is_stray = matches!(outcome, Outcome::To(route) if route.why == Reason::NoReplica);
         if is_stray {
             // It may only be that nobody knows yet how far they are.
             course.board.want_sample(now);
