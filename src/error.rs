@@ -348,6 +348,7 @@ impl Error {
     }
 
     /// Whose doing it is.
+    #[expect(clippy::too_many_lines, reason = "a plain table, one line per reason")]
     pub fn blame(&self) -> Blame {
         match self {
             Self::IdleTransactionTimeout(_)
@@ -387,7 +388,12 @@ impl Error {
             | Self::ServerProtocol(_)
             | Self::ServerDownAtLogin(_)
             | Self::QueryTimeout(_)
-            | Self::TransactionTimeout(_) => Blame::Server,
+            | Self::TransactionTimeout(_)
+            | Self::NoPrimary { .. }
+            | Self::NoReplica { .. }
+            | Self::OutcomeUnknown
+            | Self::TransactionLost
+            | Self::SnapshotOnReplica => Blame::Server,
             Self::QueryWaitTimeout(_)
             | Self::NoPlaceToListen(_)
             | Self::Pinned(..)
@@ -398,11 +404,6 @@ impl Error {
             | Self::AuthQuery(_)
             | Self::LoginMisconfigured
             | Self::Internal => Blame::Pooler,
-            Self::NoPrimary { .. }
-            | Self::NoReplica { .. }
-            | Self::OutcomeUnknown
-            | Self::TransactionLost
-            | Self::SnapshotOnReplica => Blame::Server,
             Self::PausedTooLong(_)
             | Self::DatabaseDisabled(_)
             | Self::AuthDatabaseDisabled(_)

@@ -10,6 +10,7 @@ const UNKNOWN: &str =
 
 impl Error {
     /// What happened, in a sentence.
+    #[expect(clippy::too_many_lines, reason = "a plain table, one line per reason")]
     pub fn message(&self) -> String {
         match self {
             Self::QueryWaitTimeout(_) | Self::Pinned(..) => {

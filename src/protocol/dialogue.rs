@@ -89,6 +89,10 @@ pub(super) fn head(view: &[u8]) -> (u8, Option<usize>) {
 ///
 /// `judge` gets the bytes in view and the run to put replacements into; `ended` the run, when the last byte of a frame is
 /// through.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one straight way, which every query takes"
+)]
 pub(super) fn walk<S>(
     state: &mut S,
     place: fn(&mut S) -> &mut Walk,

@@ -37,6 +37,10 @@ impl Dialogue<'_> {
         )
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one straight way, which every query takes"
+    )]
     fn reply(&mut self, view: &[u8], run: &mut Run<'_>) -> Result<Look, Error> {
         let (tag, size) = head(view);
         let Some(size) = size else {

@@ -160,6 +160,10 @@ impl Dialogue<'_> {
         self.extended(Owed::Refusal(Box::new(duplicate)));
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one straight way, which every query takes"
+    )]
     pub(super) fn bind(
         &mut self,
         view: &[u8],
