@@ -13,6 +13,7 @@ pub mod dice;
 pub mod explain;
 pub mod intent;
 pub mod judge;
+pub mod keywords;
 pub mod learn;
 pub mod normal;
 pub mod own;

@@ -8,7 +8,7 @@
 
 use crate::protocol::lexer::Kind;
 use crate::protocol::sql::{Name, Statement};
-use crate::routing::builtin::{self, Keyword};
+use crate::routing::keywords::{Keyword, keyword};
 
 /// All that a query names.
 #[derive(Debug, Default)]
@@ -207,7 +207,7 @@ impl Scan<'_> {
         let statement = self.statement;
         let is_part = at > 0 && statement.has(at - 1, b'.');
         let kind = match statement.tokens[at].kind {
-            Kind::Word if !is_part => statement.name(at).and_then(|name| builtin::word(&name)),
+            Kind::Word if !is_part => statement.name(at).and_then(|name| keyword(&name)),
             _ => None,
         };
         if statement.has(at + 1, b'.') {
@@ -278,7 +278,7 @@ impl Scan<'_> {
                 !is_part
                     && statement
                         .name(before)
-                        .is_some_and(|name| builtin::word(&name).is_some())
+                        .is_some_and(|name| keyword(&name).is_some())
             }
             _ => true,
         }
@@ -353,7 +353,7 @@ impl Scan<'_> {
         match statement.tokens[at].kind {
             Kind::Word => {
                 let is_part = at > 0 && statement.has(at - 1, b'.');
-                let kind = statement.name(at).and_then(|name| builtin::word(&name));
+                let kind = statement.name(at).and_then(|name| keyword(&name));
                 is_part || kind != Some(Keyword::Reserved) || statement.is_any(at, BEFORE)
             }
             Kind::Mark(mark) => matches!(mark, b')' | b']'),
