@@ -6,35 +6,25 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::pooler::{Pooler, as_somebody, filled, run, start_ini};
+use crate::support::pooler::{Pooler, as_somebody, filled, ini, run, start_ini};
 use crate::support::wire::{Login, PATIENCE, VERSION_3_2, Wire, startup_packet};
 
 /// A file with which `app` and `admin` come in by trust.
-const PLAIN: &str = "\
-; as PgBouncer's manual has it
-[databases]
-app = {server} dbname=app
-* = {server}
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir = {folder}
+fn plain() -> String {
+    let main = "\
 auth_type = trust
-auth_file = {folder}/users.txt
-admin_users = admin
 logfile = {folder}/p.log
 pidfile = {folder}/p.pid
 server_login_retry = 1
 ";
+    let ini = ini("app = {server} dbname=app\n* = {server}\n", main);
+    format!("; as PgBouncer's manual has it\n{ini}")
+}
 
 const USERS: &str = "\"app\" \"app\"\n\"admin\" \"admin\"\n\"md5_user\" \"md5-secret\"\n";
 
 fn start_with(more: &str) -> Pooler {
-    start_ini(
-        &[],
-        &[("p.ini", &format!("{PLAIN}{more}")), ("users.txt", USERS)],
-    )
+    start_ini(&[], &[("p.ini", &(plain() + more)), ("users.txt", USERS)])
 }
 
 fn rewrite(pooler: &Pooler, text: &str) {
@@ -155,7 +145,7 @@ fn a_reload_that_fails_changes_nothing_and_says_where() {
     let pooler = start_with("");
     rewrite(
         &pooler,
-        &format!("{PLAIN}max_client_conn = 1\nquery_timeout = 5s\n"),
+        &(plain() + "max_client_conn = 1\nquery_timeout = 5s\n"),
     );
     let failed = admin(&pooler).connect().query("RELOAD");
     let error = failed.error();
@@ -179,7 +169,7 @@ fn a_reload_forgets_what_the_file_forgets_but_for_keys_without_a_default() {
     let mut console = admin(&pooler).connect();
     rewrite(
         &pooler,
-        &PLAIN.replace("auth_file = {folder}/users.txt\n", ""),
+        &plain().replace("auth_file = {folder}/users.txt\n", ""),
     );
     console.query("RELOAD").good();
     let row = console
@@ -193,7 +183,7 @@ fn a_reload_forgets_what_the_file_forgets_but_for_keys_without_a_default() {
 #[test]
 fn a_key_that_needs_a_restart_keeps_its_value_and_is_named_in_the_log() {
     let pooler = start_with("");
-    rewrite(&pooler, &format!("{PLAIN}listen_backlog = 77\n"));
+    rewrite(&pooler, &(plain() + "listen_backlog = 77\n"));
     admin(&pooler).connect().query("RELOAD").good();
     let log = logfile(&pooler);
     let line = log.lines().find(|line| line.contains("listen_backlog"));
@@ -205,7 +195,7 @@ fn a_key_that_needs_a_restart_keeps_its_value_and_is_named_in_the_log() {
 
 #[test]
 fn a_database_keeps_its_forced_user_and_the_star_is_taken_back() {
-    let text = PLAIN.replace(
+    let text = plain().replace(
         "app = {server} dbname=app",
         "app = {server} dbname=app user=other",
     );
@@ -219,7 +209,7 @@ fn a_database_keeps_its_forced_user_and_the_star_is_taken_back() {
             .value("select 1"),
         "1"
     );
-    rewrite(&pooler, &PLAIN.replace("* = {server}\n", ""));
+    rewrite(&pooler, &plain().replace("* = {server}\n", ""));
     admin(&pooler).connect().query("RELOAD").good();
     assert_eq!(pooler.connect().value("select current_user"), "other");
     assert!(logfile(&pooler).contains("losing forced user not supported"));
@@ -322,7 +312,7 @@ fn a_server_that_refuses_the_login_is_heard_in_its_own_words_and_one_that_is_awa
         &[
             (
                 "p.ini",
-                &format!("{PLAIN}query_wait_timeout = 1\n")
+                &(plain() + "query_wait_timeout = 1\n")
                     .replace("app = {server}", "app = host=127.0.0.1 port=1"),
             ),
             ("users.txt", USERS),

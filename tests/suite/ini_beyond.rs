@@ -8,30 +8,20 @@ use std::thread;
 
 use crate::support::eventually;
 use crate::support::pgbouncer::{Side, Which};
-use crate::support::pooler::{Pooler, filled, start_ini};
+use crate::support::pooler::{Pooler, filled, ini, start_ini};
 use crate::support::postgres::postgres;
 use crate::support::tls::{Authority, Identity};
 use crate::support::wire::{Address, Client, PATIENCE, batch, cancel};
 
-const PLAIN: &str = "\
-[databases]
-app = {server} dbname=app
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir = {folder}
-auth_type = trust
-auth_file = {folder}/users.txt
-admin_users = admin
-logfile = {folder}/p.log
-server_login_retry = 1
-";
+fn plain() -> String {
+    let main = "auth_type = trust\nlogfile = {folder}/p.log\nserver_login_retry = 1\n";
+    ini("app = {server} dbname=app\n", main)
+}
 
 const USERS: &str = "\"app\" \"app\"\n\"admin\" \"admin\"\n";
 
 fn start_with(more: &str, files: &[(&str, &str)]) -> Pooler {
-    let ini = format!("{PLAIN}{more}");
+    let ini = plain() + more;
     let mut all = vec![("p.ini", ini.as_str()), ("users.txt", USERS)];
     all.extend(files);
     start_ini(&[], &all)
@@ -50,7 +40,7 @@ fn setting(console: &mut Client, key: &str) -> String {
 fn a_bad_file_at_a_reload_changes_nothing_and_is_named_with_its_line() {
     let pooler = start_with("", &[]);
     let mut console = pooler.console();
-    let line = PLAIN.lines().count() + 2;
+    let line = plain().lines().count() + 2;
     for bad in [
         "no_such_key = 1",
         "max_client_conn = many",
@@ -61,7 +51,7 @@ fn a_bad_file_at_a_reload_changes_nothing_and_is_named_with_its_line() {
         "[nonsense]",
         "no equals sign",
     ] {
-        let text = format!("{PLAIN}max_client_conn = 7\n{bad}\n");
+        let text = plain() + &format!("max_client_conn = 7\n{bad}\n");
         let text = filled(&text, &pooler.folder, pooler.port);
         fs::write(pooler.folder.join("p.ini"), text).unwrap();
         let before = logfile(&pooler).len();
@@ -75,7 +65,7 @@ fn a_bad_file_at_a_reload_changes_nothing_and_is_named_with_its_line() {
 
 #[test]
 fn a_second_header_takes_back_what_the_first_one_said() {
-    let text = format!("[pgbouncer]\nmax_client_conn = 7\n{PLAIN}");
+    let text = format!("[pgbouncer]\nmax_client_conn = 7\n{}", plain());
     let pooler = start_ini(&[], &[("p.ini", &text), ("users.txt", USERS)]);
     assert_eq!(setting(&mut pooler.console(), "max_client_conn"), "100");
 }
@@ -100,7 +90,7 @@ fn bad_lines_of_rules_are_left_out_and_rules_that_cannot_be_read_reject_everybod
 
 #[test]
 fn a_user_list_that_is_missing_at_the_start_is_told_and_nobody_is_known() {
-    let text = PLAIN.replace("users.txt", "gone.txt");
+    let text = plain().replace("users.txt", "gone.txt");
     let pooler = start_ini(&[], &[("p.ini", &text)]);
     // The file of the log is opened once the settings are known.
     assert!(pooler.log().contains("could not open auth_file "));
@@ -161,7 +151,7 @@ fn a_client_that_waits_for_the_first_server_of_its_pool_is_seen_to_wait() {
     // It accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let ini = PLAIN
+    let ini = plain()
         .replace("{server}", &format!("host=127.0.0.1 port={port}"))
         .replace("logfile = {folder}/p.log\n", "");
     for which in [Which::PgBouncer, Which::Pooler] {
@@ -221,7 +211,7 @@ fn a_cancel_request_is_a_row_of_its_own_until_it_is_delivered() {
     for which in [Which::PgBouncer, Which::Pooler] {
         let between = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = between.local_addr().unwrap().port();
-        let ini = PLAIN
+        let ini = plain()
             .replace("{server}", &format!("host=127.0.0.1 port={port}"))
             .replace("logfile = {folder}/p.log\n", "");
         let side = Side::start(which, &ini, USERS);

@@ -4,25 +4,19 @@ use std::fs;
 use std::thread;
 
 use crate::support::eventually;
-use crate::support::pooler::{Pooler, start_ini};
+use crate::support::pooler::{Pooler, ini, start_ini};
 use crate::support::postgres::postgres;
 use crate::support::wire::{Client, PATIENCE, batch};
 
-const INI: &str = "\
-[databases]
+const DATABASES: &str = "\
 app = {server} dbname=app
 one = {server} dbname=app pool_size=1
 few = {server} dbname=app max_db_connections=2
 away = host=127.0.0.1 port=1 dbname=app
 * = {server}
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir = {folder}
+";
+const MAIN: &str = "\
 auth_type = trust
-auth_file = {folder}/users.txt
-admin_users = admin
 stats_users = stats
 logfile = {folder}/p.log
 server_login_retry = 1
@@ -32,7 +26,7 @@ const USERS: &str =
     "\"app\" \"app\"\n\"admin\" \"admin\"\n\"other\" \"other\"\n\"stats\" \"stats\"\n";
 
 fn start(more: &str) -> Pooler {
-    let ini = format!("{INI}{more}");
+    let ini = ini(DATABASES, MAIN) + more;
     start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)])
 }
 
@@ -63,7 +57,7 @@ fn a_refusal_of_the_auth_querys_server_is_passed_on() {
 #[test]
 fn a_login_hears_of_a_refusal_though_a_server_of_its_pool_still_works() {
     let name = postgres().database();
-    let ini = INI.replace(
+    let ini = ini(DATABASES, MAIN).replace(
         "app = {server} dbname=app",
         &format!("app = {{server}} dbname={name}"),
     );

@@ -5,29 +5,20 @@ use std::net::TcpListener;
 
 use crate::support::eventually;
 use crate::support::packages::postgres_with_tls;
-use crate::support::pooler::{Pooler, filled, run, start_ini};
+use crate::support::pooler::{Pooler, filled, ini, run, start_ini};
 use crate::support::wire::{Address, Client, Login, PATIENCE, batch};
 
-const HEAD: &str = "\
-[databases]
+const DATABASES: &str = "\
 app = {server} dbname=app user=app password=app
 loose = {server} dbname=app user=app password=app pool_mode=transaction
 ";
 
-const MAIN: &str = "
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir = {folder}
-auth_file = {folder}/users.txt
-admin_users = admin
-logfile = {folder}/p.log
-";
+const LOGFILE: &str = "logfile = {folder}/p.log\n";
 
 const USERS: &str = "\"app\" \"app\"\n\"other\" \"other\"\n\"admin\" \"admin\"\n";
 
 fn start(databases: &str, main: &str) -> Pooler {
-    let ini = format!("{HEAD}{databases}{MAIN}{main}");
+    let ini = ini(&format!("{DATABASES}{databases}"), LOGFILE) + main;
     start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)])
 }
 
@@ -164,7 +155,7 @@ fn another_word_for_the_versions_of_tls_replaces_the_servers_and_is_shown_as_it_
     };
     let mut console = console(&pooler);
     assert_eq!(shown(&mut console), "tlsv1.0");
-    let ini = format!("{HEAD}{MAIN}{}", with("secure"));
+    let ini = ini(DATABASES, LOGFILE) + &with("secure");
     let text = filled(&ini, &pooler.folder, pooler.port);
     fs::write(pooler.folder.join("p.ini"), text).unwrap();
     console.query("RELOAD").good();
@@ -234,11 +225,10 @@ fn a_reset_query_runs_in_session_mode_and_everywhere_only_when_it_is_asked_for()
 
 #[test]
 fn a_socket_without_a_file_serves_clients_and_a_takeover() {
-    let main = MAIN.replace(
+    let ini = ini(DATABASES, LOGFILE).replace(
         "unix_socket_dir = {folder}",
         "unix_socket_dir = @pooler-{port}",
-    );
-    let ini = format!("{HEAD}{main}auth_type = trust\n");
+    ) + "auth_type = trust\n";
     let pooler = start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)]);
     let port = pooler.port.to_string();
     let host = format!("@pooler-{port}");

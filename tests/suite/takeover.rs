@@ -8,33 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::pooler::{Pooler, as_somebody, binary, config, start_ini};
+use crate::support::pooler::{Pooler, as_somebody, binary, config, ini, start_ini};
 use crate::support::postgres::postgres;
 use crate::support::tls::Authority;
 use crate::support::wire::{Client, Login, PATIENCE, batch};
 use crate::support::{Raise, eventually};
 
-const INI: &str = "\
-[databases]
-app = {server} dbname=DATABASE
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir = {folder}
-auth_type = trust
-auth_file = {folder}/users.txt
-admin_users = admin
-pidfile = {folder}/p.pid
-";
-
 const USERS: &str = "\"app\" \"app\"\n\"admin\" \"admin\"\n";
 
+fn ini_at(database: &str, more: &str) -> String {
+    let databases = format!("app = {{server}} dbname={database}\n");
+    ini(&databases, "auth_type = trust\npidfile = {folder}/p.pid\n") + more
+}
+
 fn start_at(database: &str, more: &str) -> Pooler {
-    let ini = INI.replace("DATABASE", database);
-    start_ini(
-        &[],
-        &[("p.ini", &format!("{ini}{more}")), ("users.txt", USERS)],
-    )
+    let ini = ini_at(database, more);
+    start_ini(&[], &[("p.ini", &ini), ("users.txt", USERS)])
 }
 
 fn start(more: &str) -> Pooler {
@@ -268,10 +257,9 @@ fn in_session_mode_a_client_keeps_its_server_with_all_that_is_on_it() {
 fn start_with_tls(database: &str, more: &str) -> (Pooler, Login) {
     let authority = Authority::new("takeover");
     let server = authority.sign("pooler", &["localhost"]);
-    let ini = INI.replace("DATABASE", database);
     let tls = "client_tls_sslmode = allow\nclient_tls_cert_file = {folder}/server.crt\nclient_tls_key_file = {folder}/server.key\npool_mode = transaction\n";
     let files = [
-        ("p.ini", &*format!("{ini}{tls}{more}")),
+        ("p.ini", &*ini_at(database, &format!("{tls}{more}"))),
         ("users.txt", USERS),
         ("server.crt", &*server.certificate),
         ("server.key", &*server.key),

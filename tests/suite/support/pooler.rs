@@ -562,6 +562,18 @@ impl Drop for Pooler {
     }
 }
 
+/// A `pgbouncer.ini`: the lines of `[databases]`, and those of `[pgbouncer]` after the ones that every test needs.
+pub fn ini(databases: &str, main: &str) -> String {
+    let needed = "\
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir = {folder}
+auth_file = {folder}/users.txt
+admin_users = admin
+";
+    format!("[databases]\n{databases}\n[pgbouncer]\n{needed}{main}")
+}
+
 /// A pooler that serves a `pgbouncer.ini`: `files` with `{folder}`, `{port}` and `{server}` filled in, `p.ini` among them.
 #[track_caller]
 pub fn start_ini(arguments: &[&str], files: &[(&str, &str)]) -> Pooler {
