@@ -3,15 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::support::columns::{CONNECTIONS, DATABASES, INT4, INT8, NUMERIC, POOLS, TEXT};
 use crate::support::eventually;
 use crate::support::pooler::{Config, Pooler, config};
 use crate::support::postgres::{postgres, program};
 use crate::support::wire::{Client, Login, PATIENCE, batch};
-
-const TEXT: i32 = 25;
-const INT4: i32 = 23;
-const INT8: i32 = 20;
-const NUMERIC: i32 = 1700;
 
 /// `"a b"` with one type, as the console describes columns.
 fn typed(names: &str, oid: i32) -> Vec<(String, i32)> {
@@ -45,56 +41,9 @@ fn cell(pooler: &Pooler, show: &str, key: (&str, &str), column: &str) -> String 
     row[column].clone()
 }
 
-/// Of SHOW CLIENTS and SHOW SERVERS.
-fn connection_columns() -> Vec<(String, i32)> {
-    columns(&[
-        ("type user database replication state addr", TEXT),
-        ("port", INT4),
-        ("local_addr", TEXT),
-        ("local_port", INT4),
-        ("connect_time request_time", TEXT),
-        ("wait wait_us close_needed", INT4),
-        ("ptr link", TEXT),
-        ("remote_pid", INT4),
-        ("tls application_name", TEXT),
-        ("prepared_statements id", INT4),
-    ])
-}
-
-fn database_columns() -> Vec<(String, i32)> {
-    columns(&[
-        ("name host", TEXT),
-        ("port", INT4),
-        ("database force_user", TEXT),
-        (
-            "pool_size min_pool_size reserve_pool_size server_lifetime",
-            INT4,
-        ),
-        ("pool_mode load_balance_hosts", TEXT),
-        (
-            "max_connections current_connections max_client_connections current_client_connections",
-            INT4,
-        ),
-        ("paused disabled", INT4),
-    ])
-}
-
 fn pool_columns() -> Vec<(String, i32)> {
-    columns(&[
-        ("database user", TEXT),
-        (
-            "cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req",
-            INT4,
-        ),
-        (
-            "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login",
-            INT4,
-        ),
-        ("maxwait maxwait_us", INT4),
-        ("pool_mode load_balance_hosts", TEXT),
-        ("sv_closing cl_pinned", INT4),
-        ("total_pins", INT8),
-    ])
+    let ours = [("sv_closing cl_pinned", INT4), ("total_pins", INT8)];
+    columns(&[POOLS, &ours].concat())
 }
 
 fn user_columns() -> Vec<(String, i32)> {
@@ -137,11 +86,11 @@ fn every_show_has_pgbouncers_columns_in_pgbouncers_order() {
         ("STATE", columns(&[("key value", TEXT)])),
         ("LISTS", columns(&[("list", TEXT), ("items", INT4)])),
         ("CONFIG", columns(&[("key value default changeable", TEXT)])),
-        ("DATABASES", database_columns()),
+        ("DATABASES", columns(DATABASES)),
         ("POOLS", pool_columns()),
         ("USERS", user_columns()),
-        ("CLIENTS", connection_columns()),
-        ("SERVERS", connection_columns()),
+        ("CLIENTS", columns(CONNECTIONS)),
+        ("SERVERS", columns(CONNECTIONS)),
         ("STATS", stats_columns()),
         (
             "STATS_TOTALS",

@@ -1,17 +1,11 @@
 //! SHOW: columns, their types and their order, as literals; and what came since 1.18.
 
 use super::both;
+use crate::support::columns::{CONNECTIONS, Columns, DATABASES, INT4, INT8, NUMERIC, POOLS, TEXT};
 use crate::support::pgbouncer::{Side, Which};
 use crate::support::wire::{Client, Reply};
 
-const INT4: i32 = 23;
-const INT8: i32 = 20;
-const TEXT: i32 = 25;
-const NUMERIC: i32 = 1700;
 const BYTEA: i32 = 17;
-
-/// Names with the oid of their type, after each other.
-type Columns = &'static [(&'static str, i32)];
 
 /// A SHOW: its columns, and those among them that PgBouncer 1.18 has not.
 struct Shown {
@@ -37,19 +31,6 @@ const fn grown(what: &'static str, columns: Columns, since: &'static [&'static s
 }
 
 const COUNTS: &str = "server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time";
-
-const SOCKETS: Columns = &[
-    ("type user database replication state addr", TEXT),
-    ("port", INT4),
-    ("local_addr", TEXT),
-    ("local_port", INT4),
-    ("connect_time request_time", TEXT),
-    ("wait wait_us close_needed", INT4),
-    ("ptr link", TEXT),
-    ("remote_pid", INT4),
-    ("tls application_name", TEXT),
-    ("prepared_statements id", INT4),
-];
 
 const SOCKETS_SINCE: &[&str] = &["replication", "prepared_statements", "id"];
 
@@ -77,21 +58,7 @@ const ALL: &[Shown] = &[
     shown("CONFIG", &[("key value default changeable", TEXT)]),
     grown(
         "DATABASES",
-        &[
-            ("name host", TEXT),
-            ("port", INT4),
-            ("database force_user", TEXT),
-            (
-                "pool_size min_pool_size reserve_pool_size server_lifetime",
-                INT4,
-            ),
-            ("pool_mode load_balance_hosts", TEXT),
-            (
-                "max_connections current_connections max_client_connections current_client_connections",
-                INT4,
-            ),
-            ("paused disabled", INT4),
-        ],
+        DATABASES,
         &[
             "server_lifetime",
             "load_balance_hosts",
@@ -99,23 +66,7 @@ const ALL: &[Shown] = &[
             "current_client_connections",
         ],
     ),
-    grown(
-        "POOLS",
-        &[
-            ("database user", TEXT),
-            (
-                "cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req",
-                INT4,
-            ),
-            (
-                "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login",
-                INT4,
-            ),
-            ("maxwait maxwait_us", INT4),
-            ("pool_mode load_balance_hosts", TEXT),
-        ],
-        &["load_balance_hosts"],
-    ),
+    grown("POOLS", POOLS, &["load_balance_hosts"]),
     grown(
         "PEER_POOLS",
         &[(
@@ -147,8 +98,8 @@ const ALL: &[Shown] = &[
             "current_client_connections",
         ],
     ),
-    grown("CLIENTS", SOCKETS, SOCKETS_SINCE),
-    grown("SERVERS", SOCKETS, SOCKETS_SINCE),
+    grown("CLIENTS", CONNECTIONS, SOCKETS_SINCE),
+    grown("SERVERS", CONNECTIONS, SOCKETS_SINCE),
     grown("SOCKETS", BUFFERS, SOCKETS_SINCE),
     grown("ACTIVE_SOCKETS", BUFFERS, SOCKETS_SINCE),
     shown(

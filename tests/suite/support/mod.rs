@@ -1,5 +1,6 @@
 //! What the tests stand on: one PostgreSQL, a pooler for each test, and clients that look closely.
 
+pub mod columns;
 pub mod directory;
 pub mod dns;
 pub mod languages;
