@@ -111,7 +111,7 @@ fn under_load(pooler: &Pooler, mut strike: impl FnMut(usize)) {
 }
 
 /// After everything: nobody waits, nothing is stuck, and the pool is no larger than it may be.
-fn is_whole(pooler: &Pooler, server: &Postgres, database: &str) {
+fn must_be_whole(pooler: &Pooler, server: &Postgres, database: &str) {
     pooler.pool_shows("cl_active", 0);
     pooler.pool_shows("cl_waiting", 0);
     pooler.pool_shows("sv_active", 0);
@@ -142,7 +142,7 @@ fn backends_that_are_terminated_take_only_their_own_query_with_them() {
     );
     under_load(&pooler, |_| drop(watch.query(&sql).good()));
     drop(watch);
-    is_whole(&pooler, postgres(), &database);
+    must_be_whole(&pooler, postgres(), &database);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_backend_killed_with_sigkill_makes_postgres_restart_and_the_pool_recovers() 
             server.kill_backend(&pid);
         }
     });
-    is_whole(&pooler, &server, "app");
+    must_be_whole(&pooler, &server, "app");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_server_that_crashes_and_comes_back_is_used_again() {
             server.again();
         }
     });
-    is_whole(&pooler, &server, "app");
+    must_be_whole(&pooler, &server, "app");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn clients_that_vanish_in_the_middle_of_anything_leave_nothing_behind() {
         }
     });
     assert_eq!(pooler.connect().value("select count(*) from t"), "0");
-    is_whole(&pooler, postgres(), &database);
+    must_be_whole(&pooler, postgres(), &database);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn with_a_new_connection_for_every_query_nothing_is_lost_or_mixed_up() {
             });
         }
     });
-    is_whole(&pooler, postgres(), &database);
+    must_be_whole(&pooler, postgres(), &database);
 }
 
 /// Clients that are idle while every server of the pool dies notice nothing: PostgreSQL is up again before they ask.
@@ -266,5 +266,5 @@ fn servers_that_die_while_idle_are_noticed_by_no_client() {
         ask_all(&mut clients, round);
     }
     drop(clients);
-    is_whole(&pooler, &server, "app");
+    must_be_whole(&pooler, &server, "app");
 }

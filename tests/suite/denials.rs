@@ -41,8 +41,8 @@ fn lets_nobody_in(scene: &Scene, node: usize) {
     });
 }
 
-/// The servers of `database` are closed.
-fn has_no_server(pooler: &Pooler, database: &str) {
+/// Has the servers of `database` closed.
+fn close_servers(pooler: &Pooler, database: &str) {
     pooler.show(&format!("RECONNECT {database}"));
     eventually(LONG, "its servers are closed", || {
         let servers = pooler.show("SHOW SERVERS").column("database");
@@ -65,7 +65,7 @@ fn a_primary_that_lets_nobody_new_in_serves_who_is_there_and_nobody_else_is_held
     inside.query("select 1").good();
     let mut outside = ["early", "late"].map(|_| pooler.login().database("other").connect());
     outside[0].query("select 1").good();
-    has_no_server(&pooler, "other");
+    close_servers(&pooler, "other");
     lets_nobody_in(&scene, 0);
     let before = story(&pooler);
     // They wait for as long as for a primary, and are told what the matter is.
@@ -108,7 +108,7 @@ fn who_reads_leaves_replicas_that_let_nobody_new_in() {
     });
     lets_nobody_in(&scene, 1);
     lets_nobody_in(&scene, 2);
-    has_no_server(&pooler, "reads");
+    close_servers(&pooler, "reads");
     let before = story(&pooler);
     assert!(scene.is_primary(&port(&mut reader)), "{}", pooler.log());
     let readable = pooler.show("SHOW NODES").column("readable");

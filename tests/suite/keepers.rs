@@ -47,14 +47,14 @@ fn redirects(stream: TcpStream) {
     );
 }
 
-fn is_garbage(stream: TcpStream) {
+fn babbles(stream: TcpStream) {
     says(
         &stream,
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"membe\u{0}",
     );
 }
 
-fn is_huge(mut stream: TcpStream) {
+fn floods(mut stream: TcpStream) {
     says(&stream, "HTTP/1.1 200 OK\r\n\r\n");
     let piece = vec![b'['; 1 << 20];
     for _ in 0..100 {
@@ -81,7 +81,7 @@ fn phase(pooler: &Pooler) -> String {
 #[test]
 fn a_patroni_that_hangs_redirects_floods_or_lies_harms_nobody() {
     let scene = Scene::start();
-    let all = [hangs, redirects, is_garbage, is_huge, lies].map(server);
+    let all = [hangs, redirects, babbles, floods, lies].map(server);
     let urls: [&str; 5] = std::array::from_fn(|index| all[index].as_str());
     let pooler = scene.config().set("clusters.main", "patroni", urls).start();
     let mut client = pooler.connect();

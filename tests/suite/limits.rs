@@ -12,7 +12,7 @@ fn single() -> Config {
 }
 
 #[track_caller]
-fn is_fatal(fault: &Fault, code: &str, words: &str) {
+fn must_be_fatal(fault: &Fault, code: &str, words: &str) {
     assert_eq!(
         (fault.severity.as_str(), fault.code.as_str()),
         ("FATAL", code),
@@ -46,7 +46,7 @@ fn max_client_conn_refuses_one_too_many_but_not_the_operator() {
         until_refused(|| pooler.login().try_connect()).0.len() == 3
     });
     let (mut clients, fault) = until_refused(|| pooler.login().try_connect());
-    is_fatal(&fault, "53300", "max_client_conn");
+    must_be_fatal(&fault, "53300", "max_client_conn");
     assert_eq!(pooler.console().query("SHOW VERSION").good().rows.len(), 1);
     assert_eq!(clients[0].value("select 'still served'"), "still served");
     clients.pop().unwrap().send(batch().terminate());
@@ -62,7 +62,7 @@ fn max_db_client_connections_counts_the_clients_of_a_database() {
         .database("app", "max_db_client_connections", 2)
         .start();
     let (clients, fault) = until_refused(|| pooler.login().try_connect());
-    is_fatal(&fault, "53300", "max_db_client_connections");
+    must_be_fatal(&fault, "53300", "max_db_client_connections");
     assert_eq!(clients.len(), 2);
     let _three: Vec<_> = (0..3)
         .map(|_| pooler.login().database("roomy").connect())
@@ -80,7 +80,7 @@ fn max_user_client_connections_counts_the_clients_of_a_user() {
         .user("app", "max_user_client_connections", 2)
         .start();
     let (clients, fault) = until_refused(|| pooler.login().try_connect());
-    is_fatal(&fault, "53300", "max_user_client_connections");
+    must_be_fatal(&fault, "53300", "max_user_client_connections");
     assert_eq!(clients.len(), 2);
     let other = pooler.login().user("other").password("other");
     let _three: Vec<_> = (0..3).map(|_| other.connect()).collect();
@@ -122,7 +122,7 @@ fn who_does_not_log_in_in_time_is_sent_away() {
         "the password is asked for"
     );
     let frame = wire.read_frame().expect("an error before the end");
-    is_fatal(
+    must_be_fatal(
         &Fault::read(&frame.body),
         &Fault::read(&frame.body).code,
         "client_login_timeout",
@@ -146,9 +146,9 @@ fn client_idle_timeout_ends_who_says_nothing() {
     let mut busy = pooler.connect();
     busy.query("begin").good();
     assert_eq!(busy.value("select 'busy' from pg_sleep(0.8)"), "busy");
-    is_fatal(&idle.ended(), "57P05", "client_idle_timeout");
+    must_be_fatal(&idle.ended(), "57P05", "client_idle_timeout");
     busy.query("commit").good();
-    is_fatal(&busy.ended(), "57P05", "client_idle_timeout");
+    must_be_fatal(&busy.ended(), "57P05", "client_idle_timeout");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn query_timeout_ends_a_query_that_runs_too_long_and_its_server() {
 
     let began = Instant::now();
     client.send(batch().query("select pg_sleep(60)"));
-    is_fatal(&client.ended(), "57014", "query_timeout");
+    must_be_fatal(&client.ended(), "57014", "query_timeout");
     assert!(
         began.elapsed() < Duration::from_secs(30),
         "it took {:?}",
@@ -182,7 +182,7 @@ fn what_limits_queries_is_asked_of_the_user_whom_the_server_knows() {
     let mut client = pooler.connect();
     client.query("select pg_sleep(0.05)").good();
     client.send(batch().query("select pg_sleep(4)"));
-    is_fatal(&client.ended(), "57014", "query_timeout");
+    must_be_fatal(&client.ended(), "57014", "query_timeout");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_user_may_have_its_own_query_timeout() {
     let mut app = pooler.connect();
     let mut other = pooler.login().user("other").password("other").connect();
     app.send(batch().query("select pg_sleep(4)"));
-    is_fatal(&app.ended(), "57014", "query_timeout");
+    must_be_fatal(&app.ended(), "57014", "query_timeout");
     assert_eq!(
         other.value("select 'no hurry' from pg_sleep(0.8)"),
         "no hurry"
@@ -212,7 +212,7 @@ fn query_wait_timeout_ends_who_waits_too_long() {
         .query("SET query_wait_timeout = '400ms'")
         .good();
     waiting.send(batch().query("select 1"));
-    is_fatal(&waiting.ended(), "53300", "query_wait_timeout");
+    must_be_fatal(&waiting.ended(), "53300", "query_wait_timeout");
     assert_eq!(holder.query("commit").good().status, 'I');
     pooler.serves();
 }
@@ -245,7 +245,7 @@ fn idle_transaction_timeout_ends_who_leaves_a_transaction_lying() {
         for statement in statements {
             client.query(statement);
         }
-        is_fatal(&client.ended(), "25P03", "idle_transaction_timeout");
+        must_be_fatal(&client.ended(), "25P03", "idle_transaction_timeout");
         pooler.serves();
     }
     let mut working = pooler.connect();
@@ -272,7 +272,7 @@ fn transaction_timeout_ends_a_transaction_however_busy() {
             }
         }
     };
-    is_fatal(&fault, "25P04", "transaction_timeout");
+    must_be_fatal(&fault, "25P04", "transaction_timeout");
     pooler.serves();
     let mut outside = pooler.connect();
     for _ in 0..10 {

@@ -290,7 +290,7 @@ fn a_node_of_another_cluster_gets_neither_reads_nor_writes_and_it_is_told_why() 
     eventually(LONG, "all is well", || phase(&pooler) == "stable");
     assert_eq!(port(&mut pooler.connect()), scene.ports[0].to_string());
     pooler.reload(&with);
-    is_passed_over(&pooler, &scene, &strange);
+    passes_over(&pooler, &scene, &strange);
     // The pooler remembers, also where nobody else is there.
     drop(pooler);
     for node in [0, 1, 2] {
@@ -303,7 +303,7 @@ fn a_node_of_another_cluster_gets_neither_reads_nor_writes_and_it_is_told_why() 
         scene.cluster().restart(node).unwrap();
     }
     eventually(LONG, "all is well", || phase(&pooler) == "stable");
-    is_passed_over(&pooler, &scene, &strange);
+    passes_over(&pooler, &scene, &strange);
     let count = other
         .query(0, "postgres", "select count(*) from t")
         .unwrap();
@@ -311,7 +311,7 @@ fn a_node_of_another_cluster_gets_neither_reads_nor_writes_and_it_is_told_why() 
 }
 
 /// The node `strange` is fenced, and told to be of another system; writes and reads go to the nodes of `scene`.
-fn is_passed_over(pooler: &Pooler, scene: &Scene, strange: &str) {
+fn passes_over(pooler: &Pooler, scene: &Scene, strange: &str) {
     eventually(LONG, "it is known and all others serve", || {
         let nodes = pooler.show("SHOW NODES");
         let strange = nodes.row_where("node", strange);

@@ -35,8 +35,8 @@ fn is_believed(
     })
 }
 
-/// Whether a client with these files is let in and can talk.
-fn is_let_in(
+/// Lets a client with these files in and talks to it; the names on its certificate.
+fn let_in(
     clients: ClientCertificates,
     server: &Files,
     client: &Files,
@@ -68,9 +68,9 @@ fn a_required_client_certificate_is_verified() {
     let none = authority.trusted();
 
     let required = ClientCertificates::Required;
-    assert_eq!(is_let_in(required, &server, &good).unwrap(), ["alice"]);
-    assert!(is_let_in(required, &server, &bad).is_err());
-    assert!(is_let_in(required, &server, &none).is_err());
+    assert_eq!(let_in(required, &server, &good).unwrap(), ["alice"]);
+    assert!(let_in(required, &server, &bad).is_err());
+    assert!(let_in(required, &server, &none).is_err());
 }
 
 #[test]
@@ -85,15 +85,15 @@ fn an_optional_client_certificate_is_verified_when_shown() {
 
     let optional = ClientCertificates::Optional;
     assert_eq!(
-        is_let_in(optional, &server, &authority.leaf("alice", &[])).unwrap(),
+        let_in(optional, &server, &authority.leaf("alice", &[])).unwrap(),
         ["alice"]
     );
     assert!(
-        is_let_in(optional, &server, &authority.trusted())
+        let_in(optional, &server, &authority.trusted())
             .unwrap()
             .is_empty()
     );
-    assert!(is_let_in(optional, &server, &bad).is_err());
+    assert!(let_in(optional, &server, &bad).is_err());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_client_certificate_of_version_1_is_let_in() {
     let server = authority.leaf("db", &["db.example"]);
     let old = authority.old_leaf("alice");
     assert_eq!(
-        is_let_in(ClientCertificates::Required, &server, &old).unwrap(),
+        let_in(ClientCertificates::Required, &server, &old).unwrap(),
         ["alice"]
     );
     let stranger = Authority::new();
@@ -110,7 +110,7 @@ fn a_client_certificate_of_version_1_is_let_in() {
         ca: Some(authority.file.clone()),
         ..stranger.old_leaf("alice")
     };
-    assert!(is_let_in(ClientCertificates::Required, &server, &bad).is_err());
+    assert!(let_in(ClientCertificates::Required, &server, &bad).is_err());
 }
 
 #[test]

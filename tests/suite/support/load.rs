@@ -53,7 +53,7 @@ pub fn past(address: Address) -> Direct {
             client = login.try_connect().ok();
         }
         let known = client.as_mut()?;
-        known.wire.is_patient(Duration::from_secs(2));
+        known.wire.be_patient_for(Duration::from_secs(2));
         let sent = known.wire.send_bytes(&batch().query(&sql).0);
         let Some(reply) = sent.ok().and_then(|()| known.try_until_ready().ok()) else {
             client = None;
@@ -108,7 +108,7 @@ enum Trouble {
 impl<'a> Voice<'a> {
     fn new(pooler: &Pooler, database: &str, shared: &'a Shared) -> Self {
         let client = pooler.login().database(database).connect();
-        client.wire.is_patient(HANGS);
+        client.wire.be_patient_for(HANGS);
         Self {
             client,
             shared,

@@ -222,7 +222,7 @@ impl Wire {
     }
 
     /// Waits for an answer for so long, from now on.
-    pub fn is_patient(&self, span: Duration) {
+    pub fn be_patient_for(&self, span: Duration) {
         self.wait_at_most(span);
     }
 
