@@ -1,6 +1,7 @@
 use crate::cli::guardian::signal;
 
-use super::{Auth, Binaries, Cluster, Options, Stop, free_port, hba, port, settings};
+use super::making::{hba, settings};
+use super::{Auth, Binaries, Cluster, Options, Stop, free_port, port};
 
 #[test]
 fn own_settings_come_last_and_are_quoted() {
