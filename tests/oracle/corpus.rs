@@ -69,6 +69,7 @@ struct Count {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one account, told in one go")]
 fn no_labelled_write_is_taken_for_a_read_and_nearly_every_read_for_one() {
     let Some(folder) = folder() else {
         println!("the labelled statements are absent: set POOLER_ORACLE to their folder");

@@ -8,7 +8,8 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test is no library, fails by panicking, and measures real time"
+    clippy::too_many_lines,
+    reason = "a test is no library, fails by panicking, measures real time, and tells its story in one go"
 )]
 
 mod admin;

@@ -63,6 +63,7 @@ fn what_only_reads_or_writes_rows_does_nothing_to_the_session() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a plain table of cases")]
 fn a_set_is_told_as_a_statement_that_sets_it_again() {
     let canonical = |text: &str, setting: &str, sql: &str| {
         assert_eq!(list(text), [set(setting, sql)], "{text}");
@@ -197,6 +198,7 @@ fn a_setting_whose_value_the_text_does_not_tell_is_a_pin() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a plain table of cases")]
 fn what_stays_in_the_server_is_a_pin_with_its_reason() {
     for (text, reason) in [
         ("create temp table t (a int)", PinReason::TempTable),
