@@ -237,9 +237,7 @@ impl Console {
             Command::Reload => {
                 let waiting = self.reload().await?;
                 if !waiting.is_empty() && self.dialect() == Dialect::Native {
-                    let take = if waiting.len() == 1 { "takes" } else { "take" };
-                    let text = format!("{} {take} effect at the next start", waiting.join(", "));
-                    notice(out, &text, None);
+                    notice(out, &at_the_next_start(&waiting), None);
                 }
                 "RELOAD".to_owned()
             }
@@ -354,6 +352,12 @@ impl Console {
             return Err(failure);
         }
     }
+}
+
+/// What is said of `keys`, which a reload does not change.
+fn at_the_next_start(keys: &[String]) -> String {
+    let take = if keys.len() == 1 { "takes" } else { "take" };
+    format!("{} {take} effect at the next start", keys.join(", "))
 }
 
 fn shutdown(stop: Stop) -> &'static str {
