@@ -12,7 +12,7 @@ use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
-use crate::routing::route::out_of_reads;
+use crate::routing::fitness::out_of_reads;
 use crate::stats::census::ServerState;
 use crate::topology::board::{Board, Switched, Unswitched, Wish};
 use crate::topology::lag::Lag;

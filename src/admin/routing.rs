@@ -11,11 +11,13 @@ use crate::clock;
 use crate::config::value::PoolMode;
 use crate::pools::plan::plan;
 use crate::pools::routes::{self, Routes, Went};
+use crate::routing::ask::Ask;
 use crate::routing::cache::Recent;
+use crate::routing::circumstances::Circumstances;
 use crate::routing::dice::Dice;
 use crate::routing::explain::{self, COLUMNS};
 use crate::routing::request::Verdict;
-use crate::routing::route::{Ask, Circumstances, or_primary, route};
+use crate::routing::route::{or_primary, route};
 use crate::routing::standing::{Standing, Terms};
 
 const ROUTING: [Column; 4] = [

@@ -13,10 +13,12 @@ use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::protocol::effects::Isolation;
 use crate::protocol::sides::Unnamed;
+use crate::routing::ask::Ask;
 use crate::routing::bond::Bond;
+use crate::routing::circumstances::Circumstances;
 use crate::routing::intent::Intent;
 use crate::routing::request::Cutter;
-use crate::routing::route::{Ask, Circumstances, Outcome, route};
+use crate::routing::route::{Outcome, route};
 use crate::routing::standing::Transaction;
 
 impl Session {

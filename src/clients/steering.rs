@@ -17,11 +17,13 @@ use crate::pools::plan::Splitting;
 use crate::pools::routes::{Decision, Went};
 use crate::protocol::frame;
 use crate::protocol::prepared::Names;
+use crate::routing::ask::Ask;
+use crate::routing::circumstances::Circumstances;
+use crate::routing::fitness::is_only_behind;
 use crate::routing::intent::Intent;
 use crate::routing::normal;
-use crate::routing::route::{
-    Ask, Circumstances, Outcome, Reason, Route, is_only_behind, or_primary, route,
-};
+use crate::routing::reason::Reason;
+use crate::routing::route::{Outcome, Route, or_primary, route};
 use crate::topology::board::Board;
 use crate::topology::node::Role;
 use crate::topology::view::ClusterView;

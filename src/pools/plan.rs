@@ -12,7 +12,7 @@ use crate::net::stream::SocketOptions;
 use crate::pools::deeds::Deeds;
 use crate::pools::policy::Upkeep;
 use crate::protocol::dialogue::Rules;
-use crate::routing::route::{Policy, Target};
+use crate::routing::circumstances::{Policy, Target};
 use crate::servers::target::{self, Host};
 
 /// Whether transactions go to replicas, and to which.

@@ -1,9 +1,11 @@
 //! The rows of EXPLAIN ROUTE: every rule that spoke, and every node with what became of it.
 
 use crate::config::routing::{Consistency, PrimaryReads};
+use crate::routing::circumstances::{Circumstances, Policy};
 use crate::routing::classify::{Facts, unknown_hint};
+use crate::routing::fitness::{Skip, skipped};
 use crate::routing::intent::Intent;
-use crate::routing::route::{Circumstances, Outcome, Policy, Skip, skipped};
+use crate::routing::route::Outcome;
 use crate::routing::standing::Standing;
 use crate::topology::lag::Lag;
 use crate::topology::node::Role;

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use crate::config::routing::Consistency;
 use crate::protocol::lexer::{Strings, cut, first_word};
 use crate::protocol::sql::{Cursor, statements};
+use crate::routing::circumstances::{Policy, Target};
 use crate::routing::explain::COLUMNS;
-use crate::routing::route::{Policy, Target};
 
 /// What the names of all of them begin with.
 pub const PREFIX: &str = "pooler.";
@@ -349,7 +349,7 @@ fn own_name(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
 mod tests {
     use super::{Order, Own, Setting, Wish, columns, order, own};
     use crate::config::routing::Consistency;
-    use crate::routing::route::{Policy, Target};
+    use crate::routing::circumstances::{Policy, Target};
 
     fn primary() -> Wish {
         Wish {

@@ -7,10 +7,10 @@
 use crate::clock::Moment;
 use crate::protocol::effects::{Access, Effect, Isolation, Modes};
 use crate::protocol::frame::{self, cstr};
+use crate::routing::ask::Ask;
 use crate::routing::bond::Bond;
 use crate::routing::classify::Facts;
 use crate::routing::intent::{Hint, Intent};
-use crate::routing::route::Ask;
 
 /// More bytes than this are not gathered to find the end of a request; it then goes to the primary.
 pub const LARGEST: usize = 32 * 1024;
