@@ -104,6 +104,24 @@ fn view() -> ClusterView {
     }
 }
 
+/// At second 1, with nodes of which nobody has asked anything.
+fn around<'a>(view: &'a ClusterView, policy: &'a Policy) -> Circumstances<'a> {
+    Circumstances {
+        view,
+        policy,
+        written_by_all: None,
+        load: &|_| Load::default(),
+        now: at(1000),
+    }
+}
+
+/// A session whose last read `node` has served, at 150 ms.
+fn after_read(node: NodeId) -> Standing {
+    let mut standing = Standing::default();
+    standing.note_read(node, at(150), Epoch(1));
+    standing
+}
+
 fn outcome(
     ask: Ask,
     standing: &Standing,
@@ -111,13 +129,7 @@ fn outcome(
     policy: &Policy,
     seed: u64,
 ) -> Outcome {
-    let around = Circumstances {
-        view,
-        policy,
-        written_by_all: None,
-        load: &|_| Load::default(),
-        now: at(1000),
-    };
+    let around = around(view, policy);
     route(ask, &mut standing.clone(), &around, &mut Dice::new(seed))
 }
 

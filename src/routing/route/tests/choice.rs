@@ -63,11 +63,8 @@ fn a_replica_that_is_left_out_serves_nobody_also_not_who_could_read_only_there()
             ..Policy::default()
         };
         let around = Circumstances {
-            view,
-            policy: &policy,
-            written_by_all: None,
             load: &|node| if node == B { load } else { Load::default() },
-            now: at(1000),
+            ..around(view, &policy)
         };
         let went = |seed| route(READ, &mut standing.clone(), &around, &mut Dice::new(seed));
         let mut nodes: Vec<NodeId> = (0..100)
@@ -106,11 +103,8 @@ fn near_replicas_serve_first_and_one_that_came_back_little_by_little() {
     let mut load = Load::default();
     load.in_flight = 1;
     let around = Circumstances {
-        view: &view,
-        policy: &busy,
-        written_by_all: None,
         load: &|_| load,
-        now: at(1000),
+        ..around(&view, &busy)
     };
     let mut dice = Dice::new(3);
     let went: Vec<Outcome> = (0..100)
@@ -224,13 +218,7 @@ fn a_read_that_is_led_to_replicas_goes_to_the_primary_only_where_the_settings_al
             no_replica,
             ..Policy::default()
         };
-        let around = Circumstances {
-            view: &view,
-            policy: &policy,
-            written_by_all: None,
-            load: &|_| Load::default(),
-            now: at(1000),
-        };
+        let around = around(&view, &policy);
         let outcome = route(ask, &mut Standing::default(), &around, &mut Dice::new(1));
         or_primary(outcome, ask, &around)
     };

@@ -14,13 +14,7 @@ fn every_skipped_node_has_a_reason() {
         lsn: Lsn(500),
     });
     standing.learn(&view);
-    let around = Circumstances {
-        view: &view,
-        policy: &policy,
-        written_by_all: None,
-        load: &|_| Load::default(),
-        now: at(1000),
-    };
+    let around = around(&view, &policy);
     let expected = [
         (A, Some(Skip::NoReplica)),
         (B, None),
@@ -45,13 +39,7 @@ fn an_explanation_tells_every_rule_that_spoke_and_touches_nothing() {
     let mut standing = Standing::default();
     standing.note_write(at(50), Epoch(1));
     let (view, policy) = (view(), Policy::default());
-    let around = Circumstances {
-        view: &view,
-        policy: &policy,
-        written_by_all: None,
-        load: &|_| Load::default(),
-        now: at(1000),
-    };
+    let around = around(&view, &policy);
     let outcome = route(READ, &mut standing.clone(), &around, &mut Dice::new(1));
     let rows = explain::route((&facts, b"select 1"), &standing, &around, (outcome, false));
     let told: Vec<String> = rows

@@ -80,8 +80,7 @@ fn a_session_never_reads_behind_its_own_write() {
 #[test]
 fn reads_never_go_backwards() {
     let policy = Policy::default();
-    let mut standing = Standing::default();
-    standing.note_read(B, at(150), Epoch(1));
+    let mut standing = after_read(B);
     assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
     let later = ClusterView {
         sample: Some(Sample {
@@ -102,8 +101,7 @@ fn reads_never_go_backwards() {
 #[test]
 fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
     let policy = Policy::default();
-    let mut standing = Standing::default();
-    standing.note_read(B, at(150), Epoch(1));
+    let mut standing = after_read(B);
     assert_eq!(nodes(READ, &standing, &view(), &policy), [B]);
     let mut again = view();
     again.nodes[1].answers_since = Some(at(160));
@@ -124,8 +122,7 @@ fn a_replica_that_was_started_again_may_show_less_than_it_had_shown() {
 #[test]
 fn who_read_from_a_lost_primary_goes_on_at_a_replica_that_surely_has_it_and_waits_otherwise() {
     let policy = Policy::default();
-    let mut standing = Standing::default();
-    standing.note_read(A, at(150), Epoch(1));
+    let standing = after_read(A);
     let lost = |sent| ClusterView {
         phase: Phase::NoWriter,
         writer: None,
@@ -154,11 +151,8 @@ fn what_anybody_wrote_counts_where_consistency_is_global() {
     };
     let view = view();
     let around = Circumstances {
-        view: &view,
-        policy: &policy,
         written_by_all: Some(mark),
-        load: &|_| Load::default(),
-        now: at(1000),
+        ..around(&view, &policy)
     };
     for seed in 0..50 {
         let outcome = route(
