@@ -2,18 +2,22 @@
 //!
 //! Every poll is one system call at most. A read or a write that filled less than it was given tells tokio that the
 //! kernel has no more, so the next poll waits for epoll without asking the kernel again.
+//!
+//! What a query reads and writes goes past the C library: there `recv` and `send` are points at which a thread may be cancelled, and saying
+//! so costs two atomic operations each.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// The kernel takes so many bytes as a whole or not at all, but for rare cases.
@@ -218,12 +222,35 @@ impl Socket {
     /// What the kernel answers.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        match self {
-            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, &mut into))?,
-            Socket::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, &mut into))?,
+        loop {
+            match self {
+                Socket::Tcp(socket) => ready!(socket.poll_read_ready(cx))?,
+                Socket::Unix(socket) => ready!(socket.poll_read_ready(cx))?,
+            }
+            match self.try_read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
         }
-        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Reads what the kernel has. Where that is less than there is room for, it has no more, and the next read waits for epoll.
+    #[inline]
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut drained = None;
+        let mut receive = |socket: BorrowedFd<'_>| {
+            let (count, _) = recv(socket, &mut *into, RecvFlags::empty())?;
+            if count > 0 && count < into.len() {
+                drained = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        };
+        let read = match self {
+            Socket::Tcp(socket) => socket.try_io(Interest::READABLE, || receive(socket.as_fd())),
+            Socket::Unix(socket) => socket.try_io(Interest::READABLE, || receive(socket.as_fd())),
+        };
+        drained.map_or(read, Ok)
     }
 
     /// Writes what the kernel takes of `bytes` with one `send`.
@@ -267,9 +294,10 @@ impl Socket {
     /// [`io::ErrorKind::WouldBlock`] when it takes nothing, else what the kernel answers.
     #[inline]
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let give = |socket: BorrowedFd<'_>| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?);
         match self {
-            Socket::Tcp(socket) => socket.try_write(bytes),
-            Socket::Unix(socket) => socket.try_write(bytes),
+            Socket::Tcp(socket) => socket.try_io(Interest::WRITABLE, || give(socket.as_fd())),
+            Socket::Unix(socket) => socket.try_io(Interest::WRITABLE, || give(socket.as_fd())),
         }
     }
 
