@@ -125,6 +125,12 @@ pub(super) fn walk<S>(
             };
             let walk = place(state);
             let (size, hide, seen) = match look {
+                Look::Pass(size) if size <= rest.len() => {
+                    run.pass(at, at + size);
+                    at += size;
+                    ended(state, run);
+                    continue;
+                }
                 Look::Need(want) => {
                     walk.stash.extend_from_slice(rest);
                     walk.want = want;
