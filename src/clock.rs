@@ -2,6 +2,7 @@
 //!
 //! Everything else takes a [`Moment`] as an argument, so that a test can write one down.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -63,6 +64,47 @@ fn start() -> Instant {
 pub fn now() -> Moment {
     let start = *START;
     Moment(u64::try_from(Instant::now().duration_since(start).as_micros()).unwrap_or(u64::MAX))
+}
+
+/// How often the same moment is told before the clock is read again.
+const MOST_TOLD: u32 = 8;
+/// The moment is old.
+const NONE_LEFT: u32 = u32::MAX;
+
+thread_local! {
+    /// The moment that was read last, and how often it may still be told; 0 where nobody says when the thread has slept.
+    static LATELY: Cell<(Moment, u32)> = const { Cell::new((Moment(0), 0)) };
+}
+
+/// About now, for what is counted and shown of a query: the clock is read once for a few queries that a worker finds together.
+///
+/// At most as long ago as the thread has been busy since it last slept, and seven times at most what was told before. Never for what
+/// must not be early: how fresh a replica is, when something was written.
+#[inline]
+pub fn lately() -> Moment {
+    let (moment, left) = LATELY.get();
+    match left {
+        0 => now(),
+        NONE_LEFT => {
+            let now = now();
+            LATELY.set((now, MOST_TOLD - 1));
+            now
+        }
+        1 => {
+            has_slept();
+            moment
+        }
+        _ => {
+            LATELY.set((moment, left - 1));
+            moment
+        }
+    }
+}
+
+/// This thread has slept: what it knew of the time is old. Whoever calls this once calls it after every sleep.
+#[inline]
+pub fn has_slept() {
+    LATELY.set((Moment(0), NONE_LEFT));
 }
 
 /// The wall clock for a line of a log: `2030-01-31 23:59:59.123 CET`, in the system's time zone.
@@ -143,8 +185,25 @@ pub fn entropy<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
-    use super::{local_moment, local_time, now, parse_moment, wall, zoned};
+    use super::{has_slept, lately, local_moment, local_time, now, parse_moment, wall, zoned};
     use jiff::tz::TimeZone;
+
+    #[test]
+    fn a_moment_is_told_eight_times_and_not_after_a_sleep() {
+        let passes = |before| while now() == before {};
+        let told = lately();
+        passes(now());
+        assert_ne!(lately(), told, "nobody says when this thread sleeps");
+        has_slept();
+        let told = lately();
+        passes(told);
+        assert!((0..7).all(|_| lately() == told));
+        assert!(lately() > told);
+        passes(now());
+        has_slept();
+        let before = now();
+        assert!(lately() >= before);
+    }
 
     #[test]
     fn a_moment_keeps_its_milliseconds_and_its_zone() {

@@ -138,6 +138,7 @@ fn pure_rooms_open_no_socket_and_start_no_task() {
                 "std::fs::",
                 "async fn",
                 "clock::now",
+                "clock::lately",
                 "clock::entropy",
             ] {
                 assert!(

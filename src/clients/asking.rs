@@ -63,7 +63,7 @@ impl Session {
                 return Ok(Next::On);
             }
         }
-        let now = clock::now();
+        let now = self.about_now();
         self.asked = Some(now);
         self.card.query_begins(now);
         self.card.enter(ClientState::Active, now);

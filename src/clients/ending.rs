@@ -14,7 +14,7 @@ use crate::thread;
 impl Session {
     /// Notes the end of a query, and of the transaction where it ended too. When that was.
     pub(super) fn query_ends(&mut self) -> Moment {
-        let now = clock::now();
+        let now = self.about_now();
         let tally = &self.pool.tallies[thread::place(thread::worker(), self.pool.tallies.len())];
         if let Some(began) = self.query.take() {
             let took = micros(now.since(began));
@@ -36,6 +36,15 @@ impl Session {
             self.pool.tally().xact_micros.add(micros(now.since(began)));
         }
         now
+    }
+
+    /// When a query begins or ends: exactly, where it matters for what replicas may serve.
+    pub(super) fn about_now(&self) -> Moment {
+        if self.course.is_some() {
+            clock::now()
+        } else {
+            clock::lately()
+        }
     }
 
     /// Notes on the cards what SHOW tells of statements and of the application's name.

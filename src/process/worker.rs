@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clients::entrance::{self, Accepted};
 use crate::clients::gate::Gate;
+use crate::clock;
 use crate::process::lasting;
 use crate::thread;
 
@@ -41,6 +42,7 @@ impl Worker {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
+            .on_thread_unpark(clock::has_slept)
             .build()?;
         let handle = runtime.handle().clone();
         let work = move || {
