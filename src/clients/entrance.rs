@@ -6,12 +6,14 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::clients::answer;
 use crate::clients::cancel;
+use crate::clients::course;
 use crate::clients::gate::{Entered, Gate};
 use crate::clients::login;
 use crate::clients::parcel;
@@ -164,7 +166,7 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
             Dismissal::Standstill => Error::SuspendTimeout,
             Dismissal::Killed => Error::Killed,
             Dismissal::TooSlow(limit) if knock.arrival.is_waiting_for_server() => {
-                Error::ServerDownAtLogin(limit)
+                waited_in_vain(&knock.arrival, limit, &gate.registry)
             }
             Dismissal::TooSlow(limit) => Error::LoginTimeout(limit),
         }),
@@ -181,6 +183,16 @@ async fn enter(stream: Stream, id: u64, gate: &Arc<Gate>) -> Option<Entered> {
             }
             None
         }
+    }
+}
+
+/// What kept a client from a server for as long as a login may take: that there is no primary, or no server.
+fn waited_in_vain(arrival: &Arrival, limit: Duration, registry: &Registry) -> Error {
+    let name = arrival.name();
+    let board = name.and_then(|name| registry.board_of(&name.database));
+    match board.filter(|board| board.primary(clock::now()).is_none()) {
+        Some(board) => course::no_primary(&board),
+        None => Error::ServerDownAtLogin(limit),
     }
 }
 
@@ -202,7 +214,7 @@ fn tell_refusal(arrival: &Arrival, error: &Error, settings: &Settings) {
 async fn refuse(mut stream: Stream, error: &Error, dialect: Dialect) {
     let mut out = Vec::new();
     answer::tell_last(&mut out, error, dialect);
-    let _ = timeout(std::time::Duration::from_secs(1), stream.write_all(&out)).await;
+    let _ = timeout(Duration::from_secs(1), stream.write_all(&out)).await;
     stream.close();
 }
 

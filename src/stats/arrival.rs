@@ -107,7 +107,7 @@ impl Arrival {
         name.clone()
     }
 
-    /// Notes that from `now` on nothing is missing but the first server of its pool.
+    /// Notes that from `now` on nothing is missing but the first server of its pool, or a primary to open it at.
     pub fn waits_for_server(&self, now: Moment) {
         self.waits_since.get_or_init(|| now);
     }

@@ -347,6 +347,32 @@ fn without_a_primary_clients_wait_and_are_told_why_in_the_end() {
 }
 
 #[test]
+fn a_login_that_waits_for_a_primary_is_shown_and_told_why_when_its_time_is_over() {
+    let scene = Scene::start();
+    let config = scene.config().pooler("client_login_timeout", "2s");
+    let pooler = config.set("clusters.main", "hold_timeout", "60s").start();
+    pooler.connect().query("select 1").good();
+    scene.cluster().stop(0, Stop::Fast).unwrap();
+    eventually(LONG, "there is no primary", || {
+        pooler.show("SHOW CLUSTERS").column("phase") == ["no_writer"]
+    });
+    let fault = thread::scope(|scope| {
+        let login = scope.spawn(|| pooler.login().refused());
+        eventually(LONG, "it is shown to wait", || {
+            let clients = pooler.show("SHOW CLIENTS");
+            let row = clients.row_where("database", "app");
+            row.is_some_and(|row| row["state"] == "waiting")
+        });
+        login.join().unwrap()
+    });
+    assert_eq!(
+        (fault.code.as_str(), fault.severity.as_str()),
+        ("57P03", "FATAL")
+    );
+    assert!(fault.detail.contains("is replica"), "{fault:?}");
+}
+
+#[test]
 fn what_was_seen_is_remembered_over_a_restart_of_the_pooler() {
     let scene = Scene::start();
     let config = scene.config().set("clusters.main", "hold_timeout", "1s");

@@ -100,6 +100,7 @@ impl Login<'_> {
                 }
                 return Ok(Some(Writer { board, node, place }));
             }
+            self.arrival.waits_for_server(since);
             let wait = wait.get_or_insert_with(|| board.begins_to_wait(since));
             let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
             let called = match &hold {
