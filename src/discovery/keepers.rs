@@ -323,37 +323,17 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
-    use crate::net::names::NameRules;
+    use crate::discovery::pictures::{names, place, rules};
     use crate::topology::choice::Memory;
-    use crate::topology::cluster::Rules;
-    use crate::topology::membership::LagLimits;
     use crate::topology::node::{Facts, Lsn, Trouble};
 
     fn at(host: &str) -> Place {
-        Place {
-            host: host.to_owned(),
-            port: 5432,
-            zone: String::new(),
-            is_near: false,
-            weight: 1,
-        }
+        place(host, 5432)
     }
 
     fn machine(places: &[Place]) -> Cluster {
-        let second = Duration::from_secs(1);
-        let rules = Rules {
-            probe_interval: second,
-            probe_timeout: second,
-            lag: LagLimits {
-                time: second,
-                bytes: 0,
-                readmit_after: second,
-            },
-            bounds: Vec::new(),
-            fence_on_lease_loss: true,
-        };
         let now = Moment::from_micros(0);
-        Cluster::new("main", rules, places.to_vec(), Memory::default(), now)
+        Cluster::new("main", rules(), places.to_vec(), Memory::default(), now)
     }
 
     /// `host` answers at `second` as a server that was started at `started`.
@@ -376,12 +356,18 @@ mod tests {
         });
     }
 
-    fn told() -> Told {
-        let names = Names::new(NameRules {
-            max_ttl: FRESH,
-            nxdomain_ttl: FRESH,
-            resolv_conf: None,
+    /// Nobody listens any more at `host`.
+    fn fails(machine: &mut Cluster, host: &str, second: u64) {
+        let moment = Moment::from_micros(second * 1_000_000);
+        machine.observe(Observation::Failed {
+            node: machine.id(&at(host).address()).unwrap(),
+            sent: moment,
+            at: moment,
+            trouble: Trouble::Refused("gone".to_owned()),
         });
+    }
+
+    fn told() -> Told {
         let pace = Pace {
             interval: AtomicU64::new(1),
             limit: AtomicU64::new(1),
@@ -390,7 +376,7 @@ mod tests {
         };
         Told::new(
             "main",
-            Arc::new(names),
+            Arc::new(names()),
             Arc::new(pace),
             unbounded_channel().0,
         )
@@ -427,13 +413,7 @@ mod tests {
         answers(&mut machine, "b", "noon", 1);
         told.hear(&heard(Source::Rest, 2, &[]));
         assert_eq!(told.places(&seeds, &machine), [at("a"), at("b")]);
-        let moment = Moment::from_micros(3_000_000);
-        machine.observe(Observation::Failed {
-            node: machine.id("b:5432").unwrap(),
-            sent: moment,
-            at: moment,
-            trouble: Trouble::Refused("gone".to_owned()),
-        });
+        fails(&mut machine, "b", 3);
         assert_eq!(told.places(&seeds, &machine), [at("a")]);
     }
 
@@ -473,13 +453,7 @@ mod tests {
         told.hear(&heard(Source::Rest, 2, &["10.0.0.1"]));
         machine.list(told.places(&seeds, &machine), Moment::from_micros(0));
         // The member's address is the one that dies.
-        let moment = Moment::from_micros(3_000_000);
-        machine.observe(Observation::Failed {
-            node: machine.id("10.0.0.1:5432").unwrap(),
-            sent: moment,
-            at: moment,
-            trouble: Trouble::Refused("gone".to_owned()),
-        });
+        fails(&mut machine, "10.0.0.1", 3);
         assert_eq!(told.places(&seeds, &machine)[0], at("db1"));
         // And nobody keeps it any more.
         told.follow(&Keepers::default());

@@ -11,3 +11,6 @@ pub mod patroni;
 pub mod probe;
 pub mod watcher;
 pub mod word;
+
+#[cfg(test)]
+mod pictures;

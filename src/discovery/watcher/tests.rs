@@ -6,38 +6,18 @@ use std::time::Duration;
 use super::{Watching, watch};
 use crate::config::value::{LoadBalance, TlsMode};
 use crate::discovery::keepers::Keepers;
-use crate::net::names::{NameRules, Names};
+use crate::discovery::pictures::{names, place, rules};
 use crate::net::stream::SocketOptions;
 use crate::servers::target::Target;
 use crate::topology::board::HoldLimits;
-use crate::topology::cluster::Rules;
-use crate::topology::membership::LagLimits;
-use crate::topology::node::Place;
 
 /// A cluster of two nodes at addresses where nobody listens.
 fn watching() -> Watching {
     let second = Duration::from_secs(1);
-    let place = |port| Place {
-        host: "127.0.0.1".to_owned(),
-        port,
-        zone: String::new(),
-        weight: 1,
-        is_near: true,
-    };
     Watching {
         name: "main".to_owned(),
-        rules: Rules {
-            probe_interval: second,
-            probe_timeout: second,
-            lag: LagLimits {
-                time: second,
-                bytes: 0,
-                readmit_after: second,
-            },
-            bounds: Vec::new(),
-            fence_on_lease_loss: true,
-        },
-        places: vec![place(1), place(2)],
+        rules: rules(),
+        places: vec![place("127.0.0.1", 1), place("127.0.0.1", 2)],
         keepers: Keepers::default(),
         limits: HoldLimits {
             timeout: second,
@@ -57,11 +37,7 @@ fn watching() -> Watching {
             timeout: second,
             socket: SocketOptions::default(),
         },
-        names: Arc::new(Names::new(NameRules {
-            max_ttl: second,
-            nxdomain_ttl: second,
-            resolv_conf: None,
-        })),
+        names: Arc::new(names()),
         census: Arc::default(),
         tls: None,
     }
