@@ -200,7 +200,7 @@ fn lag_cells(node: &NodeView, now: Moment) -> [Cell; 3] {
 fn why_not(look: &Look<'_>, board: &Arc<Board>, view: &ClusterView, node: &NodeView) -> Cell {
     let out = node.own.out.filter(|why| {
         // A primary is not behind, and of who does not answer `trouble` tells.
-        node.role == Role::Replica || matches!(why, Out::OtherSystem | Out::Twice)
+        node.role == Role::Replica || matches!(why, Out::OtherSystem | Out::GivenUp | Out::Twice)
     });
     let mut all: Vec<String> = out.map(|why| why.text().to_owned()).into_iter().collect();
     for routes in all_routes(look) {

@@ -98,6 +98,7 @@ fn parse(text: &str) -> Result<Memory, String> {
                 memory.timeline = number.map_err(|_| format!("it is damaged: {line:?}"))?;
             }
             "writer" => memory.writer = Some(value.to_owned()),
+            "given_up" => memory.given_up.push(value.to_owned()),
             "lost" => memory.is_lost = true,
             "end" => is_whole = true,
             _ => return Err(format!("it is damaged: {line:?}")),
@@ -121,6 +122,9 @@ pub fn write(file: &Path, memory: &Memory) -> io::Result<()> {
     );
     if let Some(writer) = &memory.writer {
         text.push_str(&format!("writer {writer}\n"));
+    }
+    for address in &memory.given_up {
+        text.push_str(&format!("given_up {address}\n"));
     }
     if memory.is_lost {
         text.push_str("lost\n");
@@ -164,6 +168,7 @@ mod tests {
             timeline: 5,
             writer: Some("a:5432".into()),
             is_lost: false,
+            given_up: vec!["b:5432".into(), "/var/run/pg:5432".into()],
         }
     }
 

@@ -16,6 +16,9 @@ pub struct Memory {
     pub writer: Option<String>,
     /// There was more to remember, and it is lost: nobody knows which timeline was the highest.
     pub is_lost: bool,
+    /// The addresses of the nodes that did not go along when an operator said UNFENCE: on whatever timeline one of them takes writes, that
+    /// is not the cluster's history before it was seen to follow that.
+    pub given_up: Vec<String>,
 }
 
 /// A node that takes writes, by an answer recent enough to count.

@@ -280,21 +280,24 @@ impl Cluster {
         }
         node.server = server;
         self.roster.note_twins(id);
-        let node = &mut self.roster[id];
         if facts.in_recovery {
             if self.writer == Some(id) {
                 self.lose("it has become a replica", at);
             }
+            self.take_back(id, &facts);
             self.measure(id, &facts, at);
             return;
         }
         let is_ours = self.memory.system == facts.system;
-        node.forget_lag(if is_ours || self.memory.system == 0 {
-            Out::Unmeasured
-        } else {
+        let is_given_up = self.roster.is_given_up(id, &self.memory);
+        self.roster[id].forget_lag(if !is_ours && self.memory.system != 0 {
             Out::OtherSystem
+        } else if is_given_up {
+            Out::GivenUp
+        } else {
+            Out::Unmeasured
         });
-        if is_ours && facts.timeline > self.memory.timeline {
+        if is_ours && !is_given_up && facts.timeline > self.memory.timeline {
             // Seen is seen: nothing on an older timeline takes writes any more.
             self.memory.timeline = facts.timeline;
             self.memory.writer = None;
@@ -311,6 +314,16 @@ impl Cluster {
             self.ring.add(Sample { sent, lsn });
             self.compare(facts.lsn, sent, at);
             self.vouch(sent);
+        }
+    }
+
+    /// A node that was given up when UNFENCE was said is one of the cluster's again once it follows that.
+    fn take_back(&mut self, id: NodeId, facts: &Facts) {
+        let memory = &mut self.memory;
+        let is_ours = facts.system == memory.system && facts.timeline <= memory.timeline;
+        if is_ours && facts.is_receiving && !memory.given_up.is_empty() {
+            let back = self.roster[id].place.address();
+            memory.given_up.retain(|address| *address != back);
         }
     }
 
@@ -461,7 +474,10 @@ impl Cluster {
         if let Some(Leader::Node(leader)) = circumstances.leader {
             circumstances.leader = Some(Leader::Node(known_as(leader)));
         }
-        let choice = choose(&candidates, circumstances);
+        let choice = choose(
+            &self.not_given_up(candidates, circumstances.leader),
+            circumstances,
+        );
         let challenger = match choice {
             Choice::Take(node) | Choice::Wait(node, _) | Choice::Conflict(node, _) => Some(node),
             Choice::Nobody => None,
@@ -481,6 +497,19 @@ impl Cluster {
         let mut nodes = candidates.iter().map(|candidate| candidate.node);
         let known = nodes.find(|node| self.roster.is_same_server(*node, id));
         known.unwrap_or(id)
+    }
+
+    /// Those of `candidates` that are followed after UNFENCE: a node that was given up then only where the keeper says that it leads.
+    fn not_given_up(
+        &self,
+        mut candidates: Vec<Candidate>,
+        leader: Option<Leader>,
+    ) -> Vec<Candidate> {
+        candidates.retain(|one| {
+            leader == Some(Leader::Node(one.node))
+                || !self.roster.is_given_up(one.node, &self.memory)
+        });
+        candidates
     }
 
     /// Whether the keeper, when it says `said`, speaks of `node`: it may know that server by another address.
@@ -613,13 +642,26 @@ impl Cluster {
         };
         let lsn = facts.lsn.before_page_header(facts.segment);
         let timeline = facts.timeline;
+        let mut given_up = std::mem::take(&mut self.memory.given_up);
+        if self.is_unfenced {
+            given_up = self.roster.apart_from(id);
+        }
+        let own = |address: &String| {
+            let other = self.roster.id(address);
+            other.is_some_and(|other| self.is_meant(other, id))
+        };
+        given_up.retain(|address| !own(address));
         self.memory = Memory {
             system: facts.system,
             timeline,
             writer: Some(node.place.address()),
             is_lost: false,
+            given_up,
         };
-        self.is_unfenced = false;
+        let mut why = format!("it takes writes on timeline {timeline}");
+        if std::mem::take(&mut self.is_unfenced) {
+            why += ", as an operator has said UNFENCE";
+        }
         let reign = Reign {
             node: id,
             timeline,
@@ -637,7 +679,6 @@ impl Cluster {
         self.ring.add(Sample { sent, lsn });
         self.writer = Some(id);
         self.vouched = Some(sent);
-        let why = format!("it takes writes on timeline {timeline}");
         self.enter(Phase::Stable, Some(id), &why, now);
         self.settle_in_office(id, now);
     }

@@ -46,6 +46,8 @@ pub enum Out {
     CutOff,
     /// It has replayed what the primary has never written.
     Ahead,
+    /// It was not of the cluster when an operator said UNFENCE.
+    GivenUp,
     /// It is behind everything that was sampled of the primary.
     OffTheRing,
     /// The primary has not said for too long how far it is.
@@ -77,6 +79,9 @@ impl Out {
             }
             Self::CutOff => "its WAL receiver is not connected",
             Self::Ahead => "it has replayed what the primary has never written",
+            Self::GivenUp => {
+                "it was not of the cluster when UNFENCE was said: it counts again as a replica, or after another UNFENCE"
+            }
             Self::OffTheRing => "its lag is not known: it is behind all that was sampled",
             Self::Unsampled => "its lag is not known: the primary does not say how far it is",
             Self::Behind => "its lag is beyond the bounds",

@@ -143,6 +143,35 @@ impl Roster {
         doubter.map(|node| node.place.address())
     }
 
+    /// The addresses of the nodes that do not go along with `writer`: all but itself and those that replay what it, or one before it, wrote.
+    pub fn apart_from(&self, writer: NodeId) -> Vec<String> {
+        let Some((_, own)) = self[writer].writable() else {
+            return Vec::new();
+        };
+        let follows = |node: &Node| {
+            node.facts.as_ref().is_some_and(|(_, facts)| {
+                facts.in_recovery && facts.system == own.system && facts.timeline <= own.timeline
+            })
+        };
+        let all = self.nodes.iter().enumerate();
+        let apart = all.filter(|(index, node)| {
+            let id = id_of(*index);
+            id != writer && !self.is_same_server(id, writer) && !follows(node)
+        });
+        apart.map(|(_, node)| node.place.address()).collect()
+    }
+
+    /// Whether the server of the node `id` was given up when UNFENCE was said, and has not been seen to follow the cluster since.
+    pub fn is_given_up(&self, id: NodeId, memory: &Memory) -> bool {
+        let mut given_up = memory.given_up.iter().filter_map(|address| {
+            let mut nodes = self.nodes.iter();
+            nodes
+                .position(|node| node.place.address() == *address)
+                .map(id_of)
+        });
+        given_up.any(|other| other == id || self.is_same_server(other, id))
+    }
+
     /// Whether two nodes are one server by two addresses: by the last answer of each it is of the same system, and was started at the same
     /// microsecond. One of them may fail meanwhile.
     pub fn is_same_server(&self, one: NodeId, other: NodeId) -> bool {
@@ -232,7 +261,8 @@ impl Roster {
         let is_last = last.is_none_or(|last| *last == node.place.address());
         let is_beside = facts.timeline == memory.timeline && !is_last;
         let is_other = writer.is_some_and(|writer| writer != id);
-        if facts.timeline < memory.timeline || is_other || is_beside {
+        let is_older = facts.timeline < memory.timeline;
+        if is_older || is_other || is_beside || self.is_given_up(id, memory) {
             Role::Fenced
         } else {
             Role::Primary

@@ -370,7 +370,7 @@ fn what_was_remembered_keeps_a_stale_primary_out() {
         system: 7,
         timeline: 5,
         writer: Some("b:5432".into()),
-        is_lost: false,
+        ..Memory::default()
     };
     let mut picture = remembering(memory);
     picture.primary(A, 4, 9000).refused(B).refused(C);
@@ -385,7 +385,7 @@ fn an_operator_may_say_that_a_lower_timeline_is_meant() {
         system: 7,
         timeline: 5,
         writer: None,
-        is_lost: false,
+        ..Memory::default()
     };
     let mut picture = remembering(memory);
     picture.primary(A, 2, 9000).refused(B).refused(C);
@@ -393,6 +393,67 @@ fn an_operator_may_say_that_a_lower_timeline_is_meant() {
     let now = at(picture.now);
     picture.cluster.observe(Observation::Unfence { at: now });
     assert_eq!(picture.primary_of_view(), Some(A));
+}
+
+/// After B has failed on timeline 5 an operator has said that A is meant, on 2.
+fn put_back() -> Picture {
+    let memory = Memory {
+        system: 7,
+        timeline: 5,
+        writer: Some("b:5432".into()),
+        ..Memory::default()
+    };
+    let mut picture = remembering(memory);
+    picture.primary(A, 2, 9000).refused(B).replica(C, 2, 9000);
+    assert_eq!(picture.cluster.role(A), Role::Fenced);
+    let now = at(picture.now);
+    picture.cluster.observe(Observation::Unfence { at: now });
+    assert_eq!(picture.primary_of_view(), Some(A));
+    picture
+}
+
+#[test]
+fn what_was_newer_before_an_operator_chose_is_not_followed_again() {
+    let mut picture = put_back();
+    picture.primary(B, 5, 9999).primary(A, 2, 9001);
+    assert_eq!((picture.primary_of_view(), picture.epoch()), (Some(A), 1));
+    let view = picture.view();
+    let node = view.node(B).unwrap();
+    let given_up = (Role::Fenced, Some(Out::GivenUp));
+    assert_eq!((node.role, node.own.out), given_up);
+    assert_eq!(view.timeline, 2);
+    // Not by another pooler that remembers it, either, be it alone.
+    let mut next = remembering(picture.cluster.memory().clone());
+    next.refused(A).primary(B, 5, 9999).replica(C, 2, 9001);
+    assert_eq!(next.primary_of_view(), None);
+    assert_eq!(next.cluster.role(B), Role::Fenced);
+    next.primary(A, 2, 9001);
+    assert_eq!(next.primary_of_view(), Some(A));
+    // A replica that went along is another thing.
+    next.refused(A).primary(C, 3, 9001);
+    assert_eq!(next.primary_of_view(), Some(C));
+}
+
+#[test]
+fn what_was_given_up_is_taken_back_as_a_replica_by_its_keeper_or_by_another_word() {
+    let mut picture = put_back();
+    picture.replica(B, 2, 9001).refused(A).primary(B, 3, 9002);
+    assert_eq!(picture.primary_of_view(), Some(B));
+    assert!(picture.cluster.memory().given_up.is_empty());
+
+    let mut picture = put_back();
+    picture.replica(B, 5, 9001).refused(A).primary(B, 5, 9002);
+    assert_eq!(picture.primary_of_view(), None, "it has followed nobody");
+    picture.keeper(Leader::Node(B), None);
+    assert_eq!(picture.primary_of_view(), Some(B));
+    assert!(picture.cluster.memory().given_up.is_empty());
+
+    let mut picture = put_back();
+    picture.refused(A).primary(B, 5, 9002);
+    let now = at(picture.now);
+    picture.cluster.observe(Observation::Unfence { at: now });
+    assert_eq!(picture.primary_of_view(), Some(B));
+    assert_eq!(picture.cluster.memory().given_up, ["a:5432"]);
 }
 
 #[test]
@@ -907,7 +968,7 @@ fn a_node_of_another_cluster_is_no_writer_and_serves_no_reads() {
         system: 7,
         timeline: 3,
         writer: Some("b:5432".into()),
-        is_lost: false,
+        ..Memory::default()
     });
     for in_recovery in [false, true] {
         foreign(&mut picture, in_recovery);

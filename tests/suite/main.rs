@@ -67,4 +67,5 @@ mod systemd;
 mod takeover;
 mod tls;
 mod told;
+mod unfence;
 mod unseen;
