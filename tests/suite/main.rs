@@ -26,6 +26,7 @@ mod cancel;
 mod chaos;
 mod cluster;
 mod config_check;
+mod conflict;
 mod console_rows;
 mod control;
 mod convert;
