@@ -256,6 +256,8 @@ pub enum Error {
     },
     /// The server was lost after it had been sent what may have been committed.
     OutcomeUnknown,
+    /// The server was lost before it had answered all of what is known to read and nothing else, and which is not asked again.
+    ReadLost,
     /// The server was lost inside a transaction, of which nothing is committed.
     TransactionLost,
     /// A statement is the primary's, and its transaction has promised on a replica what only that has.
@@ -309,6 +311,7 @@ impl Error {
             Self::ServerUnreachable { .. }
             | Self::ServerKeepsFailing(_)
             | Self::ServerLost(_)
+            | Self::ReadLost
             | Self::ClientGone => "08006",
             Self::ServerProtocol(_)
             | Self::Protocol(_)
@@ -337,6 +340,7 @@ impl Error {
                 | Self::NoPrimary { .. }
                 | Self::NoReplica { .. }
                 | Self::OutcomeUnknown
+                | Self::ReadLost
                 | Self::TransactionLost
                 | Self::SnapshotOnReplica
         );
@@ -392,6 +396,7 @@ impl Error {
             | Self::NoPrimary { .. }
             | Self::NoReplica { .. }
             | Self::OutcomeUnknown
+            | Self::ReadLost
             | Self::TransactionLost
             | Self::SnapshotOnReplica => Blame::Server,
             Self::QueryWaitTimeout(_)

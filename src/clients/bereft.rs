@@ -2,7 +2,7 @@
 //!
 //! What it must never do: call a write done that may be lost, call one failed that may be done, or run anything of a lost
 //! transaction on another server. What was sent and not answered outside a transaction, or may have been a COMMIT, is answered with
-//! 08007: nobody knows. Inside a transaction nothing is committed: 40001, so that a driver repeats it, and the session is in
+//! 08007: nobody knows; with 08006 where it is known to read only, and cannot be asked of another server any more. Inside a transaction nothing is committed: 40001, so that a driver repeats it, and the session is in
 //! a failed transaction until the client ends it.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -81,10 +81,12 @@ impl Session {
         }
         let commit = self.course.as_ref().map(|course| course.commits.found());
         let commit = commit.filter(|_| is_owed).unwrap_or_default();
-        let error = if is_owed && (!is_inside || commit != Commit::No) {
-            Error::OutcomeUnknown
-        } else {
+        let error = if !is_owed || (is_inside && commit == Commit::No) {
             Error::TransactionLost
+        } else if !is_inside && self.split().is_some_and(|split| split.changes_nothing()) {
+            Error::ReadLost
+        } else {
+            Error::OutcomeUnknown
         };
         self.count_loss(&error);
         let mut reason = Vec::new();

@@ -214,6 +214,11 @@ impl Split {
             && ask.begins.is_none()
     }
 
+    /// Whether nothing was done by what the client said on the link, whatever became of it.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.said <= 1 && self.asked.is_whole && self.has_only_read()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.gate, Gate::Closed)
     }

@@ -7,6 +7,8 @@ use crate::error::{Error, Proof};
 const ELSEWHERE: &str = "this statement needs the primary, and its transaction has a snapshot, or what is like it, on a replica";
 const UNKNOWN: &str =
     "the server was lost before it answered: whether this was committed is not known";
+const READ_LOST: &str =
+    "the server was lost before it answered: this only reads, and nothing was changed";
 
 impl Error {
     /// What happened, in a sentence.
@@ -102,6 +104,7 @@ impl Error {
             Self::NoPrimary { cluster, .. } => no_node(cluster, "takes writes"),
             Self::NoReplica { cluster } => no_node(cluster, "may serve reads"),
             Self::OutcomeUnknown => UNKNOWN.into(),
+            Self::ReadLost => READ_LOST.into(),
             Self::TransactionLost => {
                 "the server was lost: nothing of this transaction was committed".into()
             }
@@ -179,6 +182,7 @@ impl Error {
                 "Add it under [databases] in the pooler's configuration, or add a \"*\" entry.",
             ),
             Self::OutcomeUnknown => Some("Check whether it was done before it is done again."),
+            Self::ReadLost => Some("Run it again."),
             Self::TransactionLost => Some("Roll it back and run it again."),
             Self::SnapshotOnReplica => Some(
                 "Roll it back and run it again: this session's READ ONLY transactions go to the primary from now on.",

@@ -52,7 +52,7 @@ fn a_failover_is_told_with_its_milliseconds_and_what_became_of_whom() {
     // Six clients wrote without pause: each of them waited, or was told that nobody knows and waited then.
     assert!(number(&row, "held") >= 6.0, "{row:?}");
     assert_eq!((&row["released"], &*row["failed"]), (&row["held"], "0"));
-    // A read that was lost twice is one of them, too.
+    // A read of which it is not known yet that it only reads is one of them, too.
     let of = |errors: &BTreeMap<String, usize>| errors.get("08007").copied().unwrap_or_default();
     let unknown = of(&verdict.errors) + of(&verdict.read_errors);
     // Who was told in the first moment may count for the outage before, which has lasted until a moment ago.

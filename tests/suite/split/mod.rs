@@ -7,6 +7,7 @@ mod faults;
 mod freshness;
 mod late;
 mod lies;
+mod lost;
 mod own;
 mod promises;
 mod shown;
