@@ -5,10 +5,11 @@
 //! count), but never too little, whatever the encoding: every place where a statement can begin follows a semicolon, and
 //! every function that leaves something behind is called by its name.
 //!
-//! `traces/words.rs` finds words, `traces/arguments.rs` what a function is called with, `traces/settings.rs` the names of settings;
+//! `traces/words.rs` finds words, `traces/code.rs` those that change code, `traces/arguments.rs` what a function is called with, `traces/settings.rs` the names of settings;
 //! `traces/marks.rs` is the set of marks, `traces/harmless.rs` spares reading the same text twice.
 
 mod arguments;
+mod code;
 mod harmless;
 mod marks;
 mod settings;
@@ -17,6 +18,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use self::code::may_change_code;
+use self::code::{is_code, is_maker, makes_kind};
 pub use self::harmless::Harmless;
 pub use self::marks::Marks;
 use self::settings::{set, set_config};
@@ -28,8 +31,6 @@ use crate::protocol::pins::Pins;
 
 /// Texts above this size are not looked at: they may leave anything behind.
 pub const LARGEST_TEXT: usize = 64 << 10;
-/// Words that make or change something.
-const MAKERS: [&str; 3] = ["create", "alter", "import"];
 
 /// What a text does with sequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -198,8 +199,11 @@ impl Scan {
         if self.defines {
             self.found.lasting = lasting;
         }
-        self.makes_code |= MAKERS.iter().any(|maker| is(word, maker));
         self.found.changes_code |= self.makes_code && is_code(word);
+        if is_maker(word) {
+            self.makes_code = true;
+            self.found.changes_code |= makes_kind(word, rest);
+        }
     }
 
     /// A statement begins with `word`, or may.
@@ -347,38 +351,6 @@ fn found_writes(scan: &mut Scan, word: &[u8]) {
 /// Whether a function of this name runs a text, or any view, that it is given.
 fn runs_texts(word: &[u8]) -> bool {
     contains(word, "_to_xml") || is(word, "ts_stat") || is(word, "ts_rewrite")
-}
-
-/// Whether `word` names something that runs, or is run by, functions.
-/// Whether somewhere in `bytes`, of whatever messages they are a part, stand words that make or change code.
-pub fn may_change_code(bytes: &[u8]) -> bool {
-    let mut words = bytes.split(|byte| !byte.is_ascii_alphanumeric());
-    // The length of a message before its text may look like a letter.
-    let makes = |word: &[u8]| MAKERS.iter().any(|maker| ends_with(word, maker));
-    words.any(makes) && words.any(is_code)
-}
-
-fn ends_with(word: &[u8], end: &str) -> bool {
-    let start = word.len().checked_sub(end.len());
-    start.is_some_and(|start| is(&word[start..], end))
-}
-
-fn is_code(word: &[u8]) -> bool {
-    const CODE: [&str; 12] = [
-        "function",
-        "procedure",
-        "routine",
-        "trigger",
-        "view",
-        "rule",
-        "policy",
-        "operator",
-        "cast",
-        "aggregate",
-        "extension",
-        "default",
-    ];
-    CODE.iter().any(|code| is(word, code))
 }
 
 /// Whether a statement that begins so may make a table.

@@ -215,12 +215,21 @@ fn words_that_change_code_are_found_wherever_a_read_cuts_their_message() {
         b"Q\0\0\0\x10ALTER\tview v",
         b"P\0\0\0\x10\0create trigger",
         b"-- all\nselect 1;\ncreate table t (); create policy p",
+        b"Q\0\0\0Acreate domain d as int",
+        b"alter /* that */ domain d add check (f(value))",
+        b"create unlogged table u ()",
+        b"IMPORT FOREIGN SCHEMA s from server o into p",
+        b"alter table v rename to w",
+        b"alter schema s rename to r",
     ] {
         assert!(may_change_code(bytes), "{bytes:?}");
     }
     for bytes in [
         &b"Q\0\0\0\x10select f from view"[..],
         b"create table created (a int)",
+        b"create temp table x as select type, domain, schema from t",
+        b"create table t (a int, foreign key (a) references s)",
+        b"select alter from table",
         b"",
     ] {
         assert!(!may_change_code(bytes), "{bytes:?}");

@@ -8,6 +8,7 @@ mod freshness;
 mod late;
 mod lies;
 mod lost;
+mod made;
 mod own;
 mod promises;
 mod shown;
