@@ -2,10 +2,12 @@
 //!
 //! Nothing on the path of a query sets a timer: a client's card says since when it stands where, and the janitor looks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{self, Moment};
+use crate::pools::group::Group;
 use crate::pools::registry::Registry;
 use crate::stats::arrival::Dismissal;
 use crate::stats::census::{ClientCard, ClientLimits, ClientState, Order, ServerCard};
@@ -63,10 +65,7 @@ fn look_at_logins(registry: &Registry, now: Moment) {
 
 fn tidy(registry: &Registry, now: Moment) {
     let settings = registry.settings.load_full();
-    let (pool_limit, auto_limit) = (
-        settings.pooler.pool_idle_timeout,
-        settings.pooler.autodb_idle_timeout,
-    );
+    let pool_limit = settings.pooler.pool_idle_timeout;
     if settings.pooler.server_fast_close {
         close_fast(registry);
     }
@@ -81,11 +80,38 @@ fn tidy(registry: &Registry, now: Moment) {
         if !pool_limit.is_zero() && is_empty && !is_kept && unused >= pool_limit {
             registry.forget_group(&group);
         }
-        let is_auto = group.database.is_auto;
-        if is_auto && is_empty && !auto_limit.is_zero() && unused >= auto_limit {
-            registry.forget_group(&group);
-            registry.forget_database(&group.database.name);
+    }
+    let auto_limit = settings.pooler.autodb_idle_timeout;
+    if !auto_limit.is_zero() {
+        drop_databases(registry, auto_limit, now);
+    }
+}
+
+/// Drops the databases that came out of the `"*"` entry and have had neither clients nor servers for `limit`, but for those for which an
+/// operator has said PAUSE or DISABLE: that must not be forgotten with them.
+fn drop_databases(registry: &Registry, limit: Duration, now: Moment) {
+    let mut databases = registry.databases();
+    databases.retain(|database| database.is_auto);
+    if databases.is_empty() {
+        return;
+    }
+    let mut groups: HashMap<String, Vec<Arc<Group>>> = HashMap::new();
+    for group in registry.groups() {
+        let name = group.database.name.clone();
+        groups.entry(name).or_default().push(group);
+    }
+    for database in databases {
+        let own = groups.remove(&database.name).unwrap_or_default();
+        let pools: Vec<_> = own.iter().flat_map(|group| group.pools()).collect();
+        let is_used =
+            database.clients.used() > 0 || pools.iter().any(|pool| !pool.headcount().is_empty());
+        let last_used = pools.iter().map(|pool| pool.last_used()).max();
+        let unused = database.unused_for(is_used, last_used, now);
+        if unused < limit || database.is_held_back() {
+            continue;
         }
+        own.iter().for_each(|group| registry.forget_group(group));
+        registry.forget_database(&database.name);
     }
 }
 

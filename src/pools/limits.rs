@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::locked::Locked;
 use crate::pools::pool::Pool;
 
@@ -108,6 +110,8 @@ pub struct Database {
     pub paused: AtomicBool,
     /// DISABLE was said.
     pub disabled: AtomicBool,
+    /// Since when it is seen to have neither clients nor servers.
+    left: Mutex<Option<Moment>>,
 }
 
 impl Database {
@@ -120,7 +124,25 @@ impl Database {
             clients: Quota::default(),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
+            left: Mutex::default(),
         }
+    }
+
+    /// PAUSE or DISABLE was said.
+    pub fn is_held_back(&self) -> bool {
+        self.paused.load(SeqCst) || self.disabled.load(SeqCst)
+    }
+
+    /// For how long it has had neither clients nor servers: whether it has some is looked at now and then, and `last_used` is its latest use
+    /// that is known.
+    pub fn unused_for(&self, is_used: bool, last_used: Option<Moment>, now: Moment) -> Duration {
+        let mut left = self.left.locked();
+        if is_used {
+            *left = None;
+            return Duration::ZERO;
+        }
+        let since = *left.get_or_insert(now);
+        now.since(last_used.map_or(since, |last| last.max(since)))
     }
 }
 

@@ -452,7 +452,8 @@ impl Registry {
     pub fn forget_database(&self, name: &str) {
         let settings = self.settings.load();
         let dropped = self.databases.remove_if(name, |_, database| {
-            database.is_auto && !settings.is_listed(name) && database.clients.used() == 0
+            let is_used = database.clients.used() > 0 || database.is_held_back();
+            database.is_auto && !settings.is_listed(name) && !is_used
         });
         if dropped.is_some() {
             events::database_dropped(name);

@@ -38,6 +38,7 @@ mod drill;
 mod drivers;
 mod ending;
 mod failover;
+mod forgotten;
 mod hosts;
 mod ini;
 mod ini_beyond;
