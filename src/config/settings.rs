@@ -198,7 +198,8 @@ pub struct PoolerSettings {
     /// How long sent bytes may stay unacknowledged; 0 is the system's default. Alone among all keys, a plain number
     /// counts *milliseconds*, as in PgBouncer. Default 0.
     pub tcp_user_timeout: Duration,
-    /// Size of the system's buffers of a socket, in bytes; 0 is the system's default. Default 0.
+    /// Size of the system's buffers of a socket, in bytes; 0 is the system's default. Default 0. A reload suffices for servers; a smaller one
+    /// for clients takes a restart, as the listening sockets have it.
     pub tcp_socket_buffer: usize,
     /// Let several processes share the port, by SO_REUSEPORT. Default false. *Restart.*
     pub so_reuseport: bool,

@@ -46,17 +46,29 @@ impl SocketOptions {
     /// # Errors
     /// What the kernel answers, for example when a value is out of its range.
     pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
+        self.prepare(socket)?;
         let socket = SockRef::from(socket);
-        if let Some(bytes) = self.socket_buffer {
-            socket.set_send_buffer_size(bytes)?;
-            socket.set_recv_buffer_size(bytes)?;
-        }
         if self.keepalive {
             socket.set_tcp_keepalive(&self.probes())?;
         }
         #[cfg(target_os = "linux")]
         if self.user_timeout.is_some() {
             socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Sets on a listening socket what whoever is accepted must have from the start: the size of the buffers. It is told to the other end
+    /// before the connection is accepted. Made smaller after that it is less than that end believes it may send at once, which then waits
+    /// for the system's timer, 200 ms, before each piece.
+    ///
+    /// # Errors
+    /// As [`SocketOptions::apply`].
+    pub fn prepare(&self, listening: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(listening);
+        if let Some(bytes) = self.socket_buffer {
+            socket.set_send_buffer_size(bytes)?;
+            socket.set_recv_buffer_size(bytes)?;
         }
         Ok(())
     }

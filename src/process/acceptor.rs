@@ -73,7 +73,12 @@ impl Acceptors {
             [alone] => Some(alone.runtime().enter()),
             _ => None,
         };
+        let options = socket_options(&registry.settings.load());
         let start = |listener: Arc<Listener>| {
+            if !listener.is_unix() {
+                // What the system refuses is no reason to let nobody in.
+                let _ = options.prepare(listener.socket());
+            }
             let watched = Arc::new(Watched::new(&listener)?);
             let (ours, workers) = (Arc::clone(&listener), Arc::clone(workers));
             let registry = Arc::clone(registry);

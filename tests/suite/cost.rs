@@ -35,7 +35,7 @@ const RUNS: [usize; 2] = [50, 350];
 const WRITTEN: Duration = Duration::from_secs(60);
 
 /// The tracer, with the folder of libraries it came with where it had to be fetched.
-fn strace() -> (PathBuf, Option<PathBuf>) {
+pub fn strace() -> (PathBuf, Option<PathBuf>) {
     let works = |path: &Path| Command::new(path).arg("-V").output().is_ok();
     if works(Path::new("strace")) {
         return ("strace".into(), None);

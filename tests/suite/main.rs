@@ -62,6 +62,7 @@ mod server_tls;
 mod session_state;
 mod shutdown;
 mod soak;
+mod sockets;
 mod split;
 mod support;
 mod switchover;
