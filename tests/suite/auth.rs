@@ -226,6 +226,24 @@ fn an_unknown_user_is_offered_a_salt_that_stays_the_same() {
 }
 
 #[test]
+fn scram_iterations_count_for_secrets_made_here_and_for_users_that_are_not_there() {
+    let with = |iterations| {
+        let config = everybody("scram-sha-256").pooler("scram_iterations", iterations);
+        let own = scram_sha_256(PASSWORD.as_bytes());
+        config.userlist("plain", PASSWORD).userlist("scram", &own)
+    };
+    let pooler = with(10_000).start();
+    let offered = |user| scram_offer(&pooler, user).1;
+    let all = || ["plain", "nobody", "scram"].map(offered);
+    let own = offered("scram");
+    assert_eq!(all(), ["10000", "10000", &own], "a secret keeps its own");
+    pooler.login().user("plain").password(PASSWORD).connect();
+    pooler.reload(&with(5_000));
+    assert_eq!(all(), ["5000", "5000", &own]);
+    pooler.login().user("plain").password(PASSWORD).connect();
+}
+
+#[test]
 fn a_login_that_breaks_the_exchange_is_refused() {
     let pooler = in_toml("scram-sha-256");
     let long = vec![b'a'; 70_000];

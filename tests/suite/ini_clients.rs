@@ -212,3 +212,47 @@ fn at_verbose_2_the_log_tells_once_how_a_server_is_brought_to_a_clients_paramete
     let applied = log.matches("varcache_apply: ").count();
     assert_eq!(applied, 1, "{log}");
 }
+
+#[test]
+fn a_parameter_of_track_extra_parameters_is_taken_at_the_login_and_each_client_keeps_its_own() {
+    let name = "default_transaction_read_only";
+    let login = |pooler: &Pooler, value: &str| {
+        let login = pooler.login().database("one");
+        login.parameter(name, value)
+    };
+    let usual = start("");
+    let refused = login(&usual, "on").refused();
+    let told = format!("unsupported startup parameter: {name}");
+    assert_eq!((&*refused.code, &*refused.message), ("08P01", &*told));
+    // It takes the place of the default, and what PgBouncer always follows is followed still.
+    let pooler = start("track_extra_parameters = Default_Transaction_Read_Only\n");
+    let refused = pooler.login().parameter("IntervalStyle", "iso_8601");
+    assert_eq!(
+        refused.refused().message,
+        "unsupported startup parameter: IntervalStyle"
+    );
+    let (mut on, mut off) = (
+        login(&pooler, "on").connect(),
+        login(&pooler, "off").connect(),
+    );
+    let shown = format!("show {name}");
+    // One server is all they have.
+    for _ in 0..3 {
+        assert_eq!(on.value(&shown), "on");
+        assert_eq!(off.value(&shown), "off");
+    }
+    assert_eq!(
+        on.value("select pg_backend_pid()"),
+        off.value("select pg_backend_pid()")
+    );
+    off.query(&format!("set {name} = on")).good();
+    on.query(&format!("set {name} = off")).good();
+    assert_eq!(
+        (off.value(&shown), on.value(&shown)),
+        ("on".into(), "off".into())
+    );
+    let mut zone = login(&pooler, "on")
+        .parameter("TimeZone", "Asia/Tokyo")
+        .connect();
+    assert_eq!(zone.value("show timezone"), "Asia/Tokyo");
+}

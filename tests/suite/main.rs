@@ -66,6 +66,7 @@ mod sockets;
 mod split;
 mod support;
 mod switchover;
+mod syslog;
 mod systemd;
 mod takeover;
 mod tls;
