@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::config::environment::Environment;
-use crate::config::load::finish;
+use crate::config::load::{finish, secret_in};
 use crate::config::problem::{Position, Problems, Refusal, did_you_mean};
 use crate::config::reading::Reading;
 use crate::config::settings::{DatabaseSettings, PoolerSettings, Settings, UserSettings};
@@ -56,7 +56,7 @@ pub fn from_environment(env: &Environment) -> Option<Result<Settings, Problems>>
         Err(refusal) => return Some(Err(Problems(vec![refusal.at(&position, "")]))),
     };
     let here = Path::new("");
-    let mut reading = Reading::new(env, here);
+    let mut reading = Reading::new(env, here, &secret_in);
     let settings = &mut reading.settings;
     let password = wanted.database.password.clone();
     let client = UserSettings {

@@ -2,7 +2,7 @@
 //!
 //! The order is: defaults, the file, then variables `POOLER__SECTION__KEY`. The rules of [`super::check`] are applied
 //! at the end, and what they find is given its line here. That a named file exists is also seen here: this room's
-//! other files do not touch the disk, but for passwords kept in files.
+//! other files do not touch the disk. Passwords that are kept in files are given to them by [`secret_in`].
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::config::clusters::CLUSTER;
 use crate::config::environment::Environment;
 use crate::config::ini::reading as ini;
 use crate::config::problem::{Position, Problem, Problems, Refusal, path};
-use crate::config::reading::Reading;
+use crate::config::reading::{Files, Reading};
 use crate::config::schema::POOLER;
 use crate::config::settings::Settings;
 use crate::config::slot::Slot;
@@ -72,6 +72,14 @@ pub fn text_of(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The text of a file that holds a password.
+///
+/// # Errors
+/// That it cannot be read, or is not UTF-8.
+pub fn secret_in(file: &Path) -> io::Result<String> {
+    fs::read_to_string(file)
+}
+
 /// Reads the text of a `pgbouncer.ini`, called `source_name` in messages; `files` gives the texts that it includes.
 ///
 /// # Errors
@@ -79,10 +87,10 @@ pub fn text_of(file: &Path) -> io::Result<String> {
 pub fn from_ini(
     text: &str,
     source_name: &str,
-    files: ini::Files<'_>,
+    files: Files<'_>,
     env: &Environment,
 ) -> Result<Read, Problems> {
-    let mut reading = Reading::new(env, Path::new(""));
+    let mut reading = Reading::new(env, Path::new(""), &secret_in);
     ini::read(&mut reading, files, source_name, text);
     let elsewhere = Position {
         source: source_name.to_owned(),
@@ -107,7 +115,7 @@ pub fn from_text(
         text,
     };
     let tree = source.parse()?;
-    let mut reading = Reading::new(env, base_dir);
+    let mut reading = Reading::new(env, base_dir, &secret_in);
     reading.file(&source, &tree);
     finish(reading, &source.position(0), base_dir)
 }

@@ -8,6 +8,7 @@
 //! reached, and a refusal could not name the variable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use toml::Spanned;
@@ -27,6 +28,9 @@ use crate::config::source::{Source, given, start};
 
 /// What the names of overriding variables begin with.
 pub const PREFIX: &str = "POOLER__";
+
+/// Gives the text of a file.
+pub type Files<'f> = &'f dyn Fn(&Path) -> io::Result<String>;
 
 /// Settings as they are read, and what was seen on the way.
 pub struct Reading<'e> {
@@ -48,6 +52,8 @@ pub struct Notes<'e> {
     pub warnings: Problems,
     env: &'e Environment,
     base: &'e Path,
+    /// Gives the passwords that are kept in files.
+    secrets: Files<'e>,
 }
 
 /// What is wrong with a key: itself, or its value.
@@ -67,8 +73,8 @@ pub struct Entry<'a> {
 }
 
 impl<'e> Reading<'e> {
-    /// Nothing read yet: the defaults. Relative paths start at `base`.
-    pub fn new(env: &'e Environment, base: &'e Path) -> Self {
+    /// Nothing read yet: the defaults. Relative paths start at `base`; `secrets` gives the passwords that are kept in files.
+    pub fn new(env: &'e Environment, base: &'e Path, secrets: Files<'e>) -> Self {
         Self {
             settings: Settings::default(),
             notes: Notes {
@@ -78,6 +84,7 @@ impl<'e> Reading<'e> {
                 warnings: Problems::default(),
                 env,
                 base,
+                secrets,
             },
         }
     }
@@ -344,7 +351,7 @@ impl<'e> Notes<'e> {
             return Err(Wrong::Value(refusal.hint("for example \"secret/app\"")));
         };
         let file = self.base.join(name);
-        let text = std::fs::read_to_string(&file).map_err(|why| {
+        let text = (self.secrets)(&file).map_err(|why| {
             Wrong::Value(Refusal::new(format!(
                 "cannot read \"{}\": {why}",
                 file.display()

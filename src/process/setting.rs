@@ -92,7 +92,7 @@ fn changed(settings: &Settings, key: &str, value: &str) -> Result<Settings, SetR
         set
     };
     let nowhere = Path::new("");
-    let mut reading = Reading::new(&environment, nowhere);
+    let mut reading = Reading::new(&environment, nowhere, &load::secret_in);
     reading.settings = settings.clone();
     if is_pgbouncer {
         write(&mut reading.settings, key, value)?;

@@ -1,6 +1,5 @@
 //! From the lines of a `pgbouncer.ini` to settings: one pass that never stops at a mistake.
 
-use std::io;
 use std::path::Path;
 
 use crate::config::ini::lines::{self, BadLine, Line};
@@ -8,7 +7,7 @@ use crate::config::ini::pairs;
 use crate::config::ini::value::{self, Within};
 use crate::config::node::has_port;
 use crate::config::problem::{Position, Refusal, did_you_mean, path};
-use crate::config::reading::{Entry, Notes, Reading};
+use crate::config::reading::{Entry, Files, Notes, Reading};
 use crate::config::schema::{DATABASE, PEER, POOLER, Section, USER};
 use crate::config::settings::{
     DatabaseSettings, PeerSettings, PoolerSettings, Settings, TelemetrySettings, UserSettings,
@@ -22,9 +21,6 @@ const DEEPEST: usize = 10;
 
 /// The sections there are.
 const SECTIONS: &[&str] = &["databases", "users", "peers", "pgbouncer"];
-
-/// Gives the text of a file.
-pub type Files<'f> = &'f dyn Fn(&Path) -> io::Result<String>;
 
 /// The settings of an empty `pgbouncer.ini`: PgBouncer's defaults.
 pub fn defaults() -> Settings {
