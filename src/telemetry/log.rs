@@ -100,6 +100,15 @@ fn filter(level: &str, verbose: u32) -> EnvFilter {
     EnvFilter::try_new(format!("{level}{own}")).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
+/// A line of text without its time and level, which syslog says by itself; a line of JSON as it is.
+fn bare(line: &[u8], level: Level) -> &[u8] {
+    let level = level.as_str().as_bytes();
+    let mut words = line.splitn(2, |byte| *byte == b' ');
+    let behind_time = words.nth(1).unwrap_or_default().trim_ascii_start();
+    let behind_level = behind_time.strip_prefix(level);
+    behind_level.map_or(line, <[u8]>::trim_ascii_start)
+}
+
 /// Gives the other formats a way into the sinks.
 struct Writers(Arc<Sinks>);
 
@@ -120,11 +129,28 @@ impl<'a> MakeWriter<'a> for Writers {
 
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(self.1, line, line);
+        self.0.write(self.1, line, bare(line, self.1));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare;
+    use tracing::Level;
+
+    #[test]
+    fn syslog_gets_a_line_of_text_without_its_time_and_level_and_one_of_json_whole() {
+        let said = |line: &'static str| bare(line.as_bytes(), Level::INFO);
+        let text = "2026-11-29T13:22:25.428937Z  INFO pooler::x: process up\n";
+        assert_eq!(said(text), b"pooler::x: process up\n");
+        let json = "{\"timestamp\":\"2026\", \"level\":\"INFO\"}\n";
+        assert_eq!(said(json), json.as_bytes());
+        assert_eq!(said("odd"), b"odd");
+        assert_eq!(said(""), b"");
     }
 }

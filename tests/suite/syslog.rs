@@ -48,8 +48,15 @@ fn where_it_may_have_a_dev_of_its_own_its_lines_come_to_syslog_with_facility_and
             }
         }
     };
-    // local3 is 19, INFO is 6 and WARN is 4.
-    assert!(heard("process up").starts_with("<158>"));
+    // local3 is 19, INFO is 6.
+    let line = heard("process up");
+    assert!(line.starts_with("<158>"), "{line}");
+    // Time and level are said once.
+    let (_, said) = line.split_once("]: ").unwrap();
+    assert!(
+        said.starts_with("pooler::") && !said.contains("INFO"),
+        "{said}"
+    );
     pooler.serves();
     heard("client logged in");
     // The system's log is started again: a line may be lost, the pooler is not.
