@@ -279,7 +279,7 @@ impl Course {
     pub(super) fn arrived(&mut self) {
         self.lacking = None;
         if let Some(wait) = self.wait.take() {
-            self.board.has_waited(&wait, Came::Through, clock::now());
+            self.board.stops_waiting(&wait, Came::Through, clock::now());
             self.unwritten = Some(wait.toll);
         }
     }
@@ -288,7 +288,8 @@ impl Course {
     pub(super) fn gave_up(&mut self) {
         self.lacking = None;
         if let Some(wait) = self.wait.take() {
-            self.board.has_waited(&wait, Came::ToNothing, clock::now());
+            self.board
+                .stops_waiting(&wait, Came::ToNothing, clock::now());
         }
     }
 

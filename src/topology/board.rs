@@ -303,7 +303,7 @@ impl Board {
         let mut chronicle = self.chronicle();
         news.iter().for_each(|change| chronicle.changed(change));
         if has_primary {
-            chronicle.is_in_use(writer, epoch);
+            chronicle.recovered(writer, epoch);
         }
         drop(chronicle);
         let followers = std::mem::take(&mut *lock(&self.followers));
@@ -347,7 +347,7 @@ impl Board {
     }
 
     /// A client waits for a primary no longer.
-    pub fn has_waited(&self, wait: &Wait, came: Came, now: Moment) {
+    pub fn stops_waiting(&self, wait: &Wait, came: Came, now: Moment) {
         let count = match came {
             Came::Through => &wait.toll.released,
             Came::ToNothing => &wait.toll.failed,

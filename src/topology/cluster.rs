@@ -348,7 +348,7 @@ impl Cluster {
             node.is_ahead = facts.lsn > written;
             if node.is_ahead {
                 node.lag = Lag::Unknown;
-                node.membership.is_cut_off(Out::Ahead, now);
+                node.membership.cut_off(Out::Ahead, now);
             }
         }
     }
@@ -381,7 +381,7 @@ impl Cluster {
                 Out::CutOff
             };
             node.lag = Lag::Unknown;
-            node.membership.is_cut_off(why, at);
+            node.membership.cut_off(why, at);
             return;
         }
         let newest = self.ring.newest().map(|sample| sample.sent);

@@ -168,7 +168,7 @@ impl Membership {
         self.was_in_at_loss = self.is_in || was_just_cut_off;
     }
 
-    fn is_cut_off(&mut self, why: Out, now: Moment) {
+    fn cut_off(&mut self, why: Out, now: Moment) {
         if self.is_in {
             self.cut_off_at = Some(now);
         }
@@ -180,7 +180,7 @@ impl Membership {
         self.why_not = Out::OutAtLoss;
     }
 
-    fn is_distrusted(&mut self, why: Out) {
+    fn distrust(&mut self, why: Out) {
         self.leave(why);
         self.was_in_at_loss = false;
     }
@@ -256,8 +256,8 @@ impl Memberships {
     }
 
     /// It follows nobody: out, until it does again.
-    pub fn is_cut_off(&mut self, why: Out, now: Moment) {
-        self.all().for_each(|member| member.is_cut_off(why, now));
+    pub fn cut_off(&mut self, why: Out, now: Moment) {
+        self.all().for_each(|member| member.cut_off(why, now));
     }
 
     /// The replica answers while there is no writer.
@@ -277,8 +277,8 @@ impl Memberships {
     }
 
     /// It may show another history than the cluster's: out, also while there is no writer, until there is a measure again.
-    pub fn is_distrusted(&mut self, why: Out) {
-        self.all().for_each(|member| member.is_distrusted(why));
+    pub fn distrust(&mut self, why: Out) {
+        self.all().for_each(|member| member.distrust(why));
     }
 
     /// How it serves under the cluster's own limits.
@@ -370,7 +370,7 @@ mod tests {
         member.judge(known(100), LIMITS, at(2250));
         member.judge(known(100), LIMITS, at(3250));
         assert_eq!(ins(&member), [true, true, true]);
-        member.is_cut_off(Out::CutOff, at(4000));
+        member.cut_off(Out::CutOff, at(4000));
         assert_eq!(ins(&member), [false, false, false]);
     }
 

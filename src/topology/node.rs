@@ -366,7 +366,7 @@ impl Node {
     /// Nobody knows whom it follows, for the reason `why`: it serves no reads until a writer is known, though it did when one was lost.
     pub fn distrust(&mut self, why: Out) {
         self.lag = Lag::Unknown;
-        self.membership.is_distrusted(why);
+        self.membership.distrust(why);
     }
 
     /// What it said last, if it takes writes.

@@ -242,7 +242,7 @@ impl Chronicle {
     }
 
     /// A writer is in use. Whoever doubted it in vain has not been heard by the machine at all.
-    pub fn is_in_use(&mut self, writer: Option<NodeId>, epoch: Epoch) {
+    pub fn recovered(&mut self, writer: Option<NodeId>, epoch: Epoch) {
         if let Some(open) = self.open() {
             let began = open.began;
             self.ended(began, writer, epoch);
@@ -384,7 +384,7 @@ mod tests {
     fn a_doubt_that_the_machine_never_heard_is_over_with_the_next_view() {
         let mut chronicle = Chronicle::default();
         chronicle.doubted(at(5), Some(A), "a server was lost");
-        chronicle.is_in_use(Some(A), Epoch(1));
+        chronicle.recovered(Some(A), Epoch(1));
         assert_eq!(chronicle.outages().next().unwrap().kind(), Kind::Doubt);
         assert_eq!(chronicle.outage_sums().count, 1);
     }
@@ -396,7 +396,7 @@ mod tests {
         chronicle.changed(&change(2, Phase::NoWriter, Phase::Stable, B));
         for turn in 0..500 {
             chronicle.doubted(at(10 + turn), Some(B), "a server was lost");
-            chronicle.is_in_use(Some(B), Epoch(2));
+            chronicle.recovered(Some(B), Epoch(2));
         }
         assert_eq!(chronicle.outages().next().unwrap().kind(), Kind::Failover);
         assert_eq!(chronicle.outages().count(), super::REMEMBERED);

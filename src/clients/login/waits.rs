@@ -96,7 +96,7 @@ impl Login<'_> {
                 let place = Node::at(&node.place.host, node.place.port);
                 let node = node.id;
                 if let Some(wait) = &wait {
-                    board.has_waited(wait, Came::Through, clock::now());
+                    board.stops_waiting(wait, Came::Through, clock::now());
                 }
                 return Ok(Some(Writer { board, node, place }));
             }
@@ -108,7 +108,7 @@ impl Login<'_> {
                 None => Held::TimedOut,
             };
             if called == Held::TimedOut {
-                board.has_waited(wait, Came::ToNothing, clock::now());
+                board.stops_waiting(wait, Came::ToNothing, clock::now());
                 return Err(course::no_primary(&board));
             }
         }
