@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::clock::Moment;
+use crate::locked::Locked;
 use crate::topology::membership::Service;
 use crate::topology::node::{NodeId, Observation};
 use crate::topology::outage::{Chronicle, Toll};
@@ -123,12 +124,12 @@ impl Wish {
 
     /// Says what became of it.
     pub fn answer(&self, outcome: Result<Switched, Unswitched>) {
-        lock(&self.outcome).get_or_insert(outcome);
+        self.outcome.locked().get_or_insert(outcome);
     }
 
     /// What became of it; none while that is not known.
     pub fn outcome(&self) -> Option<Result<Switched, Unswitched>> {
-        lock(&self.outcome).clone()
+        self.outcome.locked().clone()
     }
 }
 
@@ -152,7 +153,7 @@ struct Place {
 
 impl Place {
     fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.locked()
     }
 
     /// Calls it, if it still waits.
@@ -306,9 +307,9 @@ impl Board {
             chronicle.recovered(writer, epoch);
         }
         drop(chronicle);
-        let followers = std::mem::take(&mut *lock(&self.followers));
+        let followers = std::mem::take(&mut *self.followers.locked());
         followers.into_iter().for_each(Waker::wake);
-        let curious = std::mem::take(&mut *lock(&self.curious));
+        let curious = std::mem::take(&mut *self.curious.locked());
         for place in curious {
             place.call(Held::Go);
         }
@@ -323,7 +324,7 @@ impl Board {
     /// Calls those who could do with a replica.
     fn let_readers_look(&self) {
         let mut readers = Vec::new();
-        lock(&self.line).retain(|place| {
+        self.line.locked().retain(|place| {
             if place.may_read {
                 readers.push(Arc::clone(place));
             }
@@ -336,7 +337,7 @@ impl Board {
 
     /// The times without a writer, and what they cost.
     pub fn chronicle(&self) -> MutexGuard<'_, Chronicle> {
-        lock(&self.chronicle)
+        self.chronicle.locked()
     }
 
     /// A client begins to wait for a primary.
@@ -363,7 +364,7 @@ impl Board {
 
     /// Wakes `waker` at the next view.
     fn wake_at_next(&self, waker: &Waker) {
-        lock(&self.followers).push(waker.clone());
+        self.followers.locked().push(waker.clone());
     }
 
     /// Resolves when a view later than `before` hangs here.
@@ -390,7 +391,7 @@ impl Board {
     /// this one does not stay.
     pub fn tell(&self, observation: Observation) {
         if let Observation::BadSign { node, at, why } = &observation {
-            *lock(&self.doubts) = Some((*node, *at));
+            *self.doubts.locked() = Some((*node, *at));
             self.doubt(*node, *at, why);
         }
         (self.teller)(observation);
@@ -398,19 +399,21 @@ impl Board {
 
     /// Whether `node` was the last of which there was a bad sign, after `moment`.
     pub fn is_doubted_since(&self, node: NodeId, moment: Moment) -> bool {
-        lock(&self.doubts).is_some_and(|(doubted, at)| doubted == node && at > moment)
+        self.doubts
+            .locked()
+            .is_some_and(|(doubted, at)| doubted == node && at > moment)
     }
 
     /// An operator wants a switchover, at `at`.
     pub fn wish(&self, wish: &Arc<Wish>, at: Moment) {
-        lock(&self.wishes).push_back(Arc::clone(wish));
+        self.wishes.locked().push_back(Arc::clone(wish));
         let grace = Duration::ZERO;
         (self.teller)(Observation::Drain { at, grace });
     }
 
     /// The first wish that nobody has taken yet.
     pub fn take_wish(&self) -> Option<Arc<Wish>> {
-        lock(&self.wishes).pop_front()
+        self.wishes.locked().pop_front()
     }
 
     fn doubt(&self, node: NodeId, at: Moment, why: &str) {
@@ -476,7 +479,7 @@ impl Board {
             may_read,
             standing: Mutex::new(Standing::Waiting(waker.clone())),
         });
-        lock(&self.line).push_back(Arc::clone(&place));
+        self.line.locked().push_back(Arc::clone(&place));
         Some(Hold {
             board: Arc::clone(self),
             place,
@@ -492,7 +495,7 @@ impl Board {
             may_read: false,
             standing: Mutex::new(Standing::Waiting(waker.clone())),
         });
-        lock(&self.curious).push(Arc::clone(&place));
+        self.curious.locked().push(Arc::clone(&place));
         Hold {
             board: Arc::clone(self),
             place,
@@ -501,7 +504,7 @@ impl Board {
 
     /// Since when the client that has waited longest waits for a primary.
     pub fn oldest(&self) -> Option<Moment> {
-        let line = lock(&self.line);
+        let line = self.line.locked();
         let waiting = line
             .iter()
             .filter(|place| matches!(*place.lock(), Standing::Waiting(_)));
@@ -524,8 +527,8 @@ impl Board {
             }
             is_waiting && !is_over
         };
-        lock(&self.line).retain(&mut stays);
-        lock(&self.curious).retain(&mut stays);
+        self.line.locked().retain(&mut stays);
+        self.curious.locked().retain(&mut stays);
         for place in over {
             place.call(Held::TimedOut);
         }
@@ -535,7 +538,7 @@ impl Board {
     fn let_go(&self, count: usize) {
         for _ in 0..count {
             loop {
-                let Some(place) = lock(&self.line).pop_front() else {
+                let Some(place) = self.line.locked().pop_front() else {
                     return;
                 };
                 if place.call(Held::Go) {
@@ -553,10 +556,6 @@ fn has_same_readers(one: &ClusterView, other: &ClusterView) -> bool {
         services.map(Service::is_on).collect::<Vec<_>>()
     };
     of(one) == of(other)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
