@@ -134,37 +134,37 @@ impl Wish {
 }
 
 #[derive(Debug)]
-enum Standing {
-    Waiting(Waker),
-    Called(Held),
+enum Call {
+    Awaited(Waker),
+    Made(Held),
     Left,
 }
 
-/// One client's place in the line.
+/// A client in the line.
 #[derive(Debug)]
-struct Place {
+struct Waiter {
     /// It waits for another view, whatever that shows, and is in nobody's way.
     is_for_view: bool,
     since: Moment,
     until: Moment,
     may_read: bool,
-    standing: Mutex<Standing>,
+    call: Mutex<Call>,
 }
 
-impl Place {
-    fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.locked()
+impl Waiter {
+    fn lock(&self) -> MutexGuard<'_, Call> {
+        self.call.locked()
     }
 
     /// Calls it, if it still waits.
     fn call(&self, held: Held) -> bool {
-        let mut standing = self.lock();
-        if !matches!(*standing, Standing::Waiting(_)) {
+        let mut call = self.lock();
+        if !matches!(*call, Call::Awaited(_)) {
             return false;
         }
-        let before = std::mem::replace(&mut *standing, Standing::Called(held));
-        drop(standing);
-        if let Standing::Waiting(waker) = before {
+        let before = std::mem::replace(&mut *call, Call::Made(held));
+        drop(call);
+        if let Call::Awaited(waker) = before {
             waker.wake();
         }
         true
@@ -174,39 +174,39 @@ impl Place {
 /// A place in line, left when dropped.
 pub struct Hold {
     board: Arc<Board>,
-    place: Arc<Place>,
+    waiter: Arc<Waiter>,
 }
 
 impl fmt::Debug for Hold {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(out)
+        self.waiter.fmt(out)
     }
 }
 
 impl Hold {
     /// Whether it is called.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Held> {
-        let mut standing = self.place.lock();
-        match &mut *standing {
-            Standing::Waiting(waker) => {
+        let mut call = self.waiter.lock();
+        match &mut *call {
+            Call::Awaited(waker) => {
                 waker.clone_from(cx.waker());
                 Poll::Pending
             }
-            Standing::Called(held) => Poll::Ready(*held),
-            Standing::Left => Poll::Pending,
+            Call::Made(held) => Poll::Ready(*held),
+            Call::Left => Poll::Pending,
         }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut *self.place.lock(), Standing::Left);
-        if self.place.is_for_view {
+        let before = std::mem::replace(&mut *self.waiter.lock(), Call::Left);
+        if self.waiter.is_for_view {
             return;
         }
         self.board.waiting.fetch_sub(1, SeqCst);
         // Where the primary has gone again, the others wait for the next one: each would only let the next look in vain.
-        let is_called = matches!(before, Standing::Called(Held::Go));
+        let is_called = matches!(before, Call::Made(Held::Go));
         if is_called && self.board.view.load().primary().is_some() {
             self.board.let_go(1);
         }
@@ -222,7 +222,7 @@ pub struct Board {
     story: ArcSwap<Vec<Change>>,
     chronicle: Mutex<Chronicle>,
     limits: ArcSwap<HoldLimits>,
-    line: Mutex<VecDeque<Arc<Place>>>,
+    line: Mutex<VecDeque<Arc<Waiter>>>,
     waiting: AtomicUsize,
     turn: AtomicUsize,
     /// When somebody last asked for a newer sample, in microseconds.
@@ -231,7 +231,7 @@ pub struct Board {
     wishes: Mutex<VecDeque<Arc<Wish>>>,
     /// The last bad sign.
     doubts: Mutex<Option<(NodeId, Moment)>>,
-    curious: Mutex<Vec<Arc<Place>>>,
+    curious: Mutex<Vec<Arc<Waiter>>>,
     teller: Teller,
 }
 
@@ -310,8 +310,8 @@ impl Board {
         let followers = std::mem::take(&mut *self.followers.locked());
         followers.into_iter().for_each(Waker::wake);
         let curious = std::mem::take(&mut *self.curious.locked());
-        for place in curious {
-            place.call(Held::Go);
+        for waiter in curious {
+            waiter.call(Held::Go);
         }
         if has_primary {
             self.let_go(FIRST_WAVE);
@@ -324,14 +324,14 @@ impl Board {
     /// Calls those who could do with a replica.
     fn let_readers_look(&self) {
         let mut readers = Vec::new();
-        self.line.locked().retain(|place| {
-            if place.may_read {
-                readers.push(Arc::clone(place));
+        self.line.locked().retain(|waiter| {
+            if waiter.may_read {
+                readers.push(Arc::clone(waiter));
             }
-            !place.may_read
+            !waiter.may_read
         });
-        for place in readers {
-            place.call(Held::Go);
+        for waiter in readers {
+            waiter.call(Held::Go);
         }
     }
 
@@ -472,33 +472,33 @@ impl Board {
             (waiting < limits.clients).then_some(waiting + 1)
         });
         is_in.ok()?;
-        let place = Arc::new(Place {
+        let waiter = Arc::new(Waiter {
             is_for_view: false,
             since,
             until: since.after(limits.timeout),
             may_read,
-            standing: Mutex::new(Standing::Waiting(waker.clone())),
+            call: Mutex::new(Call::Awaited(waker.clone())),
         });
-        self.line.locked().push_back(Arc::clone(&place));
+        self.line.locked().push_back(Arc::clone(&waiter));
         Some(Hold {
             board: Arc::clone(self),
-            place,
+            waiter,
         })
     }
 
     /// Waits for the next view, whatever that shows.
     pub fn look_out(self: &Arc<Self>, now: Moment, waker: &Waker) -> Hold {
-        let place = Arc::new(Place {
+        let waiter = Arc::new(Waiter {
             is_for_view: true,
             since: now,
             until: now.after(self.limits().timeout),
             may_read: false,
-            standing: Mutex::new(Standing::Waiting(waker.clone())),
+            call: Mutex::new(Call::Awaited(waker.clone())),
         });
-        self.curious.locked().push(Arc::clone(&place));
+        self.curious.locked().push(Arc::clone(&waiter));
         Hold {
             board: Arc::clone(self),
-            place,
+            waiter,
         }
     }
 
@@ -507,8 +507,8 @@ impl Board {
         let line = self.line.locked();
         let waiting = line
             .iter()
-            .filter(|place| matches!(*place.lock(), Standing::Waiting(_)));
-        waiting.map(|place| place.since).min()
+            .filter(|waiter| matches!(*waiter.lock(), Call::Awaited(_)));
+        waiting.map(|waiter| waiter.since).min()
     }
 
     /// How many wait for a primary.
@@ -519,18 +519,18 @@ impl Board {
     /// Calls those whose time is over.
     pub fn expire(&self, now: Moment) {
         let mut over = Vec::new();
-        let mut stays = |place: &Arc<Place>| {
-            let is_waiting = matches!(*place.lock(), Standing::Waiting(_));
-            let is_over = is_waiting && now >= place.until;
+        let mut stays = |waiter: &Arc<Waiter>| {
+            let is_waiting = matches!(*waiter.lock(), Call::Awaited(_));
+            let is_over = is_waiting && now >= waiter.until;
             if is_over {
-                over.push(Arc::clone(place));
+                over.push(Arc::clone(waiter));
             }
             is_waiting && !is_over
         };
         self.line.locked().retain(&mut stays);
         self.curious.locked().retain(&mut stays);
-        for place in over {
-            place.call(Held::TimedOut);
+        for waiter in over {
+            waiter.call(Held::TimedOut);
         }
     }
 
@@ -538,10 +538,10 @@ impl Board {
     fn let_go(&self, count: usize) {
         for _ in 0..count {
             loop {
-                let Some(place) = self.line.locked().pop_front() else {
+                let Some(waiter) = self.line.locked().pop_front() else {
                     return;
                 };
-                if place.call(Held::Go) {
+                if waiter.call(Held::Go) {
                     break;
                 }
             }
