@@ -14,13 +14,14 @@ use crate::config::routing::LagBound;
 use crate::pools::registry::Registry;
 use crate::routing::fitness::out_of_reads;
 use crate::stats::census::ServerState;
-use crate::topology::board::{Board, Switched, Unswitched, Wish};
+use crate::topology::board::Board;
 use crate::topology::lag::Lag;
 use crate::topology::membership::Out;
 use crate::topology::node::{NodeId, Observation, Role};
 use crate::topology::outage::{Kind, Outage, Toll};
 use crate::topology::phase::Phase;
 use crate::topology::view::{ClusterView, NodeView};
+use crate::topology::wish::{Switched, Unswitched, Wish};
 
 const CLUSTERS: [Column; 11] = [
     ("cluster", TEXT),

@@ -20,7 +20,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::pools::limits::Database;
 use crate::pools::registry::{Phase, Registry};
-use crate::topology::board::{Unswitched, Wish};
+use crate::topology::wish::{Unswitched, Wish};
 
 /// What a command waits for.
 #[derive(Debug)]

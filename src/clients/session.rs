@@ -31,7 +31,7 @@ use crate::protocol::parameters::Parameters;
 use crate::protocol::sides::ClientSide;
 use crate::servers::server::Server;
 use crate::stats::census::{ClientCard, Order};
-use crate::topology::board::Hold;
+use crate::topology::board::waiting::Hold;
 
 /// Where the client stands.
 #[derive(Debug)]

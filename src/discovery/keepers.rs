@@ -22,9 +22,9 @@ use crate::discovery::probe::Pace;
 use crate::discovery::word::{Member, Word};
 use crate::net::names::Names;
 use crate::net::tls::{ClientTls, Files, Verify, Versions};
-use crate::topology::board::Unswitched;
 use crate::topology::cluster::Cluster;
 use crate::topology::node::{Keeper, Leader, Observation, Place};
+use crate::topology::wish::Unswitched;
 
 /// For how long a word of etcd counts.
 const FRESH: Duration = Duration::from_secs(3);

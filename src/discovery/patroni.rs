@@ -18,7 +18,7 @@ use crate::discovery::probe::Pace;
 use crate::discovery::word::{self, Word};
 use crate::net::http::Request;
 use crate::net::names::Names;
-use crate::topology::board::Unswitched;
+use crate::topology::wish::Unswitched;
 
 /// Between two questions while all is well.
 const CALM: Duration = Duration::from_secs(1);

@@ -18,12 +18,14 @@ use crate::discovery::probe::{BURST_LASTS, Pace, Prober};
 use crate::net::names::Names;
 use crate::servers::target::{Host, Target};
 use crate::stats::census::Census;
-use crate::topology::board::{Board, HoldLimits, Wish};
+use crate::topology::board::Board;
+use crate::topology::board::waiting::HoldLimits;
 use crate::topology::choice::Memory;
 use crate::topology::cluster::{Cluster, Rules};
 use crate::topology::node::{NodeId, Observation, Place, Role};
 use crate::topology::phase::{Change, Phase};
 use crate::topology::view::ClusterView;
+use crate::topology::wish::Wish;
 
 /// How often it is looked for clients that have waited long enough, at least.
 const LOOK: Duration = Duration::from_millis(50);

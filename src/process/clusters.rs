@@ -19,7 +19,7 @@ use crate::pools::plan::socket_options;
 use crate::pools::registry::Registry;
 use crate::process::lasting;
 use crate::servers::target::Target;
-use crate::topology::board::HoldLimits;
+use crate::topology::board::waiting::HoldLimits;
 use crate::topology::cluster::Rules;
 use crate::topology::membership::LagLimits;
 use crate::topology::node::Place;

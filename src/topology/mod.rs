@@ -13,6 +13,7 @@ pub mod phase;
 pub mod reader;
 pub mod roster;
 pub mod view;
+pub mod wish;
 
 #[cfg(test)]
 mod simulation;

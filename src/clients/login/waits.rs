@@ -16,7 +16,8 @@ use crate::pools::lease;
 use crate::pools::plan::Reads;
 use crate::pools::pool::{Asker, Pool};
 use crate::servers::server::Reported;
-use crate::topology::board::{Board, Came, Held};
+use crate::topology::board::waiting::Held;
+use crate::topology::board::{Board, Came};
 use crate::topology::node::{NodeId, Role};
 use crate::topology::reader::Read;
 

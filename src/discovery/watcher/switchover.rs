@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::Watcher;
 use crate::clock::{self, Moment};
 use crate::discovery::keepers::Asked;
-use crate::topology::board::{Switched, Unswitched, Wish};
 use crate::topology::cluster::DRAIN;
 use crate::topology::node::Observation;
+use crate::topology::wish::{Switched, Unswitched, Wish};
 
 /// How often it is looked whether all has ended.
 const LOOK: Duration = Duration::from_millis(5);

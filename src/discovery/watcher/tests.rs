@@ -9,7 +9,7 @@ use crate::discovery::keepers::Keepers;
 use crate::discovery::pictures::{names, place, rules};
 use crate::net::stream::SocketOptions;
 use crate::servers::target::Target;
-use crate::topology::board::HoldLimits;
+use crate::topology::board::waiting::HoldLimits;
 
 /// A cluster of two nodes at addresses where nobody listens.
 fn watching() -> Watching {
