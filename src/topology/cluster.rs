@@ -200,10 +200,7 @@ impl Cluster {
                 at
             }
             Observation::BadSign { node, at, why } => {
-                let is_newer = self.suspicion.as_ref().is_none_or(|(since, _)| at > *since);
-                if self.writer == Some(node) && is_newer {
-                    self.suspicion = Some((at, why));
-                }
+                self.suspect(node, at, why);
                 at
             }
             Observation::Curious { at } => at,
@@ -225,14 +222,27 @@ impl Cluster {
                 at
             }
             Observation::Unfence { at } => {
-                self.memory = Memory::default();
-                self.lose("an operator said UNFENCE", at);
-                self.reigning = None;
-                self.is_unfenced = true;
+                self.unfence(at);
                 at
             }
         };
         self.settle(at);
+    }
+
+    /// There was a bad sign of `node`.
+    fn suspect(&mut self, node: NodeId, at: Moment, why: String) {
+        let is_newer = self.suspicion.as_ref().is_none_or(|(since, _)| at > *since);
+        if self.writer == Some(node) && is_newer {
+            self.suspicion = Some((at, why));
+        }
+    }
+
+    /// The highest timeline seen so far counts no longer.
+    fn unfence(&mut self, at: Moment) {
+        self.memory = Memory::default();
+        self.lose("an operator said UNFENCE", at);
+        self.reigning = None;
+        self.is_unfenced = true;
     }
 
     /// Lets time pass.

@@ -93,6 +93,7 @@ fn moves(ask: Ask, standing: &Standing, view: &ClusterView) -> Option<NodeId> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a plain table of cases")]
 fn begin_is_answered_late_only_where_nothing_is_promised_by_it() {
     let (view, fresh) = (view(), Standing::default());
     let of = |transactions, modes, is_lone| {
