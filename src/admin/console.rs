@@ -247,12 +247,7 @@ impl Console {
                 "TAKEOVER".to_owned()
             }
             Command::Shutdown(stop) => {
-                info!("{} command issued", shutdown(stop));
-                self.begin_to_stop(stop);
-                let _ = self.orders.send(Order::Stop(stop));
-                if stop == Stop::Now {
-                    return Err(Failure::Leave);
-                }
+                self.shut_down(stop)?;
                 "SHUTDOWN".to_owned()
             }
             command => match control::heed(&self.registry, text, &command)? {
@@ -267,6 +262,17 @@ impl Console {
             },
         };
         message::command_complete(out, &tag);
+        Ok(())
+    }
+
+    /// Orders the process to stop; a console leaves that has nothing more to say then.
+    fn shut_down(&self, stop: Stop) -> Result<(), Failure> {
+        info!("{} command issued", shutdown(stop));
+        self.begin_to_stop(stop);
+        let _ = self.orders.send(Order::Stop(stop));
+        if stop == Stop::Now {
+            return Err(Failure::Leave);
+        }
         Ok(())
     }
 
