@@ -338,29 +338,7 @@ impl Login<'_> {
             tracing::info!("pgbouncer access from unix socket");
         }
         let presence = self.register(stream);
-        let mut out = Vec::new();
-        let version = match settings.dialect {
-            Dialect::Native => env!("CARGO_PKG_VERSION"),
-            Dialect::PgBouncer => PGBOUNCER_VERSION,
-        };
-        let version = format!("{version}/bouncer");
-        let told = [
-            ("server_version", version.as_str()),
-            ("client_encoding", "UTF8"),
-            ("server_encoding", "UTF8"),
-            ("DateStyle", "ISO"),
-            ("TimeZone", "GMT"),
-            ("standard_conforming_strings", "on"),
-            ("is_superuser", "on"),
-        ];
-        answer::put(&mut out, |bytes| {
-            message::authentication_ok(bytes);
-            for (name, value) in told {
-                message::parameter_status(bytes, name.as_bytes(), value.as_bytes());
-            }
-            message::backend_key_data(bytes, &presence.key);
-            message::ready_for_query(bytes, b'I');
-        });
+        let out = console_greeting(settings.dialect, &presence.key);
         stream
             .write_all(&out)
             .await
@@ -424,4 +402,32 @@ impl Login<'_> {
         answer::put(&mut out, |bytes| message::ready_for_query(bytes, b'I'));
         stream.write_all(&out).await.map_err(|_| Error::ClientGone)
     }
+}
+
+/// What a client hears at its login to the console, up to ReadyForQuery.
+fn console_greeting(dialect: Dialect, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let version = match dialect {
+        Dialect::Native => env!("CARGO_PKG_VERSION"),
+        Dialect::PgBouncer => PGBOUNCER_VERSION,
+    };
+    let version = format!("{version}/bouncer");
+    let told = [
+        ("server_version", version.as_str()),
+        ("client_encoding", "UTF8"),
+        ("server_encoding", "UTF8"),
+        ("DateStyle", "ISO"),
+        ("TimeZone", "GMT"),
+        ("standard_conforming_strings", "on"),
+        ("is_superuser", "on"),
+    ];
+    answer::put(&mut out, |bytes| {
+        message::authentication_ok(bytes);
+        for (name, value) in told {
+            message::parameter_status(bytes, name.as_bytes(), value.as_bytes());
+        }
+        message::backend_key_data(bytes, key);
+        message::ready_for_query(bytes, b'I');
+    });
+    out
 }
