@@ -193,17 +193,18 @@ impl Split {
             // Who asked for a replica hears what it says.
             let is_tried = self.asked.is_whole && route.why != Reason::Asked;
             self.trial = is_tried.then(Trial::default);
-        } else if self.may_be_asked_again() {
+        } else if self.is_read() {
+            // What the client has sent behind it is not known to read.
             self.gate = Gate::Judged(self.asked.size);
-            self.trial = Some(Trial::on_primary());
+            let may_be_asked_again = !self.must_be_primary && !self.is_asked_again;
+            self.trial = may_be_asked_again.then(Trial::on_primary);
         }
     }
 
-    /// Whether what goes to the primary now is known to read, and nothing else, and may so be asked for once more.
-    fn may_be_asked_again(&self) -> bool {
+    /// Whether what goes to the primary now is known to read, and nothing else.
+    fn is_read(&self) -> bool {
         let asked = &self.asked.ask;
-        let is_read = asked.intent == Intent::Read && asked.begins.is_none() && self.asked.is_whole;
-        is_read && !self.must_be_primary && !self.is_asked_again
+        asked.intent == Intent::Read && asked.begins.is_none() && self.asked.is_whole
     }
 
     /// Whether all that the client said on the link is known to read.
