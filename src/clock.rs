@@ -68,43 +68,61 @@ pub fn now() -> Moment {
 
 /// How often the same moment is told before the clock is read again.
 const MOST_TOLD: u32 = 8;
-/// The moment is old.
-const NONE_LEFT: u32 = u32::MAX;
+
+/// A moment that is told more than once.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    moment: Moment,
+    /// The kernel's tick in which it was read.
+    tick: u64,
+    /// How often it may still be told.
+    left: u32,
+}
 
 thread_local! {
-    /// The moment that was read last, and how often it may still be told; 0 where nobody says when the thread has slept.
-    static LATELY: Cell<(Moment, u32)> = const { Cell::new((Moment(0), 0)) };
+    /// None where nobody says when the thread has slept.
+    static TOLD: Cell<Option<Told>> = const { Cell::new(None) };
 }
 
-/// About now, for what is counted and shown of a query: the clock is read once for a few queries that a worker finds together.
+/// About now, for what is counted and shown of a query and for its limits: the clock is read once for a few queries that a worker finds together.
 ///
-/// At most as long ago as the thread has been busy since it last slept, and seven times at most what was told before. Never for what
-/// must not be early: how fresh a replica is, when something was written.
+/// At most one tick of the kernel ago (1 to 10 ms), and not from before the thread last slept. Never for what must not be early: how fresh a
+/// replica is, when something was written.
 #[inline]
 pub fn lately() -> Moment {
-    let (moment, left) = LATELY.get();
-    match left {
-        0 => now(),
-        NONE_LEFT => {
-            let now = now();
-            LATELY.set((now, MOST_TOLD - 1));
-            now
-        }
-        1 => {
-            has_slept();
-            moment
-        }
-        _ => {
-            LATELY.set((moment, left - 1));
-            moment
-        }
+    let Some(told) = TOLD.get() else {
+        return now();
+    };
+    let tick = tick();
+    if told.left > 0 && told.tick == tick {
+        let left = told.left - 1;
+        TOLD.set(Some(Told { left, ..told }));
+        return told.moment;
     }
+    let (moment, left) = (now(), MOST_TOLD - 1);
+    TOLD.set(Some(Told { moment, tick, left }));
+    moment
 }
 
-/// This thread has slept: what it knew of the time is old. Whoever calls this once calls it after every sleep.
+/// Notes that this thread has slept: what it knew of the time is old. Whoever calls this once calls it after every sleep.
 #[inline]
-pub fn has_slept() {
-    LATELY.set((Moment(0), NONE_LEFT));
+pub fn note_sleep() {
+    let (moment, tick, left) = (Moment(0), 0, 0);
+    TOLD.set(Some(Told { moment, tick, left }));
+}
+
+/// A clock that goes in ticks, and costs a seventh of the exact one.
+#[cfg(target_os = "linux")]
+#[inline]
+fn tick() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let seconds = now.tv_sec.unsigned_abs();
+    seconds * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tick() -> u64 {
+    now().as_micros()
 }
 
 /// The wall clock for a line of a log: `2030-01-31 23:59:59.123 CET`, in the system's time zone.
@@ -185,24 +203,35 @@ pub fn entropy<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_slept, lately, local_moment, local_time, now, parse_moment, wall, zoned};
+    use super::{lately, local_moment, local_time, note_sleep, now, parse_moment, wall, zoned};
     use jiff::tz::TimeZone;
+    use std::time::Duration;
 
     #[test]
-    fn a_moment_is_told_eight_times_and_not_after_a_sleep() {
-        let passes = |before| while now() == before {};
+    fn a_moment_is_told_again_within_a_tick_and_not_after_a_sleep() {
+        let pass = |before| while now() == before {};
         let told = lately();
-        passes(now());
+        pass(told);
         assert_ne!(lately(), told, "nobody says when this thread sleeps");
-        has_slept();
+        // A tick may end between two questions, but not between every two.
+        let is_told_again = || {
+            note_sleep();
+            let told = lately();
+            pass(told);
+            lately() == told
+        };
+        assert!((0..100).any(|_| is_told_again()));
+        note_sleep();
         let told = lately();
-        passes(told);
-        assert!((0..7).all(|_| lately() == told));
-        assert!(lately() > told);
-        passes(now());
-        has_slept();
-        let before = now();
-        assert!(lately() >= before);
+        while now().since(told) < Duration::from_millis(20) {}
+        assert_ne!(lately(), told, "more than a tick has passed");
+        let told = lately();
+        pass(told);
+        note_sleep();
+        assert_ne!(lately(), told);
+        let told = lately();
+        pass(told);
+        assert!((0..8).any(|_| lately() != told));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Worker {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
-            .on_thread_unpark(clock::has_slept)
+            .on_thread_unpark(clock::note_sleep)
             .build()?;
         let handle = runtime.handle().clone();
         let work = move || {

@@ -74,7 +74,13 @@ fn a_read_that_is_lost_twice_or_half_answered_is_told_that_nothing_was_done() {
     for tag in ["BEGIN", "INSERT 0 1", "COMMIT"] {
         assert_eq!(hasty.until_ready().good().tags, [tag]);
     }
-    for client in [&mut simple, &mut extended, &mut half, &mut hasty, &mut writer] {
+    for client in [
+        &mut simple,
+        &mut extended,
+        &mut half,
+        &mut hasty,
+        &mut writer,
+    ] {
         assert_eq!(client.value("select count(*) from t"), "2");
     }
     let failovers = pooler.show("SHOW FAILOVERS");
