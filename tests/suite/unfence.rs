@@ -44,8 +44,8 @@ fn a_cluster_put_back_serves_after_unfence_and_what_was_newer_is_followed_again_
 {
     let scene = Scene::start();
     let state = crate::support::folder("state");
-    let config = scene.config().set("clusters.main", "hold_timeout", "2s");
-    let config = config.pooler("state_dir", state.as_path());
+    let config = scene.config().pooler("state_dir", state.as_path());
+    let brief = config.clone().set("clusters.main", "hold_timeout", "2s");
     let remembers = |what: &str| {
         let text = std::fs::read_to_string(state.join("cluster-main.state"));
         text.is_ok_and(|text| text.contains(what))
@@ -62,9 +62,11 @@ fn a_cluster_put_back_serves_after_unfence_and_what_was_newer_is_followed_again_
     put_back(&scene);
     fenced(&pooler, &scene, 0);
     // Nobody writes there by mistake: who asks waits, and is told in the end.
+    pooler.reload(&brief);
     let reply = client.query("insert into t values (3)");
     let told = (reply.error().code.as_str(), reply.status);
     assert_eq!(told, ("57P03", 'I'), "{reply:?}");
+    pooler.reload(&config);
     other.send(batch().query("insert into t values (4)"));
     eventually(LONG, "it waits", || {
         pooler.show("SHOW CLUSTERS").column("holding") == ["1"]
@@ -103,13 +105,14 @@ fn a_cluster_put_back_serves_after_unfence_and_what_was_newer_is_followed_again_
     drop((client, other, pooler));
     // The next pooler finds what was newer, and that alone.
     scene.cluster().stop(0, Stop::Fast).unwrap();
-    let pooler = config.start();
+    let pooler = brief.start();
     let fault = match pooler.login().try_connect() {
         Ok(_) => panic!("what was given up is served"),
         Err(refusal) => refusal.told(),
     };
     assert_eq!(fault.code, "57P03", "{fault:?}");
     fenced(&pooler, &scene, 1);
+    pooler.reload(&config);
     scene.cluster().restart(0).unwrap();
     let mut client = pooler.connect();
     assert_eq!(port(&mut client), scene.ports[0].to_string());
