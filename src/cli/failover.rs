@@ -126,10 +126,9 @@ impl Scene {
             grouped(counts.unknown),
             grouped(there),
         ));
-        let is_expected = |code: &String| ["08007", "40001"].contains(&code.as_str());
         Ok(lost + extra + told.failed == 0
             && !told.has_strayed
-            && counts.codes.keys().all(is_expected))
+            && counts.codes.keys().all(|code| is_expected(code)))
     }
 
     /// The old primary is started as it was. True when it got anything to do.
@@ -237,6 +236,11 @@ impl Scene {
     fn print(&self, text: &str) {
         crate::cli::view::print(text);
     }
+}
+
+/// Whether work under way may be told `code` when the primary is lost.
+fn is_expected(code: &str) -> bool {
+    ["08006", "08007", "40001"].contains(&code)
 }
 
 /// Servers of clients, by PostgreSQL's own account.
@@ -347,6 +351,7 @@ fn toll(row: &Row, counts: &Counts) -> String {
     }
     for (code, count) in &counts.codes {
         let meaning = match code.as_str() {
+            "08006" => "not answered, and it only read: ask again",
             "08007" => "not answered: nobody knows whether it was done",
             "40001" => "the transaction is undone: try it again",
             "" => "the connection was lost",
@@ -354,9 +359,9 @@ fn toll(row: &Row, counts: &Counts) -> String {
         };
         text += &format!("  errors     {code} x {count}   {meaning}\n");
         if code == "08007" {
-            let reads = grouped(count.saturating_sub(counts.unknown));
+            let others = grouped(count.saturating_sub(counts.unknown));
             let writes = grouped(counts.unknown);
-            text += &format!("             writes {writes}, reads {reads}\n");
+            text += &format!("             writes {writes}, others {others}\n");
         }
     }
     text
@@ -366,7 +371,7 @@ fn toll(row: &Row, counts: &Counts) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Row, seen_by_pooler, timeline, toll};
+    use super::{Row, is_expected, seen_by_pooler, timeline, toll};
     use crate::cli::tally::Counts;
 
     fn row(cells: &[(&str, &str)]) -> Row {
@@ -400,15 +405,18 @@ mod tests {
     #[test]
     fn errors_are_told_by_their_code_and_no_line_is_wide() {
         let row = row(&[("held", "7"), ("released", "7"), ("failed", "0")]);
-        let codes = BTreeMap::from([("08007".to_owned(), 1_000), ("40001".to_owned(), 1_000)]);
+        let codes = ["08006", "08007", "40001"].map(|code| (code.to_owned(), 1_000));
+        assert!(codes.iter().all(|(code, _)| is_expected(code)));
+        let codes = BTreeMap::from(codes);
         let counts = Counts {
             codes,
             unknown: 7,
             ..Counts::default()
         };
         let text = toll(&row, &counts);
-        assert!(text.contains("writes 7, reads 993"), "{text}");
+        assert!(text.contains("writes 7, others 993"), "{text}");
         assert!(text.contains("held 7, released 7, failed 0"), "{text}");
+        assert!(text.contains("08006 x 1000   not answered"), "{text}");
         assert!(text.contains("08007 x 1000"), "{text}");
         assert!(text.lines().all(|line| line.len() < 80), "{text}");
         assert!(toll(&row, &Counts::default()).contains("none"));
