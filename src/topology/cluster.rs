@@ -239,7 +239,12 @@ impl Cluster {
 
     /// The highest timeline seen so far counts no longer.
     fn unfence(&mut self, at: Moment) {
+        let given_up = std::mem::take(&mut self.memory.given_up);
         self.memory = Memory::default();
+        if self.writer.is_some() {
+            // It has newer writes than who was given up for it.
+            self.memory.given_up = given_up;
+        }
         self.lose("an operator said UNFENCE", at);
         self.reigning = None;
         self.is_unfenced = true;

@@ -224,7 +224,7 @@ pub enum Observation {
         /// When that was known.
         at: Moment,
     },
-    /// An operator says that the highest timeline seen so far counts no longer.
+    /// An operator says that the highest timeline seen so far counts no longer; nor, where no writer is in office, who was given up before.
     Unfence {
         /// When it was said.
         at: Moment,

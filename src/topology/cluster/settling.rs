@@ -27,10 +27,10 @@ impl Cluster {
         if let Some(Leader::Node(leader)) = circumstances.leader {
             circumstances.leader = Some(Leader::Node(known_as(leader)));
         }
-        let choice = choose(
-            &self.not_given_up(candidates, circumstances.leader),
-            circumstances,
-        );
+        let leader = circumstances.leader;
+        let is_refused = |one: &Candidate| self.is_refused(one.node, leader);
+        let (refused, followed): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_refused);
+        let choice = choose(&followed, circumstances);
         let challenger = match choice {
             Choice::Take(node) | Choice::Wait(node, _) | Choice::Conflict(node, _) => Some(node),
             Choice::Nobody => None,
@@ -41,6 +41,9 @@ impl Cluster {
         }
         match self.writer {
             Some(writer) => self.settle_in_office(writer, now),
+            None if choice == Choice::Nobody => {
+                self.settle_with_nobody(refused.first().map(|one| one.node), now);
+            }
             None => self.settle_without_writer(choice, now),
         }
     }
@@ -52,17 +55,9 @@ impl Cluster {
         known.unwrap_or(id)
     }
 
-    /// Those of `candidates` that are followed after UNFENCE: a node that was given up then only where the keeper says that it leads.
-    fn not_given_up(
-        &self,
-        mut candidates: Vec<Candidate>,
-        leader: Option<Leader>,
-    ) -> Vec<Candidate> {
-        candidates.retain(|one| {
-            leader == Some(Leader::Node(one.node))
-                || !self.roster.is_given_up(one.node, &self.memory)
-        });
-        candidates
+    /// Whether `id` is not followed, as it was given up when UNFENCE was said, and the keeper does not say that it leads.
+    fn is_refused(&self, id: NodeId, leader: Option<Leader>) -> bool {
+        leader != Some(Leader::Node(id)) && self.roster.is_given_up(id, &self.memory)
     }
 
     /// Whether the keeper, when it says `said`, speaks of `node`: it may know that server by another address.
@@ -152,8 +147,21 @@ impl Cluster {
                 let nodes = self.roster.iter_mut();
                 nodes.for_each(|node| node.distrust(Out::Conflict));
             }
-            Choice::Nobody => self.enter(Phase::NoWriter, None, "no node may take writes", now),
+            Choice::Nobody => self.settle_with_nobody(None, now),
         }
+    }
+
+    /// No node may take writes; `refused` would, had it not been given up.
+    fn settle_with_nobody(&mut self, refused: Option<NodeId>, now: Moment) {
+        let Some(id) = refused else {
+            return self.enter(Phase::NoWriter, None, "no node may take writes", now);
+        };
+        let address = self.roster[id].place.address();
+        let why = format!(
+            "{address} takes writes, but was not of the cluster when UNFENCE was said: UNFENCE {} takes it, and leaves behind what was written elsewhere since",
+            self.name
+        );
+        self.enter(Phase::Confirming, Some(id), &why, now);
     }
 
     /// No system is known to be the cluster's, and its nodes are of several, as after a restore of the primary alone; then an operator has

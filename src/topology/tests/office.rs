@@ -165,6 +165,33 @@ fn what_was_given_up_is_taken_back_as_a_replica_by_its_keeper_or_by_another_word
 }
 
 #[test]
+fn another_word_follows_what_was_given_up_only_where_no_writer_is_in_office() {
+    let mut picture = put_back();
+    picture.primary(B, 5, 9999).primary(A, 2, 9001);
+    let now = at(picture.now);
+    picture.cluster.observe(Observation::Unfence { at: now });
+    assert_eq!(picture.primary_of_view(), Some(A), "it has newer writes");
+    assert_eq!(picture.cluster.role(B), Role::Fenced);
+    assert_eq!(picture.cluster.memory().given_up, ["b:5432"]);
+    picture.primary(B, 5, 9999).primary(A, 2, 9002);
+    assert_eq!(picture.primary_of_view(), Some(A));
+    // Nobody else is there: who waits is told of the way out.
+    picture.refused(A);
+    assert_eq!(picture.phase(), Phase::Confirming);
+    let why = picture.view().why;
+    assert!(
+        why.contains("b:5432") && why.contains("UNFENCE main"),
+        "{why}"
+    );
+    picture.refused(B);
+    assert_eq!(picture.phase(), Phase::NoWriter, "there is none any more");
+    picture.primary(B, 5, 9999);
+    let now = at(picture.now);
+    picture.cluster.observe(Observation::Unfence { at: now });
+    assert_eq!(picture.primary_of_view(), Some(B));
+}
+
+#[test]
 fn after_a_restore_onto_the_same_node_and_timeline_it_is_another_reign() {
     let restored = |system| {
         let mut picture = stable();
