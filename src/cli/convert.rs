@@ -17,10 +17,10 @@ use crate::config::load::{self, Read};
 pub struct ConvertArgs {
     /// The pgbouncer.ini.
     file: PathBuf,
-    /// Write the pooler.toml to this file, which must not be there yet. Without it, to standard output.
+    /// Write the pooler.toml to this file, which must not be there yet, but with --force. Without it, to standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write over that file if it is there.
+    /// Write over that file if it is there. Its owner and its group may read it as before, others may not.
     #[arg(short, long, requires = "output")]
     force: bool,
 }
@@ -69,7 +69,8 @@ fn write(args: &ConvertArgs) -> Result<Converted, String> {
         Paths::From(&here)
     };
     let converted = convert(read, &name, paths);
-    let mut file = open(output, args.force).map_err(|why| match why.kind() {
+    let open = if args.force { open_emptied } else { make };
+    let mut file = open(output).map_err(|why| match why.kind() {
         io::ErrorKind::AlreadyExists => format!(
             "{} is there already and stays as it is; name another file, or say --force",
             output.display()
@@ -80,15 +81,30 @@ fn write(args: &ConvertArgs) -> Result<Converted, String> {
     Ok(converted)
 }
 
-/// Opens the file that is written to, which only its owner may read: passwords may stand in it.
-fn open(output: &Path, may_be_there: bool) -> io::Result<fs::File> {
+/// How a file is written to that only its owner may read when it is made: passwords may stand in it.
+fn writing() -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();
     options.write(true).mode(0o600);
-    if !may_be_there {
-        return options.create_new(true).open(output);
+    options
+}
+
+/// Makes the file that is written to.
+fn make(output: &Path) -> io::Result<fs::File> {
+    writing().create_new(true).open(output)
+}
+
+/// Opens the file that is written to, be it there or not, and empties it once nobody may read it but its owner and the group that could.
+fn open_emptied(output: &Path) -> io::Result<fs::File> {
+    let file = writing().create(true).truncate(false).open(output)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(file);
     }
-    let file = options.create(true).truncate(true).open(output)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o640 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o640))?;
+    }
+    file.set_len(0)?;
     Ok(file)
 }
 

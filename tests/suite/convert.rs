@@ -372,6 +372,14 @@ fn a_file_elsewhere_names_the_same_files_and_is_not_written_over_by_itself() {
     assert_eq!(fs::read(&written).unwrap(), before);
     let mode = fs::metadata(&written).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "passwords may stand in it");
+    // The group that reads it goes on reading it, and nobody else.
+    for (before, after) in [(0o644, 0o640), (0o640, 0o640), (0o660, 0o640)] {
+        fs::set_permissions(&written, fs::Permissions::from_mode(before)).unwrap();
+        let output = convert(&folder, &["p.ini", "-o", "sub/pooler.toml", "--force"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mode = fs::metadata(&written).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, after, "it was {before:o}");
+    }
 
     // In the same directory the path stays as it was written.
     let output = convert(&folder, &["p.ini", "-o", "here.toml"]);
