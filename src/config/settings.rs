@@ -199,7 +199,7 @@ pub struct PoolerSettings {
     /// counts *milliseconds*, as in PgBouncer. Default 0.
     pub tcp_user_timeout: Duration,
     /// Size of the system's buffers of a socket, in bytes; 0 is the system's default. Default 0. A reload suffices for servers; a smaller one
-    /// for clients takes a restart, as the listening sockets have it.
+    /// for clients takes a restart, as the listening sockets have it, and 0 again one without `-R`, which goes on with these sockets.
     pub tcp_socket_buffer: usize,
     /// Let several processes share the port, by SO_REUSEPORT. Default false. *Restart.*
     pub so_reuseport: bool,
