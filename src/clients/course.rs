@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clients::session::{Next, Session, Station};
 use crate::clients::split::Split;
+use crate::clients::waiting::Waiting;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::error::Error;
@@ -17,8 +18,8 @@ use crate::protocol::commits::Commits;
 use crate::routing::own::Wish;
 use crate::routing::route::Route;
 use crate::stats::census::ClientState;
+use crate::topology::board::Board;
 use crate::topology::board::waiting::Held;
-use crate::topology::board::{Board, Came, Wait};
 use crate::topology::node::{NodeId, Observation, Role};
 use crate::topology::outage::Toll;
 use crate::topology::phase::Epoch;
@@ -41,7 +42,7 @@ pub struct Course {
     /// Replicas at which no server could be opened for it, and until when it goes to none of them.
     shunned: (Vec<NodeId>, Moment),
     /// The request under way has waited for a primary.
-    wait: Option<Wait>,
+    wait: Option<Waiting>,
     /// Since when no server can be opened for it at a primary that is well.
     lacking: Option<Moment>,
     /// An outage is over for this client, and nobody may have written since.
@@ -280,18 +281,14 @@ impl Course {
     pub(super) fn arrived(&mut self) {
         self.lacking = None;
         if let Some(wait) = self.wait.take() {
-            self.board.stops_waiting(&wait, Came::Through, clock::now());
-            self.unwritten = Some(wait.toll);
+            self.unwritten = Some(wait.came_through());
         }
     }
 
     /// There is no server to be got: the wait, where there was one, was in vain.
     pub(super) fn gave_up(&mut self) {
         self.lacking = None;
-        if let Some(wait) = self.wait.take() {
-            self.board
-                .stops_waiting(&wait, Came::ToNothing, clock::now());
-        }
+        self.wait = None;
     }
 
     /// A transaction is over; where it may have written it may be the first since an outage.
@@ -394,8 +391,8 @@ impl Session {
             return Ok(Next::On);
         };
         let board = Arc::clone(&course.board);
-        let wait = course.wait.get_or_insert_with(|| board.begins_to_wait(now));
-        let since = wait.since;
+        let begin = || Waiting::begin(&board, now);
+        let since = course.wait.get_or_insert_with(begin).since();
         let is_over = now.since(since) >= board.limits().timeout;
         let hold = (!is_over).then(|| board.hold_for(since, cx.waker(), may_read));
         match hold.flatten() {

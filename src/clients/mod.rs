@@ -30,6 +30,7 @@ mod steering;
 pub mod ties;
 mod trial;
 mod varcache;
+mod waiting;
 pub mod wishes;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const FIRST_WAVE: usize = 32;
 pub enum Came {
     /// It got a server.
     Through,
-    /// It was refused.
+    /// It was refused, or has left.
     ToNothing,
 }
 

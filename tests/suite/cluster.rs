@@ -349,17 +349,25 @@ fn without_a_primary_clients_wait_and_are_told_why_in_the_end() {
 #[test]
 fn a_login_that_waits_for_a_primary_is_shown_and_told_why_when_its_time_is_over() {
     let scene = Scene::start();
-    let config = scene.config().pooler("client_login_timeout", "2s");
+    let config = scene.config().pooler("client_login_timeout", "5s");
     let pooler = config.set("clusters.main", "hold_timeout", "60s").start();
-    pooler.connect().query("select 1").good();
+    let mut console = pooler.console();
+    let mut other = pooler.connect();
+    other.query("select 1").good();
     scene.cluster().stop(0, Stop::Fast).unwrap();
     eventually(LONG, "there is no primary", || {
         pooler.show("SHOW CLUSTERS").column("phase") == ["no_writer"]
     });
+    // One that leaves has waited in vain, too.
+    other.send(batch().query("select 2"));
+    eventually(LONG, "it waits", || {
+        console.query("SHOW CLUSTERS").good().column("holding") == ["1"]
+    });
+    drop(other);
     let fault = thread::scope(|scope| {
         let login = scope.spawn(|| pooler.login().refused());
         eventually(LONG, "it is shown to wait", || {
-            let clients = pooler.show("SHOW CLIENTS");
+            let clients = console.query("SHOW CLIENTS").good();
             let row = clients.row_where("database", "app");
             row.is_some_and(|row| row["state"] == "waiting")
         });
@@ -370,6 +378,10 @@ fn a_login_that_waits_for_a_primary_is_shown_and_told_why_when_its_time_is_over(
         ("57P03", "FATAL")
     );
     assert!(fault.detail.contains("is replica"), "{fault:?}");
+    let outages = console.query("SHOW FAILOVERS").good();
+    let open = outages.row_where("kind", "open").unwrap();
+    let waits = ["held", "released", "failed"].map(|count| &*open[count]);
+    assert_eq!(waits, ["2", "0", "2"], "nobody waits any longer");
 }
 
 #[test]

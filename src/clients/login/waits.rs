@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Login, Writer};
 use crate::clients::course;
+use crate::clients::waiting::Waiting;
 use crate::clock::{self, Moment};
 use crate::config::node::Node;
 use crate::config::settings::Settings;
@@ -16,8 +17,8 @@ use crate::pools::lease;
 use crate::pools::plan::Reads;
 use crate::pools::pool::{Asker, Pool};
 use crate::servers::server::Reported;
+use crate::topology::board::Board;
 use crate::topology::board::waiting::Held;
-use crate::topology::board::{Board, Came};
 use crate::topology::node::{NodeId, Role};
 use crate::topology::reader::Read;
 
@@ -96,20 +97,17 @@ impl Login<'_> {
             if let Some(node) = node.and_then(|id| view.node(id)) {
                 let place = Node::at(&node.place.host, node.place.port);
                 let node = node.id;
-                if let Some(wait) = &wait {
-                    board.stops_waiting(wait, Came::Through, clock::now());
-                }
+                wait.map(Waiting::came_through);
                 return Ok(Some(Writer { board, node, place }));
             }
             self.arrival.waits_for_server(since);
-            let wait = wait.get_or_insert_with(|| board.begins_to_wait(since));
+            wait.get_or_insert_with(|| Waiting::begin(&board, since));
             let hold = poll_fn(|cx| Poll::Ready(board.hold(since, cx.waker()))).await;
             let called = match &hold {
                 Some(hold) => poll_fn(|cx| hold.poll(cx)).await,
                 None => Held::TimedOut,
             };
             if called == Held::TimedOut {
-                board.stops_waiting(wait, Came::ToNothing, clock::now());
                 return Err(course::no_primary(&board));
             }
         }
