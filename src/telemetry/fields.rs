@@ -22,7 +22,7 @@ impl<'writer> FormatFields<'writer> for Fields {
         mut writer: Writer<'writer>,
         fields: R,
     ) -> fmt::Result {
-        let mut said = Said::default();
+        let mut said = Said::with(Texts::Quoted);
         fields.record(&mut said);
         let message = one_line(&said.message);
         writer.write_str(&message)?;
@@ -36,9 +36,19 @@ impl<'writer> FormatFields<'writer> for Fields {
     }
 }
 
+/// How a field's value is written that is a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// In double quotes.
+    Quoted,
+    /// As any other value: in double quotes where it is no plain word.
+    Plain,
+}
+
 /// What an event says: its message, and its fields with a space before each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Said {
+    texts: Texts,
     /// The message, which may have several lines.
     pub message: String,
     /// ` name=value` of each field.
@@ -46,6 +56,15 @@ pub struct Said {
 }
 
 impl Said {
+    /// Nothing yet.
+    pub fn with(texts: Texts) -> Self {
+        Self {
+            texts,
+            message: String::new(),
+            fields: String::new(),
+        }
+    }
+
     fn put(&mut self, field: &Field, value: &str) {
         let _ = write!(self.fields, " {}={value}", field.name());
     }
@@ -55,8 +74,10 @@ impl Visit for Said {
     fn record_str(&mut self, field: &Field, text: &str) {
         if field.name() == "message" {
             self.message.push_str(text);
-        } else {
+        } else if self.texts == Texts::Quoted {
             self.put(field, &format!("{text:?}"));
+        } else {
+            self.put(field, &quoted(text.to_owned()));
         }
     }
 
@@ -70,7 +91,7 @@ impl Visit for Said {
 }
 
 /// `value` as it is, where it is a plain word or in quotes already, else in quotes.
-pub fn quoted(value: String) -> String {
+fn quoted(value: String) -> String {
     let is_plain =
         |each: char| !(each.is_whitespace() || each.is_control() || "\"=".contains(each));
     let is_word = !value.is_empty() && value.chars().all(is_plain);

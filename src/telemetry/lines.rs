@@ -1,15 +1,13 @@
 //! A line of the log as PgBouncer writes it: `2030-01-31 23:59:59.123 CET [4711] LOG message`.
 
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::clock;
-use crate::telemetry::fields::quoted;
+use crate::telemetry::fields::{Said, Texts};
 use crate::telemetry::sinks::Sinks;
 
 /// The target of events after which the process ends.
@@ -24,7 +22,7 @@ pub struct Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut said = Said::default();
+        let mut said = Said::with(Texts::Plain);
         event.record(&mut said);
         let metadata = event.metadata();
         let level = *metadata.level();
@@ -47,36 +45,5 @@ fn word(level: Level, is_fatal: bool) -> &'static str {
         Level::INFO => "LOG",
         Level::DEBUG => "DEBUG",
         Level::TRACE => "NOISE",
-    }
-}
-
-/// What an event says: its message, and its fields behind it.
-#[derive(Default)]
-struct Said {
-    message: String,
-    fields: String,
-}
-
-impl Said {
-    fn put(&mut self, field: &Field, value: String) {
-        let _ = write!(self.fields, " {}={}", field.name(), quoted(value));
-    }
-}
-
-impl Visit for Said {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message.push_str(value);
-        } else {
-            self.put(field, value.to_owned());
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            self.put(field, format!("{value:?}"));
-        }
     }
 }
