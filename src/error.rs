@@ -238,8 +238,6 @@ pub enum Error {
     SuspendTimeout,
     /// `KILL_CLIENT`.
     Killed,
-    /// What the console was asked for cannot be done.
-    Console(String),
     /// `auth_query` could not be run.
     AuthQuery(String),
     /// No node of the cluster is known to take writes, and the client has waited as long as it may.
@@ -318,8 +316,7 @@ impl Error {
             | Self::BrokenMessage(_)
             | Self::UnknownMessage(_)
             | Self::ClearBytesBeforeTls(_)
-            | Self::SimpleQueryDisallowed
-            | Self::Console(_) => "08P01",
+            | Self::SimpleQueryDisallowed => "08P01",
             Self::StatementExists(_) => "42P05",
             Self::StatementUnknown(_) => "26000",
             Self::TooLarge(_) | Self::UserTooLong => "54000",
@@ -332,12 +329,12 @@ impl Error {
         }
     }
 
-    /// Whether the session ends: all of the pooler's own errors end it, but those of the console.
+    /// Whether the session ends: all of the pooler's own errors end it, but those that tell a client what a server that is lost, or not to be had,
+    /// means for its request.
     pub fn severity(&self) -> Severity {
         let is_survived = matches!(
             self,
-            Self::Console(_)
-                | Self::NoPrimary { .. }
+            Self::NoPrimary { .. }
                 | Self::NoReplica { .. }
                 | Self::OutcomeUnknown
                 | Self::ReadLost
@@ -381,7 +378,6 @@ impl Error {
             | Self::NotSupported(_)
             | Self::TransactionInStatementMode
             | Self::SimpleQueryDisallowed
-            | Self::Console(_)
             | Self::ClientGone => Blame::Client,
             Self::ServerRefused(_)
             | Self::ReplicationRefused(_)
@@ -439,8 +435,8 @@ mod tests {
     use super::{Error, Refusal, Severity};
 
     #[test]
-    fn only_the_console_goes_on_after_an_error() {
-        assert_eq!(Error::Console("x".into()).severity(), Severity::Error);
+    fn a_session_outlives_its_server_and_no_order_to_end() {
+        assert_eq!(Error::TransactionLost.severity(), Severity::Error);
         assert_eq!(Error::Killed.severity(), Severity::Fatal);
     }
 

@@ -99,7 +99,6 @@ impl Error {
             }
             Self::SuspendTimeout => "suspend_timeout".into(),
             Self::Killed => "admin forced disconnect".into(),
-            Self::Console(what) => what.clone(),
             Self::AuthQuery(_) => "auth_query failed".into(),
             Self::NoPrimary { cluster, .. } => no_node(cluster, "takes writes"),
             Self::NoReplica { cluster } => no_node(cluster, "may serve reads"),
