@@ -82,7 +82,7 @@ impl Session {
         if status == b'I' {
             return self.go_on_tied(cx).map(Poll::Ready);
         }
-        self.note_late(before.ask, status == b'E');
+        self.note_late(before.ask, status);
         self.go_on(cx).map(Poll::Ready)
     }
 
@@ -103,7 +103,8 @@ impl Session {
     }
 
     /// Notes the transaction on the replica, where the request `first` began it together with what was read first.
-    fn note_late(&mut self, first: Ask, has_failed: bool) {
+    /// The transaction's status there is `status`.
+    fn note_late(&mut self, first: Ask, status: u8) {
         if self.late.is_none() {
             let isolation = first.begins.and_then(|modes| modes.isolation);
             let isolation = isolation.or(self.known_isolation());
@@ -113,7 +114,7 @@ impl Session {
             self.late = Some(Box::new(late));
         }
         if let Some(late) = &mut self.late {
-            late.has_failed = has_failed;
+            late.has_failed = status == b'E';
         }
     }
 

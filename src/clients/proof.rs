@@ -105,8 +105,11 @@ pub async fn demand(
     let name = known.as_ref().and_then(|known| known.name.clone());
     // A user that [users] lists without a password has nothing to prove where nobody has; PgBouncer demands an entry of auth_file.
     let is_listed = settings.dialect == Dialect::Native && settings.users.contains_key(user);
-    let is_known = known.is_some() || is_listed;
-    let verifier = known.and_then(|known| known.verifier);
+    let entry = match known {
+        Some(known) => Entry::Found(known.verifier),
+        None if is_listed => Entry::Found(None),
+        None => Entry::Missing,
+    };
     let demand = Demand {
         stream,
         frames,
@@ -114,7 +117,7 @@ pub async fn demand(
         user,
     };
     let proof = demanded.proof();
-    let proven = shown(demand, demanded, is_known, verifier).await?;
+    let proven = shown(demand, demanded, entry).await?;
     let proven = proven.ok_or_else(|| failed(user, proof))?;
     Ok(match name {
         Some(name) => Proven {
@@ -125,14 +128,26 @@ pub async fn demand(
     })
 }
 
+/// What is known of a user.
+enum Entry {
+    /// What proves it, where that is known.
+    Found(Option<Verifier>),
+    /// There is no such user.
+    Missing,
+}
+
 /// What the client shows of what is demanded; `None` where it is not enough.
 async fn shown(
     mut demand: Demand<'_>,
     demanded: Demanded,
-    is_known: bool,
-    verifier: Option<Verifier>,
+    entry: Entry,
 ) -> Result<Option<Proven>, Error> {
     let user = demand.user;
+    let is_known = matches!(entry, Entry::Found(_));
+    let verifier = match entry {
+        Entry::Found(verifier) => verifier,
+        Entry::Missing => None,
+    };
     let without = |is_good: bool, verifier| {
         is_good.then_some(Proven {
             user: user.to_owned(),

@@ -106,8 +106,11 @@ fn drop_databases(registry: &Registry, limit: Duration, now: Moment) {
         let is_used =
             database.clients.used() > 0 || pools.iter().any(|pool| !pool.headcount().is_empty());
         let last_used = pools.iter().map(|pool| pool.last_used()).max();
-        let unused = database.unused_for(is_used, last_used, now);
-        if unused < limit || database.is_held_back() {
+        if is_used {
+            database.note_use();
+            continue;
+        }
+        if database.unused_for(last_used, now) < limit || database.is_held_back() {
             continue;
         }
         own.iter().for_each(|group| registry.forget_group(group));

@@ -133,15 +133,14 @@ impl Database {
         self.paused.load(SeqCst) || self.disabled.load(SeqCst)
     }
 
-    /// For how long it has had neither clients nor servers: whether it has some is looked at now and then, and `last_used` is its latest use
-    /// that is known.
-    pub fn unused_for(&self, is_used: bool, last_used: Option<Moment>, now: Moment) -> Duration {
-        let mut left = self.left.locked();
-        if is_used {
-            *left = None;
-            return Duration::ZERO;
-        }
-        let since = *left.get_or_insert(now);
+    /// It was seen to have clients or servers.
+    pub fn note_use(&self) {
+        *self.left.locked() = None;
+    }
+
+    /// It was seen to have neither clients nor servers. Returns for how long that has been so; `last_used` is its latest use that is known.
+    pub fn unused_for(&self, last_used: Option<Moment>, now: Moment) -> Duration {
+        let since = *self.left.locked().get_or_insert(now);
         now.since(last_used.map_or(since, |last| last.max(since)))
     }
 }
