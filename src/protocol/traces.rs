@@ -5,8 +5,9 @@
 //! count), but never too little, whatever the encoding: every place where a statement can begin follows a semicolon, and
 //! every function that leaves something behind is called by its name.
 //!
-//! `traces/words.rs` finds words, `traces/code.rs` those that change code, `traces/arguments.rs` what a function is called with, `traces/settings.rs` the names of settings;
-//! `traces/marks.rs` is the set of marks, `traces/harmless.rs` spares reading the same text twice.
+//! `traces/words.rs` finds words, `traces/code.rs` those that change code, `traces/arguments.rs` what a function is called with,
+//! `traces/settings.rs` the names of settings; `traces/marks.rs` is the set of marks, `traces/harmless.rs` spares reading the same
+//! text twice.
 
 mod arguments;
 mod code;

@@ -65,7 +65,8 @@ impl Watcher {
                 }));
             }
             Asked::Nobody => {
-                let why = "no Patroni keeps this cluster, so nobody could promote it; without TO, new transactions wait a moment for a promotion by hand";
+                let why = "no Patroni keeps this cluster, so nobody could promote it; \
+                    without TO, new transactions wait a moment for a promotion by hand";
                 self.machine.observe(Observation::DrainOver { at });
                 return wish.answer(Err(Unswitched::Not(why.to_owned())));
             }

@@ -35,7 +35,8 @@ pub(super) fn is_maker(word: &[u8]) -> bool {
     MAKERS.iter().any(|maker| is(word, maker))
 }
 
-/// Whether the maker `word` is about what counts as code, by what follows it. ALTER TABLE may rename a view, set a policy in force or make a table an unlogged one.
+/// Whether the maker `word` is about what counts as code, by what follows it. ALTER TABLE may rename a view, set a policy in force or make
+/// a table an unlogged one.
 pub(super) fn makes_kind(word: &[u8], rest: &[u8]) -> bool {
     let [kind] = next_words::<1>(rest);
     KINDS.iter().any(|known| is(kind, known)) || (is(word, "alter") && is(kind, "table"))
