@@ -80,7 +80,8 @@ impl Out {
             Self::CutOff => "its WAL receiver is not connected",
             Self::Ahead => "it has replayed what the primary has never written",
             Self::GivenUp => {
-                "it was not of the cluster when UNFENCE was said: it counts again once it follows as a replica, or its keeper names it (UNFENCE while there is no primary follows it, and leaves behind what was written since)"
+                "it was not of the cluster when UNFENCE was said: it counts again once it follows as a replica, \
+                    or its keeper names it (UNFENCE while there is no primary follows it, and leaves behind what was written since)"
             }
             Self::OffTheRing => "its lag is not known: it is behind all that was sampled",
             Self::Unsampled => "its lag is not known: the primary does not say how far it is",

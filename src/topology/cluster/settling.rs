@@ -158,7 +158,8 @@ impl Cluster {
         };
         let address = self.roster[id].place.address();
         let why = format!(
-            "{address} takes writes, but was not of the cluster when UNFENCE was said: UNFENCE {} takes it, and leaves behind what was written elsewhere since",
+            "{address} takes writes, but was not of the cluster when UNFENCE was said: UNFENCE {} takes it, \
+                and leaves behind what was written elsewhere since",
             self.name
         );
         self.enter(Phase::Confirming, Some(id), &why, now);
