@@ -2,8 +2,9 @@
 //!
 //! What it must never do: call a write done that may be lost, call one failed that may be done, or run anything of a lost
 //! transaction on another server. What was sent and not answered outside a transaction, or may have been a COMMIT, is answered with
-//! 08007: nobody knows; with 08006 where it is known to read only, and cannot be asked of another server any more. Inside a transaction nothing is committed: 40001, so that a driver repeats it, and the session is in
-//! a failed transaction until the client ends it.
+//! 08007: nobody knows; with 08006 where it is known to read only, and cannot be asked of another server any more. Inside a
+//! transaction nothing is committed: 40001, so that a driver repeats it, and the session is in a failed transaction until the
+//! client ends it.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
