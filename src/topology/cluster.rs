@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::config::routing::LagBound;
 use crate::topology::choice::Memory;
 use crate::topology::lag::Ring;
-use crate::topology::membership::LagLimits;
+use crate::topology::membership::{LagLimits, Loss};
 use crate::topology::node::{Keeper, NodeId, Observation, Place, Role, Trouble};
 use crate::topology::phase::{Change, Epoch, Phase, Story, UNLISTED};
 use crate::topology::roster::Roster;
@@ -283,9 +283,13 @@ impl Cluster {
         };
         self.suspicion = None;
         self.drain = None;
-        let grace = self.rules.shelf_life();
+        let loss = Loss {
+            at: now,
+            grace: self.rules.shelf_life(),
+            heard: self.vouched.unwrap_or(now),
+        };
         for node in self.roster.iter_mut() {
-            node.membership.freeze(now, grace);
+            node.membership.freeze(&loss, node.lag, self.rules.lag);
             let facts = node.facts.as_ref().map(|(_, facts)| facts);
             node.has_ceased = facts.is_some_and(|facts| !facts.is_receiving);
         }

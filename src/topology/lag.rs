@@ -42,6 +42,18 @@ impl Lag {
             Self::Unknown => false,
         }
     }
+
+    /// What it was at `moment`, where nothing was measured since: data grows old by itself.
+    pub fn back_at(self, moment: Moment) -> Self {
+        match self {
+            Self::Known { time, bytes, at } => Self::Known {
+                time: time.saturating_sub(at.since(moment)),
+                bytes,
+                at: moment,
+            },
+            Self::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// The writer's positions, sampled in one reign.

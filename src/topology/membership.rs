@@ -122,6 +122,17 @@ impl Service {
     }
 }
 
+/// The writer is lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// When that was noticed.
+    pub at: Moment,
+    /// How long before it may have begun to die.
+    pub grace: Duration,
+    /// When it was heard last.
+    pub heard: Moment,
+}
+
 /// Whether one replica serves reads under one bound.
 #[derive(Debug, Clone, Copy, Default)]
 struct Membership {
@@ -131,6 +142,7 @@ struct Membership {
     was_in_at_loss: bool,
     well_since: Option<Moment>,
     cut_off_at: Option<Moment>,
+    fell_behind_at: Option<Moment>,
     readmitted: Option<Moment>,
 }
 
@@ -140,8 +152,12 @@ impl Membership {
             return self.leave(Out::OffTheRing);
         }
         if !lag.is_within(limits.time, limits.bytes) {
+            if self.is_in {
+                self.fell_behind_at = Some(now);
+            }
             return self.leave(Out::Behind);
         }
+        self.fell_behind_at = None;
         if self.is_in {
             return;
         }
@@ -164,9 +180,24 @@ impl Membership {
         }
     }
 
-    fn freeze(&mut self, now: Moment, grace: Duration) {
-        let was_just_cut_off = self.cut_off_at.is_some_and(|at| now.since(at) <= grace);
-        self.was_in_at_loss = self.is_in || was_just_cut_off;
+    fn freeze(&mut self, loss: &Loss, lag: Lag, limits: LagLimits) {
+        let was_just_cut_off = self
+            .cut_off_at
+            .is_some_and(|at| loss.at.since(at) <= loss.grace);
+        let was_in = self.is_in || was_just_cut_off;
+        self.was_in_at_loss = was_in || self.is_late_by_silence(loss.heard, lag, limits);
+    }
+
+    fn is_late_by_silence(&self, heard: Moment, lag: Lag, limits: LagLimits) -> bool {
+        let fell_since = self.fell_behind_at.is_some_and(|at| at > heard);
+        fell_since && lag.back_at(heard).is_within(limits.time, limits.bytes)
+    }
+
+    fn miss_the_writer(&mut self, heard: Moment, lag: Lag, limits: LagLimits, now: Moment) {
+        if self.is_in || self.is_late_by_silence(heard, lag, limits) {
+            self.cut_off_at = Some(now);
+        }
+        self.leave(Out::Unsampled);
     }
 
     fn cut_off(&mut self, why: Out, now: Moment) {
@@ -250,10 +281,22 @@ impl Memberships {
 
     /// The writer is lost, and with it the measure: who serves reads now goes on.
     ///
-    /// A dying writer lets go of its replicas a moment before its own end is noticed: one that was cut off no longer than `grace` ago
-    /// is not to blame.
-    pub fn freeze(&mut self, now: Moment, grace: Duration) {
-        self.all().for_each(|member| member.freeze(now, grace));
+    /// A dying writer lets go of its replicas a moment before its own end is noticed: one that was cut off no longer than its grace ago
+    /// is not to blame. Neither is one that was within its bound, with `lag`, when the writer was heard last: what it shows grew old because
+    /// nothing new was heard of.
+    pub fn freeze(&mut self, loss: &Loss, lag: Lag, limits: LagLimits) {
+        self.own.freeze(loss, lag, limits);
+        for (bound, member) in &mut self.others {
+            member.freeze(loss, lag, limits.under(*bound));
+        }
+    }
+
+    /// The writer was heard last at `heard`, which is too long ago to measure anything by: out, as if cut off.
+    pub fn miss_the_writer(&mut self, heard: Moment, lag: Lag, limits: LagLimits, now: Moment) {
+        self.own.miss_the_writer(heard, lag, limits, now);
+        for (bound, member) in &mut self.others {
+            member.miss_the_writer(heard, lag, limits.under(*bound), now);
+        }
     }
 
     /// It follows nobody: out, until it does again.

@@ -140,7 +140,10 @@ impl Cluster {
         }
         let newest = self.ring.newest().map(|sample| sample.sent);
         if newest.is_none_or(|sent| at.since(sent) > self.rules.shelf_life()) {
-            node.forget_lag(Out::Unsampled);
+            let (lag, heard) = (node.lag, newest.unwrap_or_default());
+            node.membership
+                .miss_the_writer(heard, lag, self.rules.lag, at);
+            node.lag = Lag::Unknown;
             return;
         }
         node.lag = self.ring.lag(facts.lsn, at);

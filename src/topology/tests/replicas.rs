@@ -136,6 +136,39 @@ fn without_a_writer_reads_go_on_where_they_went() {
 }
 
 #[test]
+fn a_replica_that_grew_late_only_while_a_dying_writer_was_silent_serves_reads_all_the_same() {
+    let mut picture = stable();
+    // The last that A wrote reaches C alone.
+    picture.wait(250).primary(A, 3, 2000);
+    picture.replica(B, 3, 1000).replica(C, 3, 2000);
+    picture.wait(900).replica(B, 3, 1000).replica(C, 3, 2000);
+    assert_eq!(
+        picture.readers(),
+        [C],
+        "while the writer may be well B is late"
+    );
+    picture
+        .failed(A, Trouble::Timeout)
+        .failed(A, Trouble::Timeout);
+    picture.replica(B, 3, 1000).replica(C, 3, 2000);
+    assert_eq!(picture.readers(), [B, C]);
+}
+
+#[test]
+fn a_replica_that_was_late_when_a_dying_writer_was_heard_last_serves_no_reads() {
+    let mut picture = stable();
+    picture.wait(250).primary(A, 3, 2000).wait(700);
+    picture.replica(B, 3, 1000).primary(A, 3, 2000).wait(300);
+    picture.replica(B, 3, 1000).replica(C, 3, 2000);
+    assert_eq!(picture.readers(), [C]);
+    picture
+        .failed(A, Trouble::Timeout)
+        .failed(A, Trouble::Timeout);
+    picture.replica(B, 3, 1000).replica(C, 3, 2000);
+    assert_eq!(picture.readers(), [C]);
+}
+
+#[test]
 fn a_replica_that_a_dying_writer_let_go_first_serves_reads_all_the_same() {
     let mut picture = stable();
     picture.now += 10;
