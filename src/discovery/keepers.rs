@@ -352,6 +352,7 @@ mod tests {
                 started: started.to_owned(),
                 is_receiving: true,
                 segment: 16 << 20,
+                streamed: None,
             },
         });
     }

@@ -38,6 +38,9 @@ pub const BURST_LASTS: Duration = Duration::from_secs(5);
 const TROUBLED: Duration = Duration::from_millis(100);
 
 /// `CASE` keeps what only a primary may be asked away from replicas. The role may change in between: 55000, and one asks again.
+///
+/// What is streamed is looked at after what was replayed, which is of no later timeline then. A receiver that does not stream says nothing of
+/// that: an archive may bring what is of another.
 const QUESTION: &str = "SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END, \
@@ -46,7 +49,8 @@ const QUESTION: &str = "SELECT pg_is_in_recovery(), \
     (SELECT min_recovery_end_timeline FROM pg_control_recovery()))),8,'0') END, \
     (SELECT system_identifier FROM pg_control_system()), extract(epoch FROM pg_postmaster_start_time()), \
     (SELECT count(*) FROM pg_stat_wal_receiver), \
-    pg_size_bytes(current_setting('wal_segment_size'))";
+    pg_size_bytes(current_setting('wal_segment_size')), \
+    (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming')";
 
 /// What the tasks of one cluster share.
 #[derive(Debug)]
@@ -335,6 +339,7 @@ fn facts(row: &Row) -> Option<Facts> {
         started,
         receivers,
         segment,
+        streamed,
     ] = row.as_slice()
     else {
         return None;
@@ -359,6 +364,9 @@ fn facts(row: &Row) -> Option<Facts> {
         started: started.clone().unwrap_or_default(),
         is_receiving: receivers.as_deref()?.parse::<u32>().ok()? > 0,
         segment: segment.as_deref()?.parse().ok()?,
+        streamed: streamed
+            .as_deref()
+            .and_then(|timeline| timeline.parse().ok()),
     })
 }
 
@@ -367,7 +375,7 @@ mod tests {
     use super::facts;
     use crate::topology::node::Lsn;
 
-    const PRIMARY: [Option<&str>; 8] = [
+    const PRIMARY: [Option<&str>; 9] = [
         Some("f"),
         Some("0/3000060"),
         None,
@@ -376,9 +384,10 @@ mod tests {
         Some("2026-11-23 13:13:13+00"),
         Some("0"),
         Some("16777216"),
+        None,
     ];
 
-    fn row(cells: [Option<&str>; 8]) -> Vec<Option<String>> {
+    fn row(cells: [Option<&str>; 9]) -> Vec<Option<String>> {
         cells.map(|cell| cell.map(str::to_owned)).to_vec()
     }
 
@@ -413,5 +422,12 @@ mod tests {
         let mut young = PRIMARY;
         (young[0], young[1]) = (Some("t"), None);
         assert_eq!(facts(&row(young)).unwrap().lsn, Lsn(0), "behind everything");
+        let streamed = |value| {
+            let mut cells = PRIMARY;
+            cells[8] = value;
+            facts(&row(cells)).unwrap().streamed
+        };
+        assert_eq!(streamed(Some("10")), Some(10));
+        assert_eq!(absurd.map(streamed), [None; 5], "not known");
     }
 }

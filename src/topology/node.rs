@@ -135,6 +135,8 @@ pub struct Facts {
     pub is_receiving: bool,
     /// Bytes per WAL segment.
     pub segment: u64,
+    /// The timeline that a replica's WAL receiver streams now; none where it does not, or where nobody can see that.
+    pub streamed: Option<u32>,
 }
 
 /// Why a probe brought no facts.
@@ -336,6 +338,17 @@ impl Node {
             return facts.timeline;
         }
         facts.timeline.max(known)
+    }
+
+    /// Whether it may receive what is not of the timeline `lost`, whose writer is lost.
+    ///
+    /// What it streams of that timeline only its writer has written, from whomever it comes now. Where nobody can see what it streams, it has
+    /// to have done so all the time.
+    pub fn may_follow_another(&self, facts: &Facts, lost: Option<u32>) -> bool {
+        match (facts.streamed, lost) {
+            (Some(streamed), Some(lost)) => streamed != lost,
+            _ => self.has_ceased && facts.is_receiving,
+        }
     }
 
     /// It is another server from now on: what the one before has done says nothing of it.

@@ -264,6 +264,7 @@ impl World {
                     started: String::new(),
                     is_receiving: node.in_recovery,
                     segment: 16 << 20,
+                    streamed: None,
                 },
             };
         }

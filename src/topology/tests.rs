@@ -103,6 +103,7 @@ impl Picture {
                 started: format!("noon of {}", node.0),
                 is_receiving: false,
                 segment: 16 << 20,
+                streamed: None,
             },
         });
     }
@@ -129,6 +130,29 @@ impl Picture {
                 started: format!("noon of {}", node.0),
                 is_receiving: in_recovery,
                 segment: 16 << 20,
+                streamed: None,
+            },
+        });
+        self
+    }
+
+    /// `node` answers as a replica that is seen to stream `timeline`.
+    fn streams(&mut self, node: NodeId, timeline: u32, lsn: u64) -> &mut Self {
+        self.now += 10;
+        self.cluster.observe(Observation::Answered {
+            node,
+            sent: at(self.now - 5),
+            at: at(self.now),
+            facts: Facts {
+                in_recovery: true,
+                lsn: Lsn(lsn),
+                received: Some(Lsn(lsn)),
+                timeline,
+                system: 7,
+                started: format!("noon of {}", node.0),
+                is_receiving: true,
+                segment: 16 << 20,
+                streamed: Some(timeline),
             },
         });
         self

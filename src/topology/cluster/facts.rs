@@ -116,8 +116,9 @@ impl Cluster {
         }
         let (Some(_), Some(reign)) = (self.writer, self.reigning) else {
             node.has_ceased |= !facts.is_receiving;
-            if node.has_ceased && facts.is_receiving {
-                // It may receive from the next writer already, whose positions say nothing of what the last one wrote.
+            let lost = self.reigning.map(|reign| reign.timeline);
+            if node.may_follow_another(facts, lost) {
+                // The positions of the next writer say nothing of what the last one wrote.
                 node.forget_lag(Out::OtherTimeline);
             } else {
                 node.membership.answer_without_measure();

@@ -16,6 +16,7 @@ fn one_server_by_two_addresses_is_no_conflict() {
         started: "noon of 0".into(),
         is_receiving: false,
         segment: 16 << 20,
+        streamed: None,
     };
     picture.refused(A);
     for (node, heard) in [(B, 100), (A, 110)] {
@@ -59,6 +60,7 @@ impl Picture {
                 started: format!("noon of {}", twin.0),
                 is_receiving: in_recovery,
                 segment: 16 << 20,
+                streamed: None,
             },
         });
         self
@@ -124,6 +126,7 @@ fn a_server_that_was_started_again_or_promoted_goes_by_the_address_that_was_list
                 started: "one".into(),
                 is_receiving: false,
                 segment: 16 << 20,
+                streamed: None,
             },
         });
     };

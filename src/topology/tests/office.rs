@@ -227,6 +227,7 @@ fn a_node_of_another_cluster_is_no_writer_and_serves_no_reads() {
                 started: "midnight".into(),
                 is_receiving: in_recovery,
                 segment: 16 << 20,
+                streamed: None,
             },
         });
     };

@@ -300,6 +300,26 @@ fn a_replica_that_receives_again_without_a_writer_may_follow_the_next_one_and_se
 }
 
 #[test]
+fn a_replica_that_is_seen_to_stream_the_lost_writers_timeline_serves_reads_whoever_sends_it() {
+    let mut picture = stable();
+    picture.refused(A);
+    picture.now += 10;
+    picture.cut_off(C, picture.now);
+    assert_eq!(picture.readers(), [B, C]);
+    picture.streams(C, 3, 1100);
+    assert_eq!(
+        picture.readers(),
+        [B, C],
+        "A, or B, sends what A has written"
+    );
+    picture.streams(C, 4, 1100);
+    assert_eq!(picture.readers(), [B], "that is the next writer's");
+    picture.streams(B, 4, 1100);
+    assert_eq!(picture.readers(), [], "though it has received all the time");
+    assert_eq!(picture.streams(C, 3, 1100).readers(), [C]);
+}
+
+#[test]
 fn a_node_answers_since_it_first_did_after_a_failure_or_a_start() {
     let mut picture = stable();
     let since = |picture: &Picture| picture.view().node(B).and_then(|node| node.answers_since);
@@ -327,6 +347,7 @@ fn a_node_answers_since_it_first_did_after_a_failure_or_a_start() {
             started: "afternoon".into(),
             is_receiving: true,
             segment: 16 << 20,
+            streamed: None,
         },
     });
     assert_eq!(since(&picture), Some(at(picture.now)));

@@ -1,12 +1,13 @@
 //! What goes wrong on a replica is not the client's to hear.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pooler::cli::cluster::Stop;
 
-use super::{LONG, PORT, knows, port, scene, split, start};
+use super::{LONG, PORT, knows, port, readable, scene, split, start};
 use crate::support::pooler::Pooler;
 use crate::support::postgres::Server;
 use crate::support::relay::Relay;
@@ -99,6 +100,45 @@ fn no_read_waits_for_a_server_of_a_replica_that_lets_nobody_in() {
     let longest = (0..40).map(|_| read().0).max().unwrap();
     println!("the longest read took {longest:?}");
     assert!(longest < Duration::from_millis(500), "{longest:?}");
+}
+
+/// Waits until `node` has been probed, and that was heard.
+fn is_probed(scene: &Scene, node: usize) {
+    let last = "select max(query_start) from pg_stat_activity where usename = 'probe'";
+    for _ in 0..2 {
+        let before = scene.sql(node, last);
+        eventually(LONG, "it is probed", || {
+            let now = scene.sql(node, last);
+            !now.is_empty() && now != before
+        });
+    }
+}
+
+#[test]
+fn reads_go_on_where_replicas_follow_the_primary_that_has_become_one_of_them() {
+    let scene = scene();
+    scene.sql(0, "grant pg_monitor to probe");
+    for node in [1, 2] {
+        scene.alter(node, "wal_retrieve_retry_interval", "100ms");
+    }
+    scene.catch_up();
+    let pooler = start(&split(&scene));
+    let mut client = pooler.connect();
+    scene.cluster().stop(0, Stop::Fast).unwrap();
+    // Nobody leads, as where Patroni has lost its etcd.
+    let first = port(&mut client);
+    assert!(scene.is_replica(&first));
+    fs::write(scene.cluster().data_dir(0).join("standby.signal"), "").unwrap();
+    scene.cluster().restart(0).unwrap();
+    for node in [1, 2] {
+        let streams = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
+        eventually(LONG, "it receives again", || {
+            scene.sql(node, streams) == "1"
+        });
+        is_probed(&scene, node);
+    }
+    assert_eq!(readable(&pooler), 2);
+    assert_eq!(port(&mut client), first);
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn replica(system: &str, lsn: &str) -> Vec<Option<String>> {
         "2026-01-01 00:00:00+00",
         "1",
         "16777216",
+        "",
     ];
     row.map(|cell| Some(cell.to_owned())).to_vec()
 }
