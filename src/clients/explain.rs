@@ -132,6 +132,7 @@ impl Session {
             policy: &policy,
             written_by_all: routes.written(&view, &policy),
             load: &|node| routes.load(node),
+            avoided: None,
             now,
         };
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());

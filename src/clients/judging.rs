@@ -182,6 +182,7 @@ impl Session {
             policy: &policy,
             written_by_all: split.routes.written(&view, &policy),
             load: &|node| split.routes.load(node),
+            avoided: None,
             now,
         };
         split.standing.transaction = Transaction::On {
