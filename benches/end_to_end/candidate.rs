@@ -19,6 +19,8 @@ pub const DATABASE: &str = "bench";
 pub const PASSWORD: &str = "bench";
 /// How many servers each pooler may open.
 pub const POOL_SIZE: usize = 20;
+/// The signal for an end at once; it means the same to PgBouncer and to the pooler.
+const PARTING: &str = "QUIT";
 
 /// How clients come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,16 +96,18 @@ enum Kind {
         binaries: Binaries,
         can_prepare: bool,
     },
-    Pooler,
+    Pooler {
+        program: PathBuf,
+    },
 }
 
 impl Candidate {
-    /// PgBouncer, if there is one, then the pooler: the first is what the others are compared with.
-    pub fn all(binaries: &Binaries) -> Vec<Self> {
+    /// PgBouncer, if there is one, then the pooler that is `program`: the first is what the others are compared with.
+    pub fn all(binaries: &Binaries, program: PathBuf) -> Vec<Self> {
         let pooler = Self {
             name: "pooler",
-            title: format!("pooler {}", env!("CARGO_PKG_VERSION")),
-            kind: Kind::Pooler,
+            title: format!("the pooler {}", program.display()),
+            kind: Kind::Pooler { program },
         };
         pgbouncer(binaries).into_iter().chain([pooler]).collect()
     }
@@ -112,7 +116,7 @@ impl Candidate {
     pub fn can_prepare(&self) -> bool {
         match self.kind {
             Kind::PgBouncer { can_prepare, .. } => can_prepare,
-            Kind::Pooler => true,
+            Kind::Pooler { .. } => true,
         }
     }
 
@@ -130,7 +134,7 @@ impl Candidate {
                 write(&users, &format!("\"{SUPERUSER}\" \"{PASSWORD}\"\n"))?;
                 ini(cluster.port(0), port, stage, &users, *can_prepare)
             }
-            Kind::Pooler => toml(cluster, port, stage),
+            Kind::Pooler { .. } => toml(cluster, port, stage),
         };
         write(&config, &text)?;
         let output = File::create(&log).map_err(Problem::io("making a log"))?;
@@ -139,14 +143,14 @@ impl Candidate {
             Kind::PgBouncer {
                 program, binaries, ..
             } => binaries.other(program),
-            Kind::Pooler => Command::new(env!("CARGO_BIN_EXE_pooler")),
+            Kind::Pooler { program } => Command::new(program),
         };
         command
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors);
-        let server = Server::start(&mut command, "QUIT")?;
+        let server = Server::start(&mut command, PARTING)?;
         cluster.guardian().watch(server.pid());
         let mut running = Running { server, port };
         running.wait(&log)?;
@@ -172,12 +176,14 @@ impl Running {
         self.server.pid()
     }
 
-    /// Ends it.
+    /// Ends it: at once, but in order, so that one that is built to count what it does can write that down.
     ///
     /// # Errors
     /// [`Problem::Io`] when the system refuses.
     pub fn stop(mut self, cluster: &mut Cluster) -> Result<(), Problem> {
-        self.server.kill()?;
+        if !self.server.end(PARTING)? {
+            self.server.kill()?;
+        }
         cluster.guardian().forget(self.server.pid());
         Ok(())
     }

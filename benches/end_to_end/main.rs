@@ -20,6 +20,8 @@ mod load;
 mod process;
 mod table;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -65,6 +67,9 @@ struct Arguments {
     /// How many threads the pooler has; each target may then be exceeded by a tenth
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    /// Another build of the pooler, in place of the one cargo has just built
+    #[arg(long, value_name = "FILE")]
+    pooler: Option<PathBuf>,
     /// How 256 clients fare with one thread and with two, instead of how costs compare
     #[arg(long)]
     crowd: bool,
@@ -74,6 +79,16 @@ struct Arguments {
     /// What cargo says to a benchmark that is to run in earnest
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Arguments {
+    /// The pooler's file, absolute.
+    fn program(&self) -> Result<PathBuf, Problem> {
+        let Some(file) = &self.pooler else {
+            return Ok(env!("CARGO_BIN_EXE_pooler").into());
+        };
+        fs::canonicalize(file).map_err(Problem::io(format!("the pooler {}", file.display())))
+    }
 }
 
 fn main() -> ExitCode {
@@ -98,10 +113,11 @@ fn compare(arguments: &Arguments) -> Result<(), Problem> {
         usize::from(arguments.clients)
     };
     process::raise_file_limit(most + 1_500)?;
+    let pooler = arguments.program()?;
     let binaries = Binaries::find(false)?;
     let cluster = start(&binaries, 0)?;
     let mut bench = Bench {
-        candidates: Candidate::all(&binaries),
+        candidates: Candidate::all(&binaries, pooler),
         identity: Identity::new(cluster.folder())?,
         cluster,
         calls: SystemCalls::find(),
