@@ -106,7 +106,6 @@ pub fn explain(
         policy: &splitting.policy,
         written_by_all: routes.written(&view, &splitting.policy),
         load: &|node| routes.load(node),
-        avoided: None,
         now: look.now,
     };
     let mut dice = Dice::new(routes::seed());

@@ -25,7 +25,6 @@ impl Session {
             return;
         };
         split.must_be_primary = false;
-        split.failed_at = None;
         split.is_asked_again = false;
         split.trial = None;
         if let Some(share) = split.share.take() {
@@ -130,14 +129,12 @@ impl Session {
         error: &Error,
         now: Moment,
     ) -> Result<Next, Error> {
-        let is_late = self.late.is_some();
         let bound = self.course.as_ref().map(|course| course.bound());
         if let Some((node, _)) = bound
             && let Some(split) = self.split()
             && split.flight.take().is_some()
         {
-            split.fails_at(node);
-            split.must_be_primary |= is_late;
+            split.must_be_primary = true;
             self.blame(node, now);
             self.station = Station::Idle;
             return Ok(Next::On);

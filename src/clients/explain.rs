@@ -132,7 +132,6 @@ impl Session {
             policy: &policy,
             written_by_all: routes.written(&view, &policy),
             load: &|node| routes.load(node),
-            avoided: None,
             now,
         };
         let (mut standing, mut dice) = (split.standing.clone(), split.dice.clone());

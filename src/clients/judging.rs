@@ -182,7 +182,6 @@ impl Session {
             policy: &policy,
             written_by_all: split.routes.written(&view, &policy),
             load: &|node| split.routes.load(node),
-            avoided: None,
             now,
         };
         split.standing.transaction = Transaction::On {

@@ -203,7 +203,6 @@ impl Session {
     fn forget_primary(&mut self) {
         if let Some(split) = self.split() {
             split.must_be_primary = false;
-            split.failed_at = None;
         }
     }
 

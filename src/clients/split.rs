@@ -23,7 +23,7 @@ use crate::routing::request::{self, Asked, Cutter, Known, Verdict};
 use crate::routing::route::Route;
 use crate::routing::standing::{Standing, Terms};
 use crate::routing::talk::Talk;
-use crate::topology::node::{NodeId, Role};
+use crate::topology::node::Role;
 
 thread_local! {
     static RECENT: RefCell<Recent> = RefCell::default();
@@ -78,8 +78,6 @@ pub(super) struct Split {
     pub(super) trial: Option<Trial>,
     /// A replica could not serve the request.
     pub(super) must_be_primary: bool,
-    /// The replica that could not serve the request for a reason of its own, the first time.
-    pub(super) failed_at: Option<NodeId>,
     /// The primary was lost while it read.
     pub(super) is_asked_again: bool,
     /// So many reads in a row went to the primary for want of a replica.
@@ -126,7 +124,6 @@ impl Split {
             is_watched: false,
             trial: None,
             must_be_primary: false,
-            failed_at: None,
             is_asked_again: false,
             strays: 0,
             waits_until: None,
@@ -138,17 +135,6 @@ impl Split {
     /// Has what wants a replica and finds none wait on; false when it has waited for `limit`.
     pub(super) fn wait_on(&mut self, now: Moment, limit: Duration) -> bool {
         now < *self.waits_until.get_or_insert(now.after(limit))
-    }
-
-    /// The replica `node` could not serve the request, for a reason of its own: another one may. The second time it is the primary's.
-    pub(super) fn fails_at(&mut self, node: NodeId) {
-        let is_first = self.failed_at.replace(node).is_none();
-        self.must_be_primary = !is_first || self.is_led || !self.asked.is_whole;
-    }
-
-    /// Has it wait a moment for another replica in place of the one that could not serve it; false when it has.
-    pub(super) fn wait_for_another(&mut self, now: Moment) -> bool {
-        self.wait_on(now, SOON)
     }
 
     /// Has it wait for the next sample in place of one more read on the primary; false where that is no use, or has lasted too long.

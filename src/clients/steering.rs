@@ -11,7 +11,7 @@ use crate::clients::course::Way;
 use crate::clients::session::{Session, Station};
 use crate::clients::split::{PATIENCE, Split, facts_of, judge};
 use crate::clock::Moment;
-use crate::config::routing::{Consistency, NoReplica};
+use crate::config::routing::NoReplica;
 use crate::error::Error;
 use crate::pools::plan::Splitting;
 use crate::pools::routes::{Decision, Went};
@@ -51,42 +51,6 @@ fn chosen(split: &mut Split, around: &Circumstances<'_>, is_observed: bool) -> O
     route(ask, &mut split.standing, around, &mut split.dice)
 }
 
-/// What becomes of `outcome` where the session's replica could not serve the request, or is left: another one does, if need be in a moment;
-/// else the primary.
-///
-/// A replica shows a commit before the primary does, where that waits for its standby: only one that has surely replayed as much shows all that
-/// the session has seen.
-fn or_another(
-    split: &mut Split,
-    outcome: Outcome,
-    around: &Circumstances<'_>,
-    board: &Board,
-) -> Result<Outcome, Way> {
-    let is_served = matches!(outcome, Outcome::To(route) if route.role == Role::Replica);
-    let is_awaited = matches!(outcome, Outcome::Wait(_)) && around.view.primary().is_none();
-    let falls_back = matches!(outcome, Outcome::To(route) if route.why == Reason::NoReplica);
-    let counts = around.policy.consistency != Consistency::None;
-    let is_left = falls_back && counts && split.standing.has_read_ahead(around.view);
-    let has_failed = split.failed_at.is_some();
-    if split.must_be_primary || is_served || is_awaited || !(has_failed || is_left) {
-        return Ok(outcome);
-    }
-    if is_only_behind(around) && split.wait_for_another(around.now) {
-        board.want_sample(around.now);
-        return Err(Way::Soon);
-    }
-    if !has_failed {
-        return Ok(outcome);
-    }
-    split.must_be_primary = true;
-    Ok(route(
-        split.ask(),
-        &mut split.standing,
-        around,
-        &mut split.dice,
-    ))
-}
-
 /// What becomes of `outcome` where no replica is fit: a moment's wait for one that may soon be, the primary where the settings allow it, or
 /// the end of patience.
 fn or_wait(
@@ -95,7 +59,6 @@ fn or_wait(
     around: &Circumstances<'_>,
     board: &Board,
 ) -> Result<Outcome, Way> {
-    let outcome = or_another(split, outcome, around, board)?;
     let (view, now) = (around.view, around.now);
     match outcome {
         Outcome::Refuse(_) if around.policy.no_replica != NoReplica::Error => {
@@ -234,7 +197,6 @@ impl Session {
             policy: &policy,
             written_by_all: routes.written(&view, &policy),
             load: &|node| routes.load(node),
-            avoided: split.failed_at,
             now,
         };
         split.standing.transaction = transaction;

@@ -368,18 +368,13 @@ impl Session {
         if !is_fit {
             self.dialogue(|dialogue| dialogue.take_back());
         }
-        let (is_on_primary, is_texts_fault) = (trial.is_on_primary, trial.is_texts_fault);
+        let is_on_primary = trial.is_on_primary;
         self.put_back(trial);
         self.is_trying = false;
         self.card.link_to(0);
-        let bound = self.course.as_ref().map(|course| course.bound().0);
-        let may_be_elsewhere = !is_on_primary && !is_texts_fault && self.late.is_none();
         if let Some(split) = self.split() {
             split.must_be_primary = !is_on_primary;
             split.is_asked_again |= is_on_primary;
-            if let Some(node) = bound.filter(|_| may_be_elsewhere) {
-                split.fails_at(node);
-            }
         }
         if let Station::Linked(lease) = std::mem::replace(&mut self.station, Station::Idle) {
             if is_fit {

@@ -73,8 +73,6 @@ pub struct Circumstances<'a> {
     pub written_by_all: Option<Mark>,
     /// How each node does.
     pub load: &'a dyn Fn(NodeId) -> Load,
-    /// A replica that could not serve what is asked.
-    pub avoided: Option<NodeId>,
     /// Now.
     pub now: Moment,
 }

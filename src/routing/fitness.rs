@@ -59,9 +59,6 @@ pub fn fitness(
     if node.role != Role::Replica || !node.is_listed {
         return Err(Skip::NoReplica);
     }
-    if around.avoided == Some(node.id) {
-        return Err(Skip::Ejected);
-    }
     // A view that has not been renewed in time (the pooler itself stood still) knows no lag any more.
     let is_stale = view.primary().is_some() && around.now > view.fresh_until;
     if is_stale {

@@ -171,13 +171,6 @@ impl Standing {
         self.read = Some((node, Mark::new(at, epoch)));
     }
 
-    /// Whether the last that the session has seen is what a replica has shown: that may be a commit which the primary does not show yet. Its
-    /// own write, once acknowledged, is not before any such.
-    pub fn has_read_ahead(&self, view: &ClusterView) -> bool {
-        let read = self.read.filter(|(node, _)| view.primary() != Some(*node));
-        read.is_some_and(|(_, mark)| self.written.is_none_or(|written| written.at < mark.at))
-    }
-
     /// Takes positions from a new view.
     pub fn learn(&mut self, view: &ClusterView) {
         if let Some(mark) = &mut self.written {

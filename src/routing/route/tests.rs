@@ -111,7 +111,6 @@ fn around<'a>(view: &'a ClusterView, policy: &'a Policy) -> Circumstances<'a> {
         policy,
         written_by_all: None,
         load: &|_| Load::default(),
-        avoided: None,
         now: at(1000),
     }
 }

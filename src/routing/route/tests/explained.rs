@@ -80,7 +80,6 @@ fn an_explanation_says_of_a_node_that_is_no_replica_what_it_is() {
             policy,
             written_by_all: None,
             load: &|_| Load::default(),
-            avoided: None,
             now: at(9_300),
         };
         verdict(view.node(id).unwrap(), Some(Skip::NoReplica), &around)
