@@ -70,11 +70,11 @@ impl Session {
         let (plan, asked) = (self.pool.plan.load(), Arc::as_ptr(&self.pool));
         match self.steer(&plan, now)? {
             Way::There if Arc::as_ptr(&self.pool) == asked => {
-                self.ask_for_server(cx, chunk, &plan, self.asker(), now)
+                self.ask_for_server(cx, chunk, &plan, Asker::Client, now)
             }
             Way::There => {
                 let plan = self.pool.plan.load();
-                self.ask_for_server(cx, chunk, &plan, self.asker(), now)
+                self.ask_for_server(cx, chunk, &plan, Asker::Client, now)
             }
             Way::Later => self.answer_begin(cx, chunk, now),
             Way::Nowhere => {
@@ -108,16 +108,6 @@ impl Session {
             return Ok(true);
         }
         Ok(is_steered && !self.read_ahead(chunk))
-    }
-
-    /// As whom the client asks for a server.
-    fn asker(&self) -> Asker {
-        let course = self.course.as_ref();
-        if course.is_some_and(|course| course.may_read_elsewhere()) {
-            Asker::Reader
-        } else {
-            Asker::Client
-        }
     }
 
     /// Asks the pool for a server: `chunk` goes to it at once, or waits in line with the client.

@@ -191,14 +191,6 @@ impl Course {
         self.read.from == Some(self.bound.0) || self.split.as_deref().is_some_and(is_in_flight)
     }
 
-    /// Whether what the client asks goes to a replica, and another node may serve it. Who has asked for a replica waits for that.
-    pub(super) fn may_read_elsewhere(&self) -> bool {
-        match &self.split {
-            Some(split) => split.flight.is_some() && !split.is_led,
-            None => self.read.from == Some(self.bound.0),
-        }
-    }
-
     /// Leaves the replica that it holds the pool of, as no server can be opened there. False where that is none.
     pub(super) fn shuns_replica(&mut self, now: Moment) -> bool {
         let (node, _) = self.bound;

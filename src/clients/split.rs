@@ -66,8 +66,6 @@ pub(super) struct Split {
     pub(super) gathered: usize,
     pub(super) gate: Gate,
     pub(super) flight: Option<Flight>,
-    /// It was asked to go to a replica.
-    pub(super) is_led: bool,
     /// A read is on its way to the primary, whose share it is.
     pub(super) share: Option<Flight>,
     /// How often the client said something on the link.
@@ -118,7 +116,6 @@ impl Split {
             gathered: 0,
             gate: Gate::Open,
             flight: None,
-            is_led: false,
             share: None,
             said: 0,
             is_watched: false,
@@ -184,7 +181,6 @@ impl Split {
         self.is_watched = false;
         self.trial = None;
         self.flight = None;
-        self.is_led = route.why == Reason::Asked;
         self.share = (route.why == Reason::Share).then(|| self.routes.takes_off(route.node, now));
         self.gate = Gate::Open;
         if route.role == Role::Replica {
@@ -195,7 +191,7 @@ impl Split {
             };
             self.flight = Some(self.routes.takes_off(route.node, now));
             // Who asked for a replica hears what it says.
-            let is_tried = self.asked.is_whole && !self.is_led;
+            let is_tried = self.asked.is_whole && route.why != Reason::Asked;
             self.trial = is_tried.then(Trial::default);
         } else if self.is_read() {
             // What the client has sent behind it is not known to read.

@@ -35,8 +35,6 @@ pub struct Spot<S> {
     is_login: bool,
     /// Until when it waits on though no server can be opened.
     patient_until: Option<Moment>,
-    /// Whether it is a read's that another node may serve.
-    is_read: bool,
 }
 
 impl<S> Spot<S> {
@@ -47,7 +45,6 @@ impl<S> Spot<S> {
             since,
             is_login: false,
             patient_until: None,
-            is_read: false,
         }
     }
 
@@ -63,14 +60,6 @@ impl<S> Spot<S> {
     pub fn of_login(waker: &Waker, since: Moment) -> Self {
         Self {
             is_login: true,
-            ..Self::new(waker, since)
-        }
-    }
-
-    /// The same, of a read that another node may serve.
-    pub fn of_read(waker: &Waker, since: Moment) -> Self {
-        Self {
-            is_read: true,
             ..Self::new(waker, since)
         }
     }
@@ -227,18 +216,6 @@ impl<S> Lines<S> {
     pub fn fail_logins(&mut self, error: &Error) {
         for spot in self.lines.iter().flatten().filter(|spot| spot.is_login) {
             let _ = spot.settle(Turn::Failed(error.clone()));
-        }
-    }
-
-    /// Tells every read that may be served elsewhere that it is in vain.
-    pub fn fail_reads(&mut self, error: &Error) {
-        for line in &mut self.lines {
-            line.retain(|spot| {
-                if spot.is_read {
-                    let _ = spot.settle(Turn::Failed(error.clone()));
-                }
-                !spot.is_read
-            });
         }
     }
 

@@ -55,10 +55,6 @@ impl Pool {
             let is_told = asker == Asker::Client && state.open == 0 && is_early;
             return is_told.then(|| failure.error.cached());
         }
-        if asker == Asker::Reader && may_be_node(&failure.error) {
-            let is_early = now.since(failure.last) < retry_after(&plan);
-            return (state.staying() == 0 && is_early).then(|| failure.error.clone());
-        }
         let retry = plan.login_retry.min(PATIENCE);
         let tried_long = self.was_everywhere(failure.tries)
             && (failure.last.since(failure.since) >= PATIENCE || is_final(&failure.error));
@@ -142,9 +138,6 @@ impl Pool {
         } else if give_up && plan.rules.dialect == Dialect::PgBouncer {
             state.lines.fail_logins(error);
         }
-        if state.staying() == 0 && may_be_node(error) {
-            state.lines.fail_reads(error);
-        }
         let retry = state.lines.has_waiting();
         drop(state);
         self.leave_places();
@@ -169,14 +162,6 @@ fn is_final(error: &Error) -> bool {
         error,
         Error::ServerRefused(_) | Error::ServerLoginRefused { .. }
     ) && !is_starting(error)
-}
-
-/// Whether the node may be gone: what can be done elsewhere is not to wait until that is certain.
-fn may_be_node(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::ServerUnreachable { .. } | Error::ServerLost(_)
-    ) || is_starting(error)
 }
 
 /// Whether the server said that it is starting up.

@@ -34,8 +34,6 @@ pub enum Asked {
 pub enum Asker {
     /// A client that is logged in.
     Client,
-    /// A client whose read another node may serve: it waits for no server that cannot be opened.
-    Reader,
     /// A login that waits for the pool's first server, or the pooler itself.
     Login,
     /// Whoever was told that none can be opened, and waits until then all the same.
@@ -74,7 +72,6 @@ impl Pool {
             }
             let spot = Arc::new(match asker {
                 Asker::Client => Spot::new(waker, now),
-                Asker::Reader => Spot::of_read(waker, now),
                 Asker::Login => Spot::of_login(waker, now),
                 Asker::Patient(until) => Spot::patient(waker, now, until),
             });

@@ -9,8 +9,6 @@ use pooler::cli::cluster::Stop;
 
 use super::{LONG, PORT, knows, port, readable, scene, split, start};
 use crate::support::pooler::Pooler;
-use crate::support::postgres::Server;
-use crate::support::relay::Relay;
 use crate::support::scene::Scene;
 use crate::support::wire::{Client, batch};
 use crate::support::{Raise, eventually, long};
@@ -70,36 +68,6 @@ fn no_read_fails_when_a_replica_is_killed_and_it_serves_again_when_it_is_back() 
         port(&mut pooler.connect()) == scene.ports[1].to_string()
     });
     println!("it serves again after {:?}", began.elapsed());
-}
-
-#[test]
-fn no_read_waits_for_a_server_of_a_replica_that_lets_nobody_in() {
-    let scene = scene();
-    let relay = Relay::start(
-        "127.0.0.1",
-        &Server {
-            host: "127.0.0.1".into(),
-            port: scene.ports[1],
-        },
-    );
-    let nodes = [0, 2].map(|node| scene.address(node));
-    let relayed = format!("127.0.0.1:{}", relay.port());
-    let nodes = [relayed.as_str(), &nodes[0], &nodes[1]];
-    let pooler = start(&split(&scene).set("clusters.main", "nodes", nodes));
-    let read = || {
-        let mut client = pooler.connect();
-        let began = Instant::now();
-        let port = port(&mut client);
-        (began.elapsed(), port)
-    };
-    eventually(LONG, "it serves reads", || {
-        read().1 == scene.ports[1].to_string()
-    });
-    // The probe alone goes on, so nothing but the reads themselves can tell.
-    relay.refuse();
-    let longest = (0..40).map(|_| read().0).max().unwrap();
-    println!("the longest read took {longest:?}");
-    assert!(longest < Duration::from_millis(500), "{longest:?}");
 }
 
 /// Waits until `node` has been probed, and that was heard.

@@ -72,22 +72,6 @@ impl Relay {
         self.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// From now on nobody is let in, and of those that are there the first alone stays.
-    pub fn refuse(&self) {
-        self.close();
-        for way in self.ways.lock().unwrap().drain(2..) {
-            drop(way.shutdown(Shutdown::Both));
-        }
-    }
-
-    /// Listens no longer.
-    fn close(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        while TcpStream::connect(self.address).is_ok() {
-            thread::yield_now();
-        }
-    }
-
     /// How many connections came.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
@@ -117,7 +101,8 @@ fn pass_on(near: TcpStream, far: TcpStream, ways: &Mutex<Vec<TcpStream>>, cuts: 
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.close();
+        self.is_over.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
         for way in self.ways.lock().unwrap().drain(..) {
             drop(way.shutdown(Shutdown::Both));
         }
