@@ -77,6 +77,21 @@ pub(super) fn stable() -> Picture {
     picture
 }
 
+/// What `node` says of itself, where nothing is unusual.
+fn facts_of(node: NodeId, in_recovery: bool, timeline: u32, lsn: u64) -> Facts {
+    Facts {
+        in_recovery,
+        lsn: Lsn(lsn),
+        received: in_recovery.then_some(Lsn(lsn)),
+        timeline,
+        system: 7,
+        started: format!("noon of {}", node.0),
+        is_receiving: in_recovery,
+        segment: 16 << 20,
+        streamed: None,
+    }
+}
+
 impl Picture {
     fn answered(&mut self, node: NodeId, in_recovery: bool, timeline: u32, lsn: u64) -> &mut Self {
         self.now += 10;
@@ -95,15 +110,9 @@ impl Picture {
             sent: at(now - 5),
             at: at(now),
             facts: Facts {
-                in_recovery: true,
-                lsn: Lsn(1000),
                 received: None,
-                timeline,
-                system: 7,
-                started: format!("noon of {}", node.0),
                 is_receiving: false,
-                segment: 16 << 20,
-                streamed: None,
+                ..facts_of(node, true, timeline, 1000)
             },
         });
     }
@@ -122,15 +131,8 @@ impl Picture {
             sent: at(sent),
             at: at(heard),
             facts: Facts {
-                in_recovery,
-                lsn: Lsn(lsn),
-                received: in_recovery.then_some(Lsn(lsn)),
-                timeline,
                 system: self.system,
-                started: format!("noon of {}", node.0),
-                is_receiving: in_recovery,
-                segment: 16 << 20,
-                streamed: None,
+                ..facts_of(node, in_recovery, timeline, lsn)
             },
         });
         self
@@ -144,15 +146,8 @@ impl Picture {
             sent: at(self.now - 5),
             at: at(self.now),
             facts: Facts {
-                in_recovery: true,
-                lsn: Lsn(lsn),
-                received: Some(Lsn(lsn)),
-                timeline,
-                system: 7,
-                started: format!("noon of {}", node.0),
-                is_receiving: true,
-                segment: 16 << 20,
                 streamed: Some(timeline),
+                ..facts_of(node, true, timeline, lsn)
             },
         });
         self

@@ -52,15 +52,8 @@ impl Picture {
             sent: at(self.now - 5),
             at: at(self.now),
             facts: Facts {
-                in_recovery,
-                lsn: Lsn(1000),
                 received: None,
-                timeline: 3,
-                system: 7,
-                started: format!("noon of {}", twin.0),
-                is_receiving: in_recovery,
-                segment: 16 << 20,
-                streamed: None,
+                ..facts_of(twin, in_recovery, 3, 1000)
             },
         });
         self
